@@ -1,0 +1,193 @@
+//! Identifiers: parsed at the edge into types that cannot be wrong.
+
+use std::fmt;
+use std::str::FromStr;
+
+use uuid::Uuid;
+
+/// Why a text is not an identifier.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("\"{text}\" is not a valid {kind}: {rule}")]
+pub struct IdError {
+    kind: &'static str,
+    text: String,
+    rule: &'static str,
+}
+
+macro_rules! uuid_id {
+    ($(#[$doc:meta])* $name:ident, $kind:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            /// From a UUID.
+            pub const fn new(id: Uuid) -> Self {
+                Self(id)
+            }
+
+            /// A new one, never used before (UUID version 7, RFC 9562).
+            pub fn generate() -> Self {
+                Self(Uuid::now_v7())
+            }
+
+            /// The UUID.
+            pub const fn uuid(self) -> Uuid {
+                self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.hyphenated().fmt(formatter)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.hyphenated().fmt(formatter)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+
+            /// Takes the hyphenated lower-case form only, so that one thing has one name.
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                Uuid::try_parse(text)
+                    .ok()
+                    .filter(|id| id.hyphenated().to_string() == text)
+                    .map(Self)
+                    .ok_or_else(|| IdError {
+                        kind: $kind,
+                        text: shorten(text),
+                        rule: "a hyphenated lower-case UUID is expected",
+                    })
+            }
+        }
+    };
+}
+
+macro_rules! text_id {
+    ($(#[$doc:meta])* $name:ident, $kind:literal, $bytes_max:literal, $allowed:expr, $rule:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(String);
+
+        impl $name {
+            /// The text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str(&self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                let allowed: fn(char) -> bool = $allowed;
+                let plain = !text.is_empty()
+                    && text.len() <= $bytes_max
+                    && text.chars().all(allowed)
+                    && text.starts_with(|first: char| first.is_ascii_alphanumeric());
+                if plain {
+                    Ok(Self(text.to_owned()))
+                } else {
+                    Err(IdError { kind: $kind, text: shorten(text), rule: $rule })
+                }
+            }
+        }
+    };
+}
+
+uuid_id!(
+    /// A desktop; also the UUID of its domain in libvirt.
+    DesktopId,
+    "desktop id"
+);
+uuid_id!(
+    /// A session.
+    SessionId,
+    "session id"
+);
+uuid_id!(
+    /// A long-running operation.
+    OperationId,
+    "operation id"
+);
+uuid_id!(
+    /// One installation of Vidi.
+    InstallationId,
+    "installation id"
+);
+text_id!(
+    /// A tenant.
+    TenantId, "tenant id", 40, dns_char, "1 to 40 of a-z, 0-9 and dash are expected"
+);
+text_id!(
+    /// A template within its tenant.
+    TemplateId, "template id", 40, dns_char, "1 to 40 of a-z, 0-9 and dash are expected"
+);
+text_id!(
+    /// An entry on users' menus within its tenant.
+    AppId, "app id", 63, dns_char, "1 to 63 of a-z, 0-9 and dash are expected"
+);
+text_id!(
+    /// A KVM machine with an agent.
+    HostId, "host id", 63, dns_char, "1 to 63 of a-z, 0-9 and dash are expected"
+);
+text_id!(
+    /// An edge gateway.
+    GatewayId, "gateway id", 63, dns_char, "1 to 63 of a-z, 0-9 and dash are expected"
+);
+text_id!(
+    /// A user within a tenant.
+    UserId, "user id", 64, user_char, "1 to 64 of a-z, 0-9, dot, dash and underscore are expected"
+);
+
+fn dns_char(letter: char) -> bool {
+    letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-'
+}
+
+fn user_char(letter: char) -> bool {
+    dns_char(letter) || letter == '.' || letter == '_'
+}
+
+/// A hostile name must not fill a log line.
+fn shorten(text: &str) -> String {
+    const SHOWN_CHARS_MAX: usize = 80;
+    text.chars().take(SHOWN_CHARS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_has_one_spelling() {
+        let id = DesktopId::generate();
+        assert_eq!(id.to_string().parse(), Ok(id));
+        assert!(id.to_string().to_uppercase().parse::<DesktopId>().is_err());
+        assert!("nobody".parse::<DesktopId>().is_err());
+    }
+
+    #[test]
+    fn a_text_id_keeps_to_its_letters_and_length() {
+        assert!("ana.garcia_2".parse::<UserId>().is_ok());
+        for wrong in ["", "-x", "a/b", "A", "ä", &"a".repeat(65)] {
+            assert!(wrong.parse::<UserId>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! Listeners and channels for gRPC: mTLS over TCP, and Unix sockets whose peer's uid is known.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::mpsc;
+use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::server::Connected;
+use tonic::transport::{Channel, Endpoint, Uri};
+use tracing::{debug, warn};
+
+use crate::tls::{CertificateName, ClientCertificate, IdentityReceiver, Role};
+use crate::{Backoff, Tasks};
+
+/// A handshake that takes longer is dropped: a caller that stalls must not hold a socket.
+const HANDSHAKE_SECS_MAX: Duration = Duration::from_secs(10);
+/// Handshakes and accepted connections that wait for the server.
+const ACCEPTED_MAX: usize = 64;
+/// A peer that does not answer a connect in this time is taken as away.
+const CONNECT_SECS_MAX: Duration = Duration::from_secs(5);
+/// HTTP/2 pings find dead links this often.
+const KEEPALIVE_PERIOD: Duration = Duration::from_secs(10);
+/// And give up after this.
+const KEEPALIVE_SECS_MAX: Duration = Duration::from_secs(10);
+
+/// Who is on the other side of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// Nobody that TLS knows: a person with a token, or somebody who wants to enrol.
+    Anonymous,
+    /// A daemon, by its certificate.
+    Daemon {
+        /// Its role.
+        role: Role,
+        /// Its id within the role.
+        id: String,
+    },
+    /// A process of this machine, by its user.
+    Local {
+        /// The user's number.
+        uid: u32,
+    },
+}
+
+/// What a server knows of a connection; in each request's extensions.
+#[derive(Clone, Debug)]
+pub struct PeerInfo {
+    /// Who.
+    pub peer: Peer,
+    /// From where; none for a Unix socket.
+    pub address: Option<SocketAddr>,
+    /// Which connection: unique in this process.
+    pub connection: u64,
+}
+
+impl PeerInfo {
+    fn new(peer: Peer, address: Option<SocketAddr>) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self { peer, address, connection: NEXT.fetch_add(1, Ordering::Relaxed) }
+    }
+}
+
+/// A stream that carries what is known of its peer.
+#[derive(Debug)]
+pub struct PeerStream<S> {
+    stream: S,
+    info: PeerInfo,
+}
+
+impl<S> Connected for PeerStream<S> {
+    type ConnectInfo = PeerInfo;
+
+    fn connect_info(&self) -> PeerInfo {
+        self.info.clone()
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for PeerStream<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for PeerStream<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+/// Connections for `tonic`'s `serve_with_incoming`.
+pub type Incoming<S> = ReceiverStream<io::Result<PeerStream<S>>>;
+
+/// Binds a TCP port; an error says which one.
+pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| {
+        io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+    })
+}
+
+/// Accepts mTLS connections. Handshakes run side by side, each with a time limit; a failed one is
+/// logged and ends only itself. A renewed certificate is used from the next connection on.
+pub fn tls_incoming(
+    tasks: &Tasks,
+    listener: TcpListener,
+    identity: IdentityReceiver,
+    clients: ClientCertificate,
+) -> Incoming<server::TlsStream<TcpStream>> {
+    let (sender, receiver) = mpsc::channel(ACCEPTED_MAX);
+    let group = tasks.clone();
+    let _accepting = tasks.spawn("accept", async move {
+        let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
+        loop {
+            // Cancel-safe: `accept` takes a connection or does not.
+            let accepted = tokio::select! {
+                biased;
+                () = group.stopping() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, address)) => {
+                    backoff.reset();
+                    let handshake = handshake(stream, address, identity.clone(), clients);
+                    let sender = sender.clone();
+                    let _handshaking = group.spawn("handshake", async move {
+                        if let Some(stream) = handshake.await {
+                            // The server is gone: so is the connection.
+                            drop(sender.send(Ok(stream)).await);
+                        }
+                    });
+                }
+                Err(error) => {
+                    // Out of descriptors, mostly: wait instead of spinning.
+                    warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(backoff.next_wait()).await;
+                }
+            }
+        }
+    });
+    ReceiverStream::new(receiver)
+}
+
+async fn handshake(
+    stream: TcpStream,
+    address: SocketAddr,
+    identity: IdentityReceiver,
+    clients: ClientCertificate,
+) -> Option<PeerStream<server::TlsStream<TcpStream>>> {
+    let current = Arc::clone(&identity.borrow());
+    let config = match current.server_config(clients) {
+        Ok(config) => config,
+        Err(error) => {
+            warn!(%error, "own certificate is not usable");
+            return None;
+        }
+    };
+    drop(stream.set_nodelay(true));
+    let accepting = TlsAcceptor::from(Arc::new(config)).accept(stream);
+    let stream = match tokio::time::timeout(HANDSHAKE_SECS_MAX, accepting).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            warn!(%address, %error, "TLS handshake failed");
+            return None;
+        }
+        Err(_elapsed) => {
+            debug!(%address, "TLS handshake took too long");
+            return None;
+        }
+    };
+    let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let peer = match certificate.map(CertificateName::read) {
+        None => Peer::Anonymous,
+        Some(Ok(name)) if name.installation == current.name.installation => {
+            Peer::Daemon { role: name.role, id: name.id }
+        }
+        Some(Ok(_) | Err(_)) => {
+            warn!(%address, "caller's certificate is not one of this installation");
+            return None;
+        }
+    };
+    Some(PeerStream { stream, info: PeerInfo::new(peer, Some(address)) })
+}
+
+/// Listens on a Unix socket; a stale file is replaced, a live one is an error. `mode` as in chmod(2).
+pub fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        let text = format!("another process listens on {}", path.display());
+        return Err(io::Error::new(io::ErrorKind::AddrInUse, text));
+    }
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let listener = UnixListener::bind(path).map_err(|error| {
+        io::Error::new(error.kind(), format!("cannot listen on {}: {error}", path.display()))
+    })?;
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))?;
+    Ok(listener)
+}
+
+/// Accepts connections of processes of this machine.
+pub fn unix_incoming(tasks: &Tasks, listener: UnixListener) -> Incoming<UnixStream> {
+    let (sender, receiver) = mpsc::channel(ACCEPTED_MAX);
+    let group = tasks.clone();
+    let _accepting = tasks.spawn("accept-local", async move {
+        loop {
+            // Cancel-safe: `accept` takes a connection or does not.
+            let accepted = tokio::select! {
+                biased;
+                () = group.stopping() => return,
+                accepted = listener.accept() => accepted,
+            };
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    warn!(%error, "cannot accept a local connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let Ok(credentials) = stream.peer_cred() else { continue };
+            let info = PeerInfo::new(Peer::Local { uid: credentials.uid() }, None);
+            if sender.send(Ok(PeerStream { stream, info })).await.is_err() {
+                return;
+            }
+        }
+    });
+    ReceiverStream::new(receiver)
+}
+
+fn endpoint(name: &str) -> Result<Endpoint, tonic::transport::Error> {
+    Ok(Endpoint::try_from(format!("http://{name}"))?
+        .connect_timeout(CONNECT_SECS_MAX)
+        .http2_keep_alive_interval(KEEPALIVE_PERIOD)
+        .keep_alive_timeout(KEEPALIVE_SECS_MAX)
+        .keep_alive_while_idle(true)
+        .tcp_nodelay(true))
+}
+
+/// Connects to `address` (`host:port`) and expects a certificate with the DNS name `name`.
+pub async fn connect_tls(
+    address: &str,
+    name: &str,
+    config: ClientConfig,
+) -> Result<Channel, tonic::transport::Error> {
+    let server = rustls::pki_types::ServerName::try_from(name.to_owned())
+        .map_err(|error| format!("{name}: {error}"));
+    let connector = TlsConnector::from(Arc::new(config));
+    let address = address.to_owned();
+    endpoint(name)?
+        .connect_with_connector(tower::service_fn(move |_: Uri| {
+            let (server, connector, address) = (server.clone(), connector.clone(), address.clone());
+            async move {
+                let server = server.map_err(io::Error::other)?;
+                let stream = dial(&address, server, &connector).await?;
+                io::Result::Ok(TokioIo::new(stream))
+            }
+        }))
+        .await
+}
+
+async fn dial(
+    address: &str,
+    server: rustls::pki_types::ServerName<'static>,
+    connector: &TlsConnector,
+) -> io::Result<client::TlsStream<TcpStream>> {
+    let dialling = async {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        connector.connect(server, stream).await
+    };
+    tokio::time::timeout(CONNECT_SECS_MAX, dialling)
+        .await
+        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, format!("{address} does not answer")))?
+        .map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))
+}
+
+/// Connects as the daemon that `identity` names; the first address that answers is taken.
+pub async fn connect_controller(
+    addresses: &[String],
+    identity: &IdentityReceiver,
+) -> Result<Channel, ConnectError> {
+    let current = Arc::clone(&identity.borrow());
+    let mut last = None;
+    for address in addresses {
+        let config = current.client_config()?;
+        match connect_tls(address, crate::tls::CONTROLLER_NAME, config).await {
+            Ok(channel) => return Ok(channel),
+            Err(error) => last = Some(error),
+        }
+    }
+    last.map_or(Err(ConnectError::NoAddress), |error| Err(ConnectError::Transport(error)))
+}
+
+/// Why no controller was reached.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// None is configured.
+    #[error("no controller address is configured: set [controller] addresses")]
+    NoAddress,
+    /// None answered; the last one's reason.
+    #[error("no controller answers")]
+    Transport(#[source] tonic::transport::Error),
+    /// The own certificate is not usable.
+    #[error(transparent)]
+    Tls(#[from] crate::tls::TlsError),
+}
+
+/// Connects to a Unix socket.
+pub async fn connect_unix(path: PathBuf) -> Result<Channel, tonic::transport::Error> {
+    endpoint("localhost")?
+        .connect_with_connector(tower::service_fn(move |_: Uri| {
+            let path = path.clone();
+            async move { UnixStream::connect(path).await.map(TokioIo::new) }
+        }))
+        .await
+}
+
+/// The error and its causes in one line, for logs and people.
+pub fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
