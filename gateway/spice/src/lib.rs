@@ -1,0 +1,56 @@
+//! The client side of SPICE without any input or output: bytes in, effects out.
+//!
+//! ```text
+//!              receive(bytes)                       next_event()
+//!   socket ───────────────────▶  MainChannel     ───────────────▶  MainEvent
+//!          ◀───────────────────  DisplayChannel  ───────────────▶  DisplayEvent
+//!              poll_transmit()   InputsChannel   ───────────────▶  InputsEvent
+//!                                CursorChannel   ───────────────▶  CursorEvent
+//!                                      │
+//!                                   Channel: link, framing, acknowledgements, pings
+//! ```
+//!
+//! One value per SPICE channel, each over its own byte stream. The owner of the socket hands in
+//! whatever it read, takes the events until there are none, then writes what
+//! `poll_transmit` gives. Messages are decoded, and acknowledged to the server, when
+//! their events are taken and not when their bytes arrive: not taking is back pressure.
+//!
+//! Order of a session: link main; its [`MainEvent::Init`] names the session, its
+//! [`MainEvent::Channels`] the channels; then link the others with that `connection_id`, side by
+//! side, since each link costs the server a new RSA key. `tests/live.rs` shows all of it.
+//!
+//! The protocol is described by `spice.proto` of spice-common (the layout of each message),
+//! `spice/protocol.h` (link and headers) and `spice/enums.h` (numbers) of spice-protocol; each
+//! item here names its part of them. All numbers on the wire are little endian.
+//!
+//! Every decoder is total and bounded: no input can make it panic or hold more than the limits
+//! that are named beside it.
+
+mod channel;
+pub mod cursor;
+pub mod display;
+mod error;
+mod geometry;
+mod inputs;
+mod link;
+mod main_channel;
+mod unsupported;
+mod wire;
+
+#[cfg(test)]
+mod test_support;
+#[cfg(test)]
+mod totality;
+
+pub use channel::{
+    Channel, ChannelEvent, ChannelWait, CommonEvent, MESSAGE_BYTES_MAX, Message, Notice,
+    NoticeSeverity, OUTBOX_BYTES_MAX,
+};
+pub use cursor::{CursorChannel, CursorEvent, CursorShape};
+pub use display::{DisplayChannel, DisplayEvent};
+pub use error::{Refusal, SpiceError};
+pub use geometry::{Point, Rect, SurfaceId};
+pub use inputs::{InputsChannel, InputsEvent, Locks, MouseButton, Scancode, WheelStep};
+pub use link::{Capabilities, ChannelKind, LinkSetup, Linked, Password, TicketSeed};
+pub use main_channel::{ChannelName, MainChannel, MainEvent, MouseMode, MouseModes, SessionInit};
+pub use unsupported::{Feature, ImageCodec, Operation, Unsupported};

@@ -1,0 +1,363 @@
+//! The main channel: session, mouse mode, list of channels, agent (`spice.proto`, `MainChannel`).
+
+use bytes::Bytes;
+
+use crate::channel::{Channel, ChannelEvent, CommonEvent, Message, too_large};
+use crate::error::{Refusal, SpiceError};
+use crate::link::{Capabilities, ChannelKind, LinkSetup};
+use crate::unsupported::{Feature, Unsupported};
+use crate::wire::Reader;
+
+/// Channels of one session; QEMU makes some ten, and the number of a channel has 8 bits.
+const CHANNELS_MAX: usize = 1024;
+/// Bytes of a desktop's name.
+const NAME_BYTES_MAX: usize = 4096;
+
+/// `SPICE_MAIN_CAP_NAME_AND_UUID`
+const CAPABILITY_NAME_AND_UUID: u32 = 1;
+/// `SPICE_MAIN_CAP_AGENT_CONNECTED_TOKENS`
+const CAPABILITY_AGENT_CONNECTED_TOKENS: u32 = 2;
+
+/// `SPICE_MSG_MAIN_*`
+mod server {
+    pub(super) const MIGRATE_BEGIN: u16 = 101;
+    pub(super) const MIGRATE_CANCEL: u16 = 102;
+    pub(super) const INIT: u16 = 103;
+    pub(super) const CHANNELS_LIST: u16 = 104;
+    pub(super) const MOUSE_MODE: u16 = 105;
+    pub(super) const MULTI_MEDIA_TIME: u16 = 106;
+    pub(super) const AGENT_CONNECTED: u16 = 107;
+    pub(super) const AGENT_DISCONNECTED: u16 = 108;
+    pub(super) const AGENT_DATA: u16 = 109;
+    pub(super) const AGENT_TOKEN: u16 = 110;
+    pub(super) const MIGRATE_SWITCH_HOST: u16 = 111;
+    pub(super) const MIGRATE_END: u16 = 112;
+    pub(super) const NAME: u16 = 113;
+    pub(super) const UUID: u16 = 114;
+    pub(super) const AGENT_CONNECTED_TOKENS: u16 = 115;
+    pub(super) const MIGRATE_BEGIN_SEAMLESS: u16 = 116;
+    pub(super) const MIGRATE_DESTINATION_SEAMLESS_ACK: u16 = 117;
+    pub(super) const MIGRATE_DESTINATION_SEAMLESS_NACK: u16 = 118;
+}
+
+/// `SPICE_MSGC_MAIN_*`
+mod client {
+    pub(super) const ATTACH_CHANNELS: u16 = 104;
+    pub(super) const MOUSE_MODE_REQUEST: u16 = 105;
+}
+
+/// A main channel connection. It asks for the list of channels, and for absolute mouse positions
+/// whenever the desktop can have them, by itself.
+#[derive(Debug)]
+pub struct MainChannel {
+    channel: Channel,
+}
+
+/// What the main channel tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MainEvent {
+    /// Something that any channel may tell.
+    Common(CommonEvent),
+    /// The session has begun.
+    Init(SessionInit),
+    /// The mouse mode is, or has become, this.
+    MouseMode(MouseModes),
+    /// The channels that can be opened.
+    Channels(Vec<ChannelName>),
+    /// The agent in the guest is there; with the number of messages that it may be sent, where
+    /// the server tells that here.
+    AgentConnected(Option<u32>),
+    /// The agent in the guest is gone.
+    AgentDisconnected(Refusal),
+    /// A part of an agent's message (at most 2048 bytes). Each is to be paid back by a token once
+    /// the agent is used.
+    AgentData(Bytes),
+    /// So many more messages may be sent to the agent.
+    AgentTokens(u32),
+    /// The clock, in milliseconds, that sound and video are stamped with.
+    MultiMediaTime(u32),
+    /// The desktop's name.
+    Name(String),
+    /// The desktop's UUID.
+    Uuid([u8; 16]),
+}
+
+/// `spice.proto`, `init` of `MainChannel`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionInit {
+    /// The `connection_id` of the other channels.
+    pub session_id: u32,
+    /// How many displays are worth opening.
+    pub display_channels_hint: u32,
+    /// The mouse mode now.
+    pub mouse: MouseModes,
+    /// Whether the agent in the guest is there.
+    pub agent_connected: bool,
+    /// Messages that the agent may be sent.
+    pub agent_tokens: u32,
+    /// The clock, in milliseconds, that sound and video are stamped with.
+    pub multi_media_time: u32,
+}
+
+/// How the mouse is told: which ways there are, and which is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MouseModes {
+    /// Whether positions are possible (the guest has a tablet or an agent).
+    pub client_possible: bool,
+    /// The mode now.
+    pub current: MouseMode,
+}
+
+/// `enums.h`, `SpiceMouseMode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MouseMode {
+    /// 1: the guest moves its pointer by the motion that it is sent.
+    Server,
+    /// 2: the guest is told positions.
+    Client,
+}
+
+/// A channel that the server has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChannelName {
+    /// Its kind.
+    pub kind: ChannelKind,
+    /// Its number among those of its kind.
+    pub id: u8,
+}
+
+impl MouseModes {
+    fn new(supported: u32, current: u32) -> Self {
+        const CLIENT: u32 = 2;
+        let current = if current == CLIENT { MouseMode::Client } else { MouseMode::Server };
+        Self { client_possible: supported & CLIENT != 0, current }
+    }
+}
+
+impl MainChannel {
+    /// A main channel that begins to link.
+    pub fn new(setup: LinkSetup) -> Self {
+        let capabilities =
+            Capabilities::of(&[CAPABILITY_NAME_AND_UUID, CAPABILITY_AGENT_CONNECTED_TOKENS]);
+        Self { channel: Channel::new(ChannelKind::Main, capabilities, setup) }
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn over(channel: Channel) -> Self {
+        Self { channel }
+    }
+
+    /// Takes bytes from the server, in any portions.
+    pub fn receive(&mut self, bytes: &[u8]) -> Result<(), SpiceError> {
+        self.channel.receive(bytes)
+    }
+
+    /// The next event; `None` when more bytes are needed.
+    pub fn next_event(&mut self) -> Result<Option<MainEvent>, SpiceError> {
+        Ok(match self.channel.next_event()? {
+            None => None,
+            Some(ChannelEvent::Common(common)) => Some(MainEvent::Common(common)),
+            Some(ChannelEvent::Message(message)) => Some(self.handle(&message)?),
+        })
+    }
+
+    /// All bytes that are to be sent to the server now, if any.
+    pub fn poll_transmit(&mut self) -> Option<Bytes> {
+        self.channel.poll_transmit()
+    }
+
+    /// Serial of the last message, for [`CommonEvent::WaitForChannels`].
+    pub const fn serial(&self) -> u64 {
+        self.channel.serial()
+    }
+
+    fn handle(&mut self, message: &Message) -> Result<MainEvent, SpiceError> {
+        let mut reader = Reader::new(&message.body, "main channel message");
+        Ok(match message.kind {
+            server::INIT => self.init(&mut reader)?,
+            server::CHANNELS_LIST => MainEvent::Channels(channels(&mut reader)?),
+            server::MOUSE_MODE => {
+                let (supported, current) = (reader.u16()?, reader.u16()?);
+                let mouse = MouseModes::new(supported.into(), current.into());
+                self.request_positions(mouse)?;
+                MainEvent::MouseMode(mouse)
+            }
+            server::MULTI_MEDIA_TIME => MainEvent::MultiMediaTime(reader.u32()?),
+            server::AGENT_CONNECTED => MainEvent::AgentConnected(None),
+            server::AGENT_CONNECTED_TOKENS => MainEvent::AgentConnected(Some(reader.u32()?)),
+            server::AGENT_DISCONNECTED => {
+                MainEvent::AgentDisconnected(Refusal::from_wire(reader.u32()?))
+            }
+            server::AGENT_DATA => MainEvent::AgentData(reader.rest()),
+            server::AGENT_TOKEN => MainEvent::AgentTokens(reader.u32()?),
+            server::NAME => MainEvent::Name(name(&mut reader)?),
+            server::UUID => MainEvent::Uuid(reader.array()?),
+            server::MIGRATE_BEGIN
+            | server::MIGRATE_CANCEL
+            | server::MIGRATE_SWITCH_HOST
+            | server::MIGRATE_END
+            | server::MIGRATE_BEGIN_SEAMLESS
+            | server::MIGRATE_DESTINATION_SEAMLESS_ACK
+            | server::MIGRATE_DESTINATION_SEAMLESS_NACK => unsupported(Feature::Migration),
+            other => unsupported(Feature::Message(other)),
+        })
+    }
+
+    /// `init`: session, hint, supported and current mouse mode, agent, tokens, clock, memory
+    /// hint, u32 each.
+    fn init(&mut self, reader: &mut Reader<'_>) -> Result<MainEvent, SpiceError> {
+        let (session_id, display_channels_hint) = (reader.u32()?, reader.u32()?);
+        let mouse = MouseModes::new(reader.u32()?, reader.u32()?);
+        let init = SessionInit {
+            session_id,
+            display_channels_hint,
+            mouse,
+            agent_connected: reader.u32()? != 0,
+            agent_tokens: reader.u32()?,
+            multi_media_time: reader.u32()?,
+        };
+        let _memory_hint = reader.u32()?;
+        self.channel.send(client::ATTACH_CHANNELS, &[])?;
+        self.request_positions(mouse)?;
+        Ok(MainEvent::Init(init))
+    }
+
+    /// `mouse_mode_request`: mode u16.
+    fn request_positions(&mut self, mouse: MouseModes) -> Result<(), SpiceError> {
+        const CLIENT: u16 = 2;
+        match mouse {
+            MouseModes { client_possible: true, current: MouseMode::Server } => {
+                self.channel.send(client::MOUSE_MODE_REQUEST, &CLIENT.to_le_bytes())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+const fn unsupported(feature: Feature) -> MainEvent {
+    MainEvent::Common(CommonEvent::Unsupported(Unsupported::nowhere(feature)))
+}
+
+/// `channels_list`: count u32, then type u8, id u8 each.
+fn channels(reader: &mut Reader<'_>) -> Result<Vec<ChannelName>, SpiceError> {
+    let value = reader.u32()?;
+    let count = usize::try_from(value).unwrap_or(usize::MAX);
+    if count > CHANNELS_MAX {
+        return Err(too_large("number of channels", value.into(), CHANNELS_MAX));
+    }
+    (0..count)
+        .map(|_| Ok(ChannelName { kind: ChannelKind::from_wire(reader.u8()?), id: reader.u8()? }))
+        .collect()
+}
+
+/// `name`: length u32, bytes with a NUL at their end.
+fn name(reader: &mut Reader<'_>) -> Result<String, SpiceError> {
+    let value = reader.u32()?;
+    let length = usize::try_from(value).unwrap_or(usize::MAX);
+    if length > NAME_BYTES_MAX {
+        return Err(too_large("desktop's name in bytes", value.into(), NAME_BYTES_MAX));
+    }
+    let bytes = reader.bytes(length)?;
+    Ok(String::from_utf8_lossy(&bytes).trim_end_matches('\0').to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_support::{Body, message};
+    use expect_test::{Expect, expect};
+
+    /// What one message tells, and what the client sends then.
+    fn check(kind: u16, body: &Body, expected: Expect) {
+        let mut main = MainChannel::over(Channel::opened(ChannelKind::Main));
+        main.receive(&message(kind, &body.0)).unwrap();
+        let event = main.next_event();
+        let sent = main.poll_transmit().unwrap_or_default();
+        expected.assert_eq(&format!("{event:?}\nsent {sent:02x?}"));
+    }
+
+    #[test]
+    fn init_asks_for_the_channels_and_for_positions() {
+        let words = [0x11_2233, 1, 3, 1, 1, 10, 123, 0];
+        let body = words.into_iter().fold(Body::default(), Body::u32);
+        check(
+            103,
+            &body,
+            expect![[r#"
+            Ok(Some(Init(SessionInit { session_id: 1122867, display_channels_hint: 1, mouse: MouseModes { client_possible: true, current: Server }, agent_connected: true, agent_tokens: 10, multi_media_time: 123 })))
+            sent b"h\0\0\0\0\0i\0\x02\0\0\0\x02\0""#]],
+        );
+    }
+
+    #[test]
+    fn positions_are_not_asked_for_where_there_are_none_or_already() {
+        check(
+            105,
+            &Body::default().u16(1).u16(1),
+            expect![[r#"
+            Ok(Some(MouseMode(MouseModes { client_possible: false, current: Server })))
+            sent b"""#]],
+        );
+        check(
+            105,
+            &Body::default().u16(3).u16(2),
+            expect![[r#"
+            Ok(Some(MouseMode(MouseModes { client_possible: true, current: Client })))
+            sent b"""#]],
+        );
+    }
+
+    #[test]
+    fn every_other_message_is_told() {
+        let list = Body::default().u32(2).bytes(&[2, 0, 3, 0]);
+        check(
+            104,
+            &list,
+            expect![[r#"
+            Ok(Some(Channels([ChannelName { kind: Display, id: 0 }, ChannelName { kind: Inputs, id: 0 }])))
+            sent b"""#]],
+        );
+        check(
+            104,
+            &Body::default().u32(u32::MAX),
+            expect![[r#"
+            Err(TooLarge { what: "number of channels", value: 4294967295, limit: 1024 })
+            sent b"""#]],
+        );
+        check(
+            113,
+            &Body::default().u32(3).bytes(b"pc\0"),
+            expect![[r#"
+            Ok(Some(Name("pc")))
+            sent b"""#]],
+        );
+        check(
+            115,
+            &Body::default().u32(10),
+            expect![[r#"
+            Ok(Some(AgentConnected(Some(10))))
+            sent b"""#]],
+        );
+        check(
+            109,
+            &Body::default().bytes(b"chunk"),
+            expect![[r#"
+            Ok(Some(AgentData(b"chunk")))
+            sent b"""#]],
+        );
+        check(
+            116,
+            &Body::default(),
+            expect![[r#"
+            Ok(Some(Common(Unsupported(Unsupported { feature: Migration, place: None }))))
+            sent b"""#]],
+        );
+        check(
+            106,
+            &Body::default().u16(1),
+            expect![[r#"
+            Err(Truncated { what: "main channel message" })
+            sent b"""#]],
+        );
+    }
+}

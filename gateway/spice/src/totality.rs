@@ -1,0 +1,278 @@
+//! No bytes make a channel panic, and whatever it gives is within its limits.
+
+use std::sync::LazyLock;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+use rsa::pkcs8::EncodePublicKey;
+
+use crate::channel::Channel;
+use crate::cursor::{CURSOR_SIDE_MAX, CursorChannel, CursorEvent};
+use crate::display::{
+    CopySource, DisplayEvent, SURFACE_PIXELS_MAX, SURFACE_SIDE_MAX, tests::display,
+};
+use crate::geometry::{Rect, SurfaceId};
+use crate::inputs::InputsChannel;
+use crate::link::ChannelKind;
+use crate::main_channel::MainChannel;
+use crate::test_support::{Body, key_pair, message, setup};
+
+static PUBLIC_KEY: LazyLock<Vec<u8>> =
+    LazyLock::new(|| key_pair().to_public_key().to_public_key_der().unwrap().into_vec());
+
+/// Numbers that decoders stumble over, among any others.
+fn number() -> impl Strategy<Value = u32> {
+    prop_oneof![
+        4 => 0..20_u32,
+        2 => prop::sample::select(vec![104, 0xffff, 0x7fff_ffff, 0x8000_0000, u32::MAX]),
+        1 => any::<u32>(),
+    ]
+}
+
+/// Any body made of such numbers.
+fn body() -> impl Strategy<Value = Vec<u8>> {
+    vec(
+        prop_oneof![
+            number().prop_map(|value| value.to_le_bytes().to_vec()),
+            any::<u8>().prop_map(|value| vec![value]),
+            (0..8_u16).prop_map(|value| value.to_le_bytes().to_vec()),
+        ],
+        0..40,
+    )
+    .prop_map(|parts| parts.concat())
+}
+
+fn stream() -> impl Strategy<Value = Vec<u8>> {
+    let kind = prop_oneof![0..10_u16, 100..126_u16, 300..325_u16];
+    vec((kind, body()).prop_map(|(kind, body)| message(kind, &body)), 1..8)
+        .prop_map(|messages| messages.concat())
+}
+
+/// left, top, right, bottom, mostly of something.
+fn rect() -> impl Strategy<Value = [i32; 4]> {
+    (-2..7_i32, -2..4_i32, 0..9_i32, 0..5_i32)
+        .prop_map(|(left, top, width, height)| [left, top, left + width, top + height])
+}
+
+/// `DisplayBase` on one of the surfaces, clipped or not, and its box.
+fn base() -> impl Strategy<Value = (Body, [i32; 4])> {
+    let surface = prop_oneof![8 => 0..2_u32, 1 => 0..5_u32];
+    (surface, rect(), prop::option::of(vec(rect(), 0..4))).prop_map(|(surface, target, clip)| {
+        let wire = |body: Body, [left, top, right, bottom]: [i32; 4]| {
+            body.i32s(&[top, left, bottom, right])
+        };
+        let body = wire(Body::default().u32(surface), target);
+        let body = match clip {
+            None => body.u8(0),
+            Some(clip) => {
+                let count = u32::try_from(clip.len()).unwrap();
+                clip.into_iter().fold(body.u8(1).u32(count), wire)
+            }
+        };
+        (body, target)
+    })
+}
+
+/// DRAW_COPY of a bitmap, a cached image or a surface, scaled or not.
+fn copy() -> impl Strategy<Value = (u16, Vec<u8>)> {
+    let kind = prop_oneof![6 => Just(0_u8), 1 => Just(103), 1 => Just(104)];
+    let flags = prop::sample::select(vec![0, 4, 4, 4, 1, 5, 2_u8]);
+    let image = (kind, 1..10_u8, 0..8_u8, flags, 1..9_u32, 1..5_u32);
+    let area = (-1..4_i32, -1..4_i32, prop::option::weighted(0.1, rect()));
+    let stride = prop_oneof![4 => 36..40_u32, 1 => 0..40_u32];
+    (base(), image, area, stride).prop_map(|((base, target), image, area, stride)| {
+        let (kind, format, image_flags, bitmap_flags, width, height) = image;
+        let [left, top, right, bottom] = target;
+        let area = match area {
+            (_, _, Some([left, top, right, bottom])) => [top, left, bottom, right],
+            (x, y, None) => [y, x, y + bottom - top, x + right - left],
+        };
+        let at = u32::try_from(base.0.len() + 4 + 16 + 2 + 1 + 13).unwrap();
+        let body = base.u32(at).i32s(&area).u16(8).u8(image_flags & 1).bytes(&[0; 13]);
+        let body = body.u64(1).u8(kind).u8(image_flags).u32(width).u32(height);
+        let body = match kind {
+            0 => {
+                let palette = at + 18 + 18 + stride * height;
+                let body = body.u8(format).u8(bitmap_flags).u32(width).u32(height).u32(stride);
+                let body = if bitmap_flags & 2 == 0 { body.u32(palette) } else { body.u64(1) };
+                let pixels = vec![0xa5; usize::try_from(stride * height).unwrap()];
+                body.bytes(&pixels).u64(1).u16(2).u32(0x00ab_cdef).u32(3)
+            }
+            _ => body.u32(1),
+        };
+        (304, body.0)
+    })
+}
+
+/// The other drawing messages, surfaces and invalidations.
+fn other() -> impl Strategy<Value = (u16, Vec<u8>)> {
+    let surface = (0..4_u32, 1..9_u32, 1..5_u32, prop::sample::select(vec![16, 32, 80, 96_u32]));
+    prop_oneof![
+        3 => (base(), any::<u32>(), prop::sample::select(vec![8, 16, 32, 64, 512, 1032_u16]))
+            .prop_map(|((base, _), color, operation)| {
+                (302, base.u8(1).u32(color).u16(operation).bytes(&[0; 13]).0)
+            }),
+        3 => (base(), -2..9_i32, -2..5_i32).prop_map(|((base, _), x, y)| (104, base.i32s(&[x, y]).0)),
+        1 => (base(), 306..309_u16).prop_map(|((base, _), kind)| (kind, base.bytes(&[0; 13]).0)),
+        1 => surface.prop_map(|(id, width, height, format)| {
+            (314, Body::default().u32(id).u32(width).u32(height).u32(format).u32(1).0)
+        }),
+        1 => (0..3_u32).prop_map(|id| (315, Body::default().u32(id).0)),
+        1 => Just((105, Body::default().u16(1).u8(1).u64(1).0)),
+    ]
+}
+
+/// Well-formed drawing messages, in some of which bytes are changed or the end is cut.
+fn drawing() -> impl Strategy<Value = Vec<u8>> {
+    let changes = prop_oneof![
+        8 => Just(Vec::new()),
+        1 => vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+    ];
+    let cut = prop::option::weighted(0.05, any::<prop::sample::Index>());
+    let one = (prop_oneof![copy(), other()], changes, cut).prop_map(
+        |((kind, mut bytes), changes, cut)| {
+            for (index, value) in changes {
+                let place = index.index(bytes.len());
+                bytes[place] = value;
+            }
+            if let Some(cut) = cut {
+                bytes.truncate(cut.index(bytes.len()));
+            }
+            message(kind, &bytes)
+        },
+    );
+    vec(one, 1..8).prop_map(|messages| messages.concat())
+}
+
+fn surface_bounds(surfaces: &[(SurfaceId, Rect)], id: SurfaceId) -> Rect {
+    let found = surfaces.iter().rev().find(|(known, _)| *known == id);
+    found.map(|(_, bounds)| *bounds).expect("events name surfaces that exist")
+}
+
+/// Takes all events of a display channel and checks what their documentation promises; how many
+/// of them draw.
+fn check_display(bytes: &[u8]) -> usize {
+    let mut drawn = 0;
+    let mut display = display();
+    let mut surfaces =
+        vec![(SurfaceId(0), Rect::of_size(8, 4)), (SurfaceId(1), Rect::of_size(4, 4))];
+    display.receive(bytes).unwrap();
+    while let Ok(Some(event)) = display.next_event() {
+        let (surface, rects, source) = match event {
+            DisplayEvent::SurfaceCreated(surface) => {
+                assert!(surface.width.max(surface.height) <= SURFACE_SIDE_MAX);
+                let bounds = Rect::of_size(surface.width, surface.height);
+                assert!(bounds.area() <= SURFACE_PIXELS_MAX);
+                surfaces.push((surface.id, bounds));
+                continue;
+            }
+            DisplayEvent::SurfaceDestroyed(id) => {
+                surfaces.retain(|(known, _)| *known != id);
+                continue;
+            }
+            DisplayEvent::Copy(copy) => {
+                let bounds = match &copy.source {
+                    CopySource::Pixels(pixels) => {
+                        assert!(pixels.row(pixels.height - 1).is_some());
+                        let bytes = u64::try_from(pixels.data.len()).unwrap();
+                        assert!(bytes <= 4 * SURFACE_PIXELS_MAX);
+                        Rect::of_size(pixels.width, pixels.height)
+                    }
+                    CopySource::Surface(id) => surface_bounds(&surfaces, *id),
+                };
+                (copy.surface, copy.rects, Some((bounds, copy.offset)))
+            }
+            DisplayEvent::CopyBits(bits) => {
+                let bounds = surface_bounds(&surfaces, bits.surface);
+                (bits.surface, bits.rects, Some((bounds, bits.offset)))
+            }
+            DisplayEvent::Fill(fill) => (fill.surface, fill.rects, None),
+            DisplayEvent::Combine(combine) => (combine.surface, combine.rects, None),
+            _ => continue,
+        };
+        drawn += 1;
+        let bounds = surface_bounds(&surfaces, surface);
+        assert!(!rects.is_empty());
+        for rect in rects {
+            assert!(!rect.is_empty() && bounds.contains(&rect), "{rect:?} in {bounds:?}");
+            if let Some((source, offset)) = source {
+                assert!(source.contains(&rect.moved(offset)), "{rect:?} from {source:?}");
+            }
+        }
+    }
+    drawn
+}
+
+#[test]
+fn the_generated_messages_get_past_the_first_checks() {
+    let mut runner = TestRunner::deterministic();
+    let drawn: usize =
+        (0..2000).map(|_| check_display(&drawing().new_tree(&mut runner).unwrap().current())).sum();
+    assert!(drawn > 500, "only {drawn} effects");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn display_effects_keep_their_promises_for_any_messages(bytes in stream()) {
+        check_display(&bytes);
+    }
+
+    #[test]
+    fn display_effects_keep_their_promises_for_damaged_drawings(bytes in drawing()) {
+        check_display(&bytes);
+    }
+
+    #[test]
+    fn cursors_are_whole_for_any_messages(bytes in stream()) {
+        let mut cursor = CursorChannel::over(Channel::opened(ChannelKind::Cursor));
+        cursor.receive(&bytes).unwrap();
+        while let Ok(Some(event)) = cursor.next_event() {
+            if let CursorEvent::Set { shape: Some(shape), .. } = event {
+                prop_assert!(shape.width.max(shape.height) <= CURSOR_SIDE_MAX);
+                prop_assert!(shape.hot_x < shape.width && shape.hot_y < shape.height);
+                let pixels = usize::from(shape.width) * usize::from(shape.height);
+                prop_assert_eq!(shape.rgba.len(), 4 * pixels);
+            }
+        }
+    }
+
+    #[test]
+    fn main_and_inputs_end_for_any_messages(bytes in stream()) {
+        let mut main = MainChannel::over(Channel::opened(ChannelKind::Main));
+        main.receive(&bytes).unwrap();
+        while let Ok(Some(_)) = main.next_event() {}
+        let mut inputs = InputsChannel::over(Channel::opened(ChannelKind::Inputs));
+        inputs.receive(&bytes).unwrap();
+        while let Ok(Some(_)) = inputs.next_event() {}
+    }
+
+    #[test]
+    fn a_link_ends_for_any_reply(front in 0..24_usize, bytes in vec(any::<u8>(), 0..400)) {
+        let mut reply = Body::default().bytes(b"REDQ").u32(2).u32(2).u32(186).u32(0).0;
+        reply.truncate(front);
+        reply.extend(bytes);
+        let mut main = MainChannel::new(setup());
+        main.receive(&reply).unwrap();
+        while let Ok(Some(_)) = main.next_event() {}
+    }
+
+    #[test]
+    fn a_link_ends_for_any_damaged_key(
+        changes in vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+    ) {
+        let mut key = PUBLIC_KEY.clone();
+        for (index, value) in changes {
+            let place = index.index(key.len());
+            key[place] = value;
+        }
+        let reply = Body::default().bytes(b"REDQ").u32(2).u32(2).u32(186).u32(0).bytes(&key);
+        let reply = reply.u32(1).u32(1).u32(178).u32(0b1011).u32(0).u32(0);
+        let mut main = MainChannel::new(setup());
+        main.receive(&reply.0).unwrap();
+        while let Ok(Some(_)) = main.next_event() {}
+    }
+}
