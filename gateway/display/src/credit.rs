@@ -1,0 +1,258 @@
+//! How much may be on its way to one viewer, measured from its acknowledgements.
+//!
+//! ```text
+//!   handed over ──▶ in the socket ──sent()──▶ on the wire ──ack()──▶ presented
+//!   └──────────────────── unacknowledged ────────────────┘
+//! ```
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// Unacknowledged bytes that are always allowed (`docs/display-protocol.md`, "Flow").
+const UNACKNOWLEDGED_BYTES: u64 = 8 * 1024;
+
+/// What may wait on top of the round trip, so that the wire never runs dry between two pictures.
+const QUEUE_TIME: Duration = Duration::from_millis(30);
+
+/// Bytes that may wait in the socket: more would only be pictures that nothing newer can overtake.
+const IN_SOCKET_BYTES_MAX: u64 = 64 * 1024;
+
+/// Messages that a viewer may have waiting for its socket; a queue of this length in front of it
+/// never overflows.
+pub const IN_SOCKET_MESSAGES_MAX: usize = 64;
+
+/// Of these, those with parts of the picture.
+const IN_SOCKET_SLICES_MAX: usize = 48;
+
+/// Frames without an acknowledgement beyond which none is begun: two seconds of 16 ms.
+const FRAMES_MAX: usize = 125;
+
+/// The shortest round trip holds for so long, then it is measured anew: routes change.
+const ROUND_TRIP_AGE_MAX: Duration = Duration::from_secs(10);
+
+/// Intervals shorter than this are taken as this long: below, clocks tell nothing about rates.
+const INTERVAL_MIN: Duration = Duration::from_micros(500);
+
+/// Fastest believed rate in bytes per second, 10 Gbit/s, so that products fit.
+const RATE_MAX: u64 = 1_250_000_000;
+
+/// The flow to one viewer.
+#[derive(Debug, Default)]
+pub(crate) struct Credit {
+    /// Bytes given to the socket's owner, from the beginning.
+    handed: u64,
+    /// Of these, written to the socket. INVARIANT: sent <= handed.
+    sent: u64,
+    /// Of these, up to the last acknowledged frame end. INVARIANT: acknowledged <= handed.
+    acknowledged: u64,
+    acknowledged_at: Duration,
+    /// `handed` after each message of which not all is written to the socket.
+    messages: VecDeque<u64>,
+    frames: VecDeque<Frame>,
+    /// Bytes per second, 0 until measured.
+    rate: u64,
+    round_trip: Option<RoundTrip>,
+    /// Something was held back since the last acknowledgement.
+    held_back: bool,
+}
+
+/// A frame whose acknowledgement is awaited.
+#[derive(Debug)]
+struct Frame {
+    sequence: u32,
+    begun_at: Duration,
+    /// `handed` after its end.
+    end: u64,
+    /// When its end was written to the socket.
+    sent_at: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct RoundTrip {
+    shortest: Duration,
+    measured_at: Duration,
+}
+
+impl Credit {
+    /// Notes bytes given to the socket's owner.
+    pub(crate) fn hand_over(&mut self, bytes: usize) {
+        self.handed += u64::try_from(bytes).unwrap_or(0);
+    }
+
+    /// Notes the end of a message, after its bytes were handed over.
+    pub(crate) fn end_message(&mut self) {
+        self.messages.push_back(self.handed);
+    }
+
+    /// Notes the end of a frame, after its bytes were handed over.
+    pub(crate) fn end_frame(&mut self, sequence: u32, begun_at: Duration) {
+        self.frames.push_back(Frame { sequence, begun_at, end: self.handed, sent_at: None });
+    }
+
+    /// Notes bytes written to the socket.
+    pub(crate) fn sent(&mut self, bytes: usize, now: Duration) {
+        let sent = self.sent.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
+        self.sent = sent.min(self.handed);
+        while self.messages.front().is_some_and(|end| *end <= self.sent) {
+            self.messages.pop_front();
+        }
+        for frame in self.frames.iter_mut().filter(|frame| frame.end <= sent) {
+            frame.sent_at.get_or_insert(now);
+        }
+    }
+
+    /// Takes an acknowledgement; one of a frame that is not awaited changes nothing.
+    pub(crate) fn acknowledge(&mut self, sequence: u32, draw_time: Duration, now: Duration) {
+        let Some(position) = self.frames.iter().position(|frame| frame.sequence == sequence) else {
+            return;
+        };
+        let Some(frame) = self.frames.drain(..=position).next_back() else { return };
+        let sent_at = frame.sent_at.unwrap_or(frame.begun_at);
+        self.measure_round_trip(now.saturating_sub(sent_at).saturating_sub(draw_time), now);
+        let since = frame.begun_at.max(self.acknowledged_at);
+        self.measure_rate(frame.end - self.acknowledged, now.saturating_sub(since));
+        self.acknowledged = frame.end;
+        self.acknowledged_at = now;
+        self.held_back = false;
+    }
+
+    /// Whether a frame may be begun. While no frame's end is awaited it always may: what is not
+    /// acknowledged then belongs to no frame (a pointer's shape, a frame given up), and never will
+    /// be before another frame ends. A frame is never begun while the socket is full, since what
+    /// waits there cannot be superseded.
+    pub(crate) fn allows_frame(&mut self) -> bool {
+        let allowed = self.frames.is_empty()
+            || (self.handed - self.acknowledged <= self.limit() && self.frames.len() < FRAMES_MAX);
+        self.held_back |= !allowed;
+        allowed && self.socket_has_room()
+    }
+
+    /// Whether more may be handed over.
+    pub(crate) fn socket_has_room(&self) -> bool {
+        self.handed - self.sent < IN_SOCKET_BYTES_MAX && self.messages.len() < IN_SOCKET_SLICES_MAX
+    }
+
+    /// Whether a few bytes more may be handed over, for records that do not wait for pictures.
+    pub(crate) fn socket_has_spare_room(&self) -> bool {
+        self.handed - self.sent < 2 * IN_SOCKET_BYTES_MAX
+            && self.messages.len() < IN_SOCKET_MESSAGES_MAX
+    }
+
+    /// Bytes handed over from the beginning.
+    pub(crate) const fn handed(&self) -> u64 {
+        self.handed
+    }
+
+    /// When the oldest frame was begun whose acknowledgement is awaited.
+    pub(crate) fn unacknowledged_since(&self) -> Option<Duration> {
+        self.frames.front().map(|frame| frame.begun_at)
+    }
+
+    /// Bytes per second that reach the viewer, 0 until measured.
+    pub(crate) const fn rate(&self) -> u64 {
+        self.rate
+    }
+
+    /// The shortest recent way there and back.
+    pub(crate) fn round_trip(&self) -> Option<Duration> {
+        self.round_trip.map(|round_trip| round_trip.shortest)
+    }
+
+    /// Most unacknowledged bytes with which a frame is begun.
+    fn limit(&self) -> u64 {
+        let time = self.round_trip().unwrap_or_default() + QUEUE_TIME;
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        (self.rate.saturating_mul(micros) / 1_000_000).max(UNACKNOWLEDGED_BYTES)
+    }
+
+    /// The shortest counts: a longer one holds the time in queues, which more credit lengthens.
+    fn measure_round_trip(&mut self, sample: Duration, now: Duration) {
+        let keep = self.round_trip.is_some_and(|held| {
+            held.shortest < sample && now.saturating_sub(held.measured_at) < ROUND_TRIP_AGE_MAX
+        });
+        if !keep {
+            self.round_trip = Some(RoundTrip { shortest: sample, measured_at: now });
+        }
+    }
+
+    /// A higher sample counts at once. A lower one counts by an eighth, and only where the wire and
+    /// not the guest was what ended it.
+    fn measure_rate(&mut self, bytes: u64, interval: Duration) {
+        let micros = u64::try_from(interval.max(INTERVAL_MIN).as_micros()).unwrap_or(u64::MAX);
+        let sample = (bytes.saturating_mul(1_000_000) / micros.max(1)).min(RATE_MAX);
+        if sample >= self.rate {
+            self.rate = sample;
+        } else if self.held_back || bytes >= self.limit() / 2 {
+            self.rate -= (self.rate - sample) / 8;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// Sends frames of `bytes` whenever allowed over a wire with this rate and delay for 20 s and
+    /// gives the most that was ever unacknowledged in the last 10 s, and what got through.
+    fn simulate(bytes: usize, bytes_per_ms: u64, delay_ms: u32) -> (u64, u64) {
+        let mut credit = Credit::default();
+        let mut arrivals: VecDeque<(Duration, u32)> = VecDeque::new();
+        let mut wire_free_at = Duration::ZERO;
+        let (mut most, mut through) = (0, 0);
+        let mut sequence = 0;
+        for tick in 0..20_000 {
+            let now = MS * tick;
+            while arrivals.front().is_some_and(|(at, _)| *at <= now) {
+                let (_, sequence) = arrivals.pop_front().unwrap();
+                credit.acknowledge(sequence, Duration::ZERO, now);
+                through += u64::try_from(bytes).unwrap();
+            }
+            if tick % 16 == 0 && credit.allows_frame() {
+                credit.hand_over(bytes);
+                credit.end_frame(sequence, now);
+                credit.sent(bytes, now);
+                let millis = u64::try_from(bytes).unwrap() / bytes_per_ms;
+                wire_free_at = wire_free_at.max(now) + Duration::from_millis(millis);
+                arrivals.push_back((wire_free_at + MS * delay_ms, sequence));
+                sequence += 1;
+            }
+            if tick > 10_000 {
+                most = most.max(credit.handed - credit.acknowledged);
+            }
+        }
+        (most, through)
+    }
+
+    #[test]
+    fn a_slow_wire_is_used_but_holds_no_long_queue() {
+        // 1 Mbit/s, 40 ms away: 125 bytes per ms.
+        let (most, through) = simulate(4000, 125, 40);
+        assert!(through > 20_000 * 125 * 8 / 10, "{through} bytes got through");
+        assert!(most < 125 * 400, "{most} bytes were on their way");
+    }
+
+    #[test]
+    fn a_fast_wire_far_away_is_filled() {
+        let (_most, through) = simulate(20_000, 10_000, 150);
+        assert!(through > 20_000 * 20_000 / 16 * 8 / 10, "{through} bytes got through");
+    }
+
+    #[test]
+    fn an_unknown_acknowledgement_changes_nothing() {
+        let mut credit = Credit::default();
+        credit.hand_over(10_000);
+        credit.end_frame(7, Duration::ZERO);
+        credit.acknowledge(8, Duration::ZERO, MS);
+        assert!(!credit.allows_frame());
+        credit.sent(10_000, MS);
+        credit.acknowledge(7, Duration::ZERO, MS);
+        assert!(credit.allows_frame());
+        credit.sent(usize::MAX, MS);
+        assert!(credit.socket_has_room());
+        credit.hand_over(10_000);
+        credit.sent(10_000, MS);
+        assert!(credit.allows_frame(), "no acknowledgement can come that would allow it later");
+    }
+}

@@ -1,0 +1,494 @@
+//! The surfaces of one session as the guest drew them.
+//!
+//! Pixels are `0x00RRGGBB`: SPICE's blue, green, red, alpha read as a little-endian number with
+//! alpha dropped, since nothing that is carried out ever reads alpha. Areas are clipped here again,
+//! although `vidi-spice` has clipped them: a mistake there must not be a panic here.
+
+use std::collections::BTreeMap;
+
+use vidi_spice::display::{
+    Combine, Copy, CopyBits, CopySource, Fill, Pixels, SURFACE_PIXELS_MAX, SURFACE_SIDE_MAX,
+    SURFACES_MAX, Surface,
+};
+use vidi_spice::{Point, Rect, SurfaceId};
+
+use crate::error::DisplayError;
+
+/// Most memory of all surfaces of one session: two monitors of 3840 x 2160 with the off-screen
+/// surfaces of a busy desktop, and few enough that a hundred hostile guests do not fill a gateway.
+pub const SURFACE_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// Side of the tiles in which damage and revisions are counted, in pixels.
+pub(crate) const TILE: u32 = 64;
+
+/// Blue, green and red of a pixel.
+const COLORS: u32 = 0x00ff_ffff;
+
+/// All surfaces, of which one at most is shown.
+#[derive(Debug, Default)]
+pub struct Framebuffer {
+    surfaces: BTreeMap<SurfaceId, Plane>,
+    primary: Option<SurfaceId>,
+    /// The shown surface after the guest has destroyed it, until it makes another one: between two
+    /// resolutions, or two connections, there is still the last picture to show.
+    last: Option<Plane>,
+    /// Grows with every change of any pixel.
+    revision: u64,
+    /// Bytes of all pixels.
+    bytes: u64,
+}
+
+/// The pixels of one surface.
+#[derive(Debug)]
+pub struct Plane {
+    width: u32,
+    height: u32,
+    /// INVARIANT: as many as `width` times `height`.
+    pixels: Vec<u32>,
+    /// Revision of the last change of each tile, row by row.
+    revisions: Vec<u64>,
+}
+
+impl Framebuffer {
+    /// Makes a surface, black. One of the same id is replaced; a primary one is shown from now on.
+    pub fn create(&mut self, surface: &Surface) -> Result<(), DisplayError> {
+        self.destroy(surface.id);
+        let Surface { id, width, height, primary, .. } = *surface;
+        if width == 0 || height == 0 || width > SURFACE_SIDE_MAX || height > SURFACE_SIDE_MAX {
+            return Err(DisplayError::SurfaceSize { width, height });
+        }
+        let pixels = u64::from(width) * u64::from(height);
+        if pixels > SURFACE_PIXELS_MAX {
+            return Err(DisplayError::SurfaceSize { width, height });
+        }
+        let bytes = pixels * 4;
+        let last_bytes = self.last.as_ref().filter(|_| primary).map_or(0, Plane::bytes);
+        if self.surfaces.len() >= SURFACES_MAX
+            || self.bytes - last_bytes + bytes > SURFACE_BYTES_MAX
+        {
+            return Err(DisplayError::TooManySurfaces { width, height });
+        }
+        self.revision += 1;
+        self.surfaces.insert(id, Plane::new(width, height, self.revision));
+        self.bytes += bytes;
+        if primary {
+            self.primary = Some(id);
+            self.bytes -= last_bytes;
+            self.last = None;
+        }
+        Ok(())
+    }
+
+    /// Forgets a surface; one that does not exist is no error, it may have been refused. The one
+    /// that is shown stays shown until there is another.
+    pub fn destroy(&mut self, id: SurfaceId) {
+        let Some(plane) = self.surfaces.remove(&id) else { return };
+        let gone = if self.primary == Some(id) {
+            self.primary = None;
+            self.last.replace(plane)
+        } else {
+            Some(plane)
+        };
+        self.bytes -= gone.as_ref().map_or(0, Plane::bytes);
+    }
+
+    /// Forgets all surfaces, as if the guest had destroyed each.
+    pub fn destroy_all(&mut self) {
+        for id in self.surfaces.keys().copied().collect::<Vec<_>>() {
+            self.destroy(id);
+        }
+    }
+
+    /// The surface that is shown.
+    pub fn primary(&self) -> Option<&Plane> {
+        self.primary.and_then(|id| self.surfaces.get(&id)).or(self.last.as_ref())
+    }
+
+    /// Whether `id` is the surface that is shown.
+    pub fn is_primary(&self, id: SurfaceId) -> bool {
+        self.primary == Some(id)
+    }
+
+    /// Paints one colour.
+    pub fn fill(&mut self, fill: &Fill) -> Result<(), DisplayError> {
+        let pixel = u32::from_le_bytes(fill.color) & COLORS;
+        let (plane, revision) = self.plane(fill.surface)?;
+        for rect in &fill.rects {
+            plane.change(rect, revision, |row| row.fill(pixel));
+        }
+        Ok(())
+    }
+
+    /// Changes each pixel by itself.
+    pub fn combine(&mut self, combine: &Combine) -> Result<(), DisplayError> {
+        let (and, xor) = (combine.and, combine.xor & COLORS);
+        let (plane, revision) = self.plane(combine.surface)?;
+        for rect in &combine.rects {
+            plane.change(rect, revision, |row| {
+                for pixel in row {
+                    *pixel = (*pixel & and) ^ xor;
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// Puts pixels of an image or of a surface.
+    pub fn copy(&mut self, copy: &Copy) -> Result<(), DisplayError> {
+        match &copy.source {
+            CopySource::Pixels(pixels) => {
+                let (plane, revision) = self.plane(copy.surface)?;
+                for rect in &copy.rects {
+                    plane.draw(rect, pixels, copy.offset, revision);
+                }
+            }
+            CopySource::Surface(from) => {
+                let source = self.surfaces.get(from).ok_or(DisplayError::UnknownSurface(*from))?;
+                // All is read before anything is written: source and destination may be one.
+                let parts: Vec<_> = (copy.rects.iter())
+                    .map(|rect| {
+                        let inside = source.bounds().intersect(&rect.moved(copy.offset));
+                        (inside.moved(opposite(copy.offset)), source.read(&inside))
+                    })
+                    .collect();
+                let (plane, revision) = self.plane(copy.surface)?;
+                for (rect, pixels) in &parts {
+                    plane.write(rect, pixels, revision);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves parts of a surface within it; each as if read whole first.
+    pub fn copy_bits(&mut self, copy: &CopyBits) -> Result<(), DisplayError> {
+        let (plane, revision) = self.plane(copy.surface)?;
+        for rect in &copy.rects {
+            plane.shift(rect, copy.offset, revision);
+        }
+        Ok(())
+    }
+
+    fn plane(&mut self, id: SurfaceId) -> Result<(&mut Plane, u64), DisplayError> {
+        self.revision += 1;
+        let plane = self.surfaces.get_mut(&id).ok_or(DisplayError::UnknownSurface(id))?;
+        Ok((plane, self.revision))
+    }
+}
+
+impl Plane {
+    fn new(width: u32, height: u32, revision: u64) -> Self {
+        let tiles = index(width.div_ceil(TILE)) * index(height.div_ceil(TILE));
+        let pixels = vec![0; index(width) * index(height)];
+        Self { width, height, pixels, revisions: vec![revision; tiles] }
+    }
+
+    /// Bytes of the pixels.
+    fn bytes(&self) -> u64 {
+        u64::from(self.width) * u64::from(self.height) * 4
+    }
+
+    /// Columns.
+    pub const fn width(&self) -> u32 {
+        self.width
+    }
+
+    /// Rows.
+    pub const fn height(&self) -> u32 {
+        self.height
+    }
+
+    /// All of it.
+    pub fn bounds(&self) -> Rect {
+        Rect::of_size(self.width, self.height)
+    }
+
+    /// All pixels, `0x00RRGGBB`, top row first, without gaps.
+    pub fn pixels(&self) -> &[u32] {
+        &self.pixels
+    }
+
+    /// A copy of the pixels of `area`, which is clipped, without gaps.
+    pub fn read(&self, area: &Rect) -> Vec<u32> {
+        let area = area.intersect(&self.bounds());
+        let mut pixels = Vec::with_capacity(index(area.width()) * index(area.height()));
+        for row in self.rows(&area) {
+            pixels.extend_from_slice(row);
+        }
+        pixels
+    }
+
+    /// The one colour of `area`, if it has only one.
+    pub(crate) fn solid(&self, area: &Rect) -> Option<u32> {
+        let area = area.intersect(&self.bounds());
+        let first = *self.rows(&area).next()?.first()?;
+        self.rows(&area).all(|row| row.iter().all(|&pixel| pixel == first)).then_some(first)
+    }
+
+    /// The latest revision in which any tile that `area` touches has changed: two reads of one
+    /// area under one revision give the same pixels.
+    pub(crate) fn revision(&self, area: &Rect) -> u64 {
+        tiles(&area.intersect(&self.bounds()), self.width)
+            .filter_map(|tile| self.revisions.get(tile).copied())
+            .max()
+            .unwrap_or(0)
+    }
+
+    fn rows(&self, inside: &Rect) -> impl Iterator<Item = &[u32]> {
+        let (left, right) = columns(inside);
+        let (top, bottom) = lines(inside);
+        let lines = if left < right { top..bottom } else { 0..0 };
+        let stride = index(self.width);
+        lines.filter_map(move |y| self.pixels.get(y * stride + left..y * stride + right))
+    }
+
+    /// Marks `rect`, clipped, as changed, and applies `paint` to each of its rows.
+    fn change(&mut self, rect: &Rect, revision: u64, mut paint: impl FnMut(&mut [u32])) {
+        let inside = rect.intersect(&self.bounds());
+        self.touch(&inside, revision);
+        let (left, right) = columns(&inside);
+        let (top, bottom) = lines(&inside);
+        if left >= right {
+            return;
+        }
+        let rows = self.pixels.chunks_exact_mut(index(self.width).max(1));
+        for row in rows.take(bottom).skip(top) {
+            paint(row.get_mut(left..right).unwrap_or_default());
+        }
+    }
+
+    fn draw(&mut self, rect: &Rect, source: &Pixels, offset: Point, revision: u64) {
+        let image = Rect::of_size(source.width, source.height);
+        let readable = image.intersect(&rect.moved(offset)).moved(opposite(offset));
+        let inside = readable.intersect(&self.bounds());
+        let (from, to) = columns(&inside.moved(offset));
+        let first = inside.moved(offset).top;
+        let mut line = u32::try_from(first).unwrap_or(0);
+        self.change(&inside, revision, |row| {
+            let bytes = source.row(line).and_then(|all| all.get(from * 4..to * 4));
+            let (pixels, _none) = bytes.unwrap_or_default().as_chunks::<4>();
+            for (to, &from) in row.iter_mut().zip(pixels) {
+                *to = u32::from_le_bytes(from) & COLORS;
+            }
+            line += 1;
+        });
+    }
+
+    fn write(&mut self, rect: &Rect, pixels: &[u32], revision: u64) {
+        let inside = rect.intersect(&self.bounds());
+        let stride = index(rect.width()).max(1);
+        let skip_rows = inside.top.abs_diff(rect.top);
+        let skip = index(inside.left.abs_diff(rect.left));
+        let mut rows = pixels.chunks_exact(stride).skip(index(skip_rows));
+        self.change(&inside, revision, |row| {
+            let from = rows.next().and_then(|line| line.get(skip..skip + row.len()));
+            if let Some(from) = from {
+                row.copy_from_slice(from);
+            }
+        });
+    }
+
+    /// Moves pixels inside the plane, in an order that respects overlap.
+    fn shift(&mut self, rect: &Rect, offset: Point, revision: u64) {
+        let bounds = self.bounds();
+        let source = bounds.intersect(&rect.intersect(&bounds).moved(offset));
+        let inside = source.moved(opposite(offset));
+        self.touch(&inside, revision);
+        let (left, right) = columns(&source);
+        let to = columns(&inside).0;
+        let (from_top, from_bottom) = lines(&source);
+        let to_top = lines(&inside).0;
+        if left >= right || from_top >= from_bottom {
+            return;
+        }
+        let stride = index(self.width);
+        let mut move_row = |row: usize| {
+            let from = (from_top + row) * stride;
+            self.pixels.copy_within(from + left..from + right, (to_top + row) * stride + to);
+        };
+        let count = from_bottom - from_top;
+        if to_top <= from_top {
+            (0..count).for_each(&mut move_row);
+        } else {
+            (0..count).rev().for_each(&mut move_row);
+        }
+    }
+
+    fn touch(&mut self, inside: &Rect, revision: u64) {
+        for tile in tiles(inside, self.width) {
+            if let Some(last) = self.revisions.get_mut(tile) {
+                *last = revision;
+            }
+        }
+    }
+}
+
+/// Numbers of the tiles that a clipped area touches.
+fn tiles(inside: &Rect, width: u32) -> impl Iterator<Item = usize> + use<> {
+    let per_row = index(width.div_ceil(TILE));
+    let (left, right) = columns(inside);
+    let (top, bottom) = lines(inside);
+    let side = index(TILE);
+    let rows = if left < right && top < bottom { top / side..bottom.div_ceil(side) } else { 0..0 };
+    let across = left / side..right.div_ceil(side);
+    rows.flat_map(move |row| across.clone().map(move |column| row * per_row + column))
+}
+
+/// First column and the one after the last, of a clipped area.
+fn columns(inside: &Rect) -> (usize, usize) {
+    (edge(inside.left), edge(inside.right))
+}
+
+/// First row and the one after the last, of a clipped area.
+fn lines(inside: &Rect) -> (usize, usize) {
+    (edge(inside.top), edge(inside.bottom))
+}
+
+fn edge(value: i32) -> usize {
+    usize::try_from(value).unwrap_or(0)
+}
+
+fn index(value: u32) -> usize {
+    usize::try_from(value).unwrap_or(usize::MAX)
+}
+
+/// The way back.
+pub(crate) const fn opposite(offset: Point) -> Point {
+    Point::new(0_i32.saturating_sub(offset.x), 0_i32.saturating_sub(offset.y))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+    use vidi_spice::display::SurfaceFormat;
+
+    use super::*;
+
+    const ID: SurfaceId = SurfaceId(0);
+
+    fn surface(id: SurfaceId, width: u32, height: u32) -> Surface {
+        Surface { id, width, height, format: SurfaceFormat::Xrgb32, primary: id == ID }
+    }
+
+    fn framebuffer(width: u32, height: u32) -> Framebuffer {
+        let mut framebuffer = Framebuffer::default();
+        framebuffer.create(&surface(ID, width, height)).unwrap();
+        framebuffer
+    }
+
+    /// An image whose pixel number n is n.
+    fn counting(width: u32, height: u32) -> Pixels {
+        let data: Vec<u8> = (0..width * height).flat_map(u32::to_le_bytes).collect();
+        Pixels { width, height, stride: index(width) * 4, data: Bytes::from(data) }
+    }
+
+    #[test]
+    fn a_copy_reads_at_its_offset_and_only_inside_its_rectangles() {
+        let mut framebuffer = framebuffer(4, 3);
+        let copy = Copy {
+            surface: ID,
+            rects: vec![Rect::new(1, 1, 3, 2), Rect::new(3, 2, 4, 3)],
+            source: CopySource::Pixels(counting(10, 10)),
+            offset: Point::new(4, 5),
+        };
+        framebuffer.copy(&copy).unwrap();
+        let expected = [0, 0, 0, 0, 0, 65, 66, 0, 0, 0, 0, 77];
+        assert_eq!(framebuffer.primary().unwrap().pixels(), expected);
+    }
+
+    #[test]
+    fn surfaces_beyond_the_limits_are_refused_and_leave_the_rest_alone() {
+        let mut framebuffer = framebuffer(8, 8);
+        let huge = surface(SurfaceId(1), SURFACE_SIDE_MAX + 1, 1);
+        assert!(matches!(framebuffer.create(&huge), Err(DisplayError::SurfaceSize { .. })));
+        let heavy = surface(SurfaceId(1), SURFACE_SIDE_MAX, SURFACE_SIDE_MAX);
+        assert!(matches!(framebuffer.create(&heavy), Err(DisplayError::SurfaceSize { .. })));
+        for number in [2, 3] {
+            framebuffer.create(&surface(SurfaceId(number), 7680, 4352)).unwrap();
+        }
+        let fourth = surface(SurfaceId(4), 1024, 1024);
+        assert!(matches!(framebuffer.create(&fourth), Err(DisplayError::TooManySurfaces { .. })));
+        framebuffer.destroy(SurfaceId(3));
+        framebuffer.destroy(SurfaceId(2));
+        let fill = Fill { surface: SurfaceId(1), rects: Vec::new(), color: [0; 4] };
+        assert_eq!(framebuffer.fill(&fill), Err(DisplayError::UnknownSurface(SurfaceId(1))));
+        assert_eq!(framebuffer.primary().unwrap().width(), 8);
+        let again = surface(SurfaceId(1), 4096, 4096);
+        for _time in 0..8 {
+            framebuffer.create(&again).unwrap();
+        }
+        // The picture counts once, whether it is shown or was.
+        let large = surface(ID, 4096, 4096);
+        for _time in 0..8 {
+            framebuffer.create(&large).unwrap();
+            framebuffer.destroy_all();
+        }
+        assert_eq!(framebuffer.bytes, 4096 * 4096 * 4);
+        assert_eq!(framebuffer.primary().unwrap().width(), 4096);
+        framebuffer.create(&surface(ID, 1, 1)).unwrap();
+        assert_eq!(framebuffer.bytes, 4);
+    }
+
+    fn rects() -> impl Strategy<Value = Rect> {
+        (-20..90_i32, -20..90_i32, 0..90_i32, 0..90_i32)
+            .prop_map(|(left, top, width, height)| Rect::new(left, top, left + width, top + height))
+    }
+
+    proptest! {
+        #[test]
+        fn moving_bits_equals_reading_all_first(
+            rect in rects(), x in -90..90_i32, y in -90..90_i32,
+        ) {
+            let mut framebuffer = framebuffer(70, 66);
+            let whole = Copy {
+                surface: ID,
+                rects: vec![Rect::of_size(70, 66)],
+                source: CopySource::Pixels(counting(70, 66)),
+                offset: Point::default(),
+            };
+            framebuffer.copy(&whole).unwrap();
+            let offset = Point::new(x, y);
+            let copied = Copy {
+                source: CopySource::Surface(ID), rects: vec![rect], offset, surface: ID,
+            };
+            let before = framebuffer.primary().unwrap().pixels().to_vec();
+            framebuffer.copy_bits(&CopyBits { surface: ID, rects: vec![rect], offset }).unwrap();
+            let moved = framebuffer.primary().unwrap().pixels().to_vec();
+            framebuffer.copy(&whole).unwrap();
+            framebuffer.copy(&copied).unwrap();
+            prop_assert_eq!(framebuffer.primary().unwrap().pixels(), &moved[..]);
+            for row in 0..66_i32 {
+                for column in 0..70_i32 {
+                    let source = Point::new(column + x, row + y);
+                    let inside = |point: Point, area: Rect| {
+                        point.x >= area.left && point.x < area.right
+                            && point.y >= area.top && point.y < area.bottom
+                    };
+                    let at = |point: Point| index(u32::try_from(point.y * 70 + point.x).unwrap());
+                    let here = Point::new(column, row);
+                    let hit = inside(here, rect) && inside(source, Rect::of_size(70, 66));
+                    let expected = if hit { before[at(source)] } else { before[at(here)] };
+                    prop_assert_eq!(moved[at(here)], expected);
+                }
+            }
+        }
+
+        #[test]
+        fn an_unchanged_revision_means_unchanged_pixels(
+            fills in proptest::collection::vec((rects(), any::<u8>()), 1..12), watched in rects(),
+        ) {
+            let mut framebuffer = framebuffer(150, 130);
+            for (rect, shade) in fills {
+                let plane = framebuffer.primary().unwrap();
+                let before = (plane.revision(&watched), plane.read(&watched));
+                let fill = Fill { surface: ID, rects: vec![rect], color: [shade; 4] };
+                framebuffer.fill(&fill).unwrap();
+                let plane = framebuffer.primary().unwrap();
+                if plane.revision(&watched) == before.0 {
+                    prop_assert_eq!(plane.read(&watched), before.1);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! The records of `docs/display-protocol.md`, in both directions.
+
+mod incoming;
+mod outgoing;
+
+pub use incoming::{
+    BrowserHello, Buttons, MESSAGE_BYTES_MAX, Malformed, RECORD_BYTES_MAX, ViewerMessage, decode,
+};
+pub use outgoing::{
+    Codec, CursorPicture, PointerMode, Record, STATUS_TEXT_BYTES_MAX, SessionState,
+};
+
+/// The version both hellos carry.
+pub const VERSION: u16 = 1;
+
+/// Bytes before the body of a record: type, view, reserved, length.
+pub const HEADER_BYTES: usize = 8;
+
+/// The first monitor, and every record about the whole session.
+pub const FIRST_VIEW: u8 = 0;
