@@ -1,0 +1,208 @@
+//! The control plane as the gateway sees it: a connection that is kept, tickets, presence.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+use tracing::{info, warn};
+use vidi_kit::config::ControllerAccess;
+use vidi_kit::telemetry::Readiness;
+use vidi_kit::tls::IdentityReceiver;
+use vidi_kit::transport::{connect_controller, describe};
+use vidi_kit::{Backoff, Tasks};
+use vidi_proto::v1::gateway_link_client::GatewayLinkClient;
+use vidi_proto::v1::{GatewayMessage, IssueGrantRequest, PresentSession};
+
+use crate::error::GatewayError;
+use crate::model::{Ending, Presence};
+use crate::ports::{Ticket, Tickets};
+
+/// Presence is told this often, and at each change.
+const PRESENCE_PERIOD: Duration = Duration::from_secs(10);
+/// Endings that wait to be taken.
+const ENDINGS_MAX: usize = 256;
+/// Presence messages that wait for the wire: a newer one replaces what it says.
+const MESSAGES_MAX: usize = 4;
+/// No answer in this time means that the controller is away.
+const ANSWER_SECS_MAX: Duration = Duration::from_secs(10);
+
+/// The kept connection; clones share it.
+#[derive(Clone)]
+pub struct Controller {
+    channel: watch::Receiver<Option<Channel>>,
+}
+
+impl fmt::Debug for Controller {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Controller(connected: {})", self.channel.borrow().is_some())
+    }
+}
+
+impl Controller {
+    /// Connects in the background, for ever, with the newest certificate; `readiness` follows.
+    pub fn connect(
+        tasks: &Tasks,
+        access: &ControllerAccess,
+        identity: IdentityReceiver,
+        readiness: Readiness,
+    ) -> Self {
+        let (sender, channel) = watch::channel(None);
+        let addresses = access.addresses.clone();
+        let stop = tasks.stop_token();
+        let _keeping = tasks.spawn("controller-connection", async move {
+            // Cancel-safe: nothing is held but the connection itself.
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                () = keep_connected(addresses, identity, sender, readiness) => {}
+            }
+        });
+        Self { channel }
+    }
+
+    /// The connection, or an error for people when there is none.
+    pub fn channel(&self) -> Result<Channel, GatewayError> {
+        self.channel.borrow().clone().ok_or(GatewayError::ControllerAway)
+    }
+
+    /// Waits for a connection.
+    pub async fn connected(&self) -> Option<Channel> {
+        let mut channel = self.channel.clone();
+        let connected = channel.wait_for(Option::is_some).await.ok()?;
+        connected.clone()
+    }
+
+    /// Tells presence and takes endings, over as many connections as it needs.
+    pub fn link(
+        &self,
+        tasks: &Tasks,
+        presence: watch::Receiver<Presence>,
+    ) -> mpsc::Receiver<Ending> {
+        let (endings, receiver) = mpsc::channel(ENDINGS_MAX);
+        let controller = self.clone();
+        let stop = tasks.stop_token();
+        let _linking = tasks.spawn("controller-link", async move {
+            let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+            let linking = async {
+                loop {
+                    match controller.link_once(presence.clone(), &endings).await {
+                        Ok(()) => backoff.reset(),
+                        Err(error) => warn!(%error, "link to the controller is down"),
+                    }
+                    tokio::time::sleep(backoff.next_wait()).await;
+                }
+            };
+            // Cancel-safe: the whole set of sessions is told again on the next link.
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                () = linking => {}
+            }
+        });
+        receiver
+    }
+
+    async fn link_once(
+        &self,
+        mut presence: watch::Receiver<Presence>,
+        endings: &mpsc::Sender<Ending>,
+    ) -> Result<(), GatewayError> {
+        let Some(channel) = self.connected().await else { return Ok(()) };
+        let (messages, receiver) = mpsc::channel(MESSAGES_MAX);
+        let message = message_of(&presence.borrow_and_update());
+        // The queue is empty and has room.
+        drop(messages.try_send(message));
+        let mut commands =
+            GatewayLinkClient::new(channel).link(ReceiverStream::new(receiver)).await?.into_inner();
+        info!("link to the controller is up");
+        let mut beat = tokio::time::interval(PRESENCE_PERIOD);
+        loop {
+            // Cancel-safe: `changed`, `message` and `tick` lose nothing when not taken.
+            tokio::select! {
+                biased;
+                command = commands.message() => {
+                    let Some(command) = command? else { return Ok(()) };
+                    for closed in command.closed {
+                        // The registry is gone only when the gateway stops.
+                        let ending = Ending { session: closed.session, reason: closed.reason };
+                        drop(endings.send(ending).await);
+                    }
+                }
+                changed = presence.changed() => {
+                    if changed.is_err() { return Ok(()) }
+                    let message = message_of(&presence.borrow_and_update());
+                    if messages.send(message).await.is_err() { return Ok(()) }
+                }
+                _ = beat.tick() => {
+                    let message = message_of(&presence.borrow());
+                    if messages.send(message).await.is_err() { return Ok(()) }
+                }
+            }
+        }
+    }
+}
+
+fn message_of(presence: &Presence) -> GatewayMessage {
+    let sessions = presence.iter().map(|(session, present)| PresentSession {
+        session: session.clone(),
+        viewers: present.viewers,
+        epoch: present.epoch,
+    });
+    GatewayMessage { sessions: sessions.collect() }
+}
+
+async fn keep_connected(
+    addresses: Vec<String>,
+    mut identity: IdentityReceiver,
+    sender: watch::Sender<Option<Channel>>,
+    readiness: Readiness,
+) {
+    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+    loop {
+        identity.mark_unchanged();
+        match connect_controller(&addresses, &identity).await {
+            Ok(channel) => {
+                info!("connected to the controller");
+                sender.send_replace(Some(channel));
+                readiness.set(true);
+                backoff.reset();
+                // The channel reconnects by itself; a renewed certificate needs a new one.
+                if identity.changed().await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                warn!(error = describe(&error), "cannot reach the controller yet");
+                readiness.set(false);
+                tokio::time::sleep(backoff.next_wait()).await;
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Tickets for Controller {
+    async fn ticket(&self, token: &str, session: &str) -> Result<Ticket, GatewayError> {
+        let request = IssueGrantRequest { token: token.to_owned(), session: session.to_owned() };
+        let mut client = GatewayLinkClient::new(self.channel()?);
+        let answer = tokio::time::timeout(ANSWER_SECS_MAX, client.issue_grant(request))
+            .await
+            .map_err(|_elapsed| GatewayError::ControllerAway)??
+            .into_inner();
+        Ok(Ticket {
+            grant: answer.grant,
+            epoch: answer.epoch,
+            relay_address: answer.relay_address,
+            relay_name: answer.relay_name,
+        })
+    }
+}
+
+/// As a port.
+pub fn tickets(controller: &Controller) -> Arc<dyn Tickets> {
+    Arc::new(controller.clone())
+}

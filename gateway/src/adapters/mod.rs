@@ -1,0 +1,4 @@
+//! The real things behind the ports.
+
+pub mod controller;
+pub mod relay;

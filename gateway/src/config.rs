@@ -1,0 +1,89 @@
+//! `/etc/vidi/gateway.toml`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use vidi_kit::config::{ConfigError, ControllerAccess, TelemetryConfig};
+
+/// Where the configuration lies when none is named.
+pub const DEFAULT_PATH: &str = "/etc/vidi/gateway.toml";
+/// Port of metrics and health on loopback.
+pub const METRICS_PORT: u16 = 9443;
+
+/// Everything that can be configured.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Folder of the gateway's own keys.
+    pub state: PathBuf,
+    /// The pages.
+    pub https: HttpsConfig,
+    /// How to reach the control plane.
+    pub controller: ControllerAccess,
+    /// Logs, metrics and health.
+    pub telemetry: TelemetryConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            state: PathBuf::from("/var/lib/vidi/gateway"),
+            https: HttpsConfig::default(),
+            controller: ControllerAccess::default(),
+            telemetry: TelemetryConfig::default(),
+        }
+    }
+}
+
+/// `[https]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpsConfig {
+    /// Where browsers connect.
+    pub listen: SocketAddr,
+    /// More names for the self-made certificate, and for the check of a request's `Host`.
+    pub names: Vec<String>,
+    /// A certificate chain of one's own, PEM; empty: one from the installation's page CA.
+    pub certificate: PathBuf,
+    /// Its key, PEM.
+    pub key: PathBuf,
+}
+
+impl Default for HttpsConfig {
+    fn default() -> Self {
+        Self {
+            listen: ([0, 0, 0, 0], 8443).into(),
+            names: Vec::new(),
+            certificate: PathBuf::new(),
+            key: PathBuf::new(),
+        }
+    }
+}
+
+impl Config {
+    /// Checks what the types cannot.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let given = !self.https.certificate.as_os_str().is_empty();
+        if given == self.https.key.as_os_str().is_empty() {
+            return Err(ConfigError::Value {
+                key: "[https] certificate",
+                text: "certificate and key are given together or not at all".to_owned(),
+            });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_without_its_key_is_refused() {
+        let mut config = Config::default();
+        assert!(config.check().is_ok());
+        config.https.certificate = PathBuf::from("/etc/vidi/page.pem");
+        assert!(config.check().is_err());
+    }
+}

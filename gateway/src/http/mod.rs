@@ -1,0 +1,8 @@
+//! What browsers ask for over https, but for the display itself.
+
+pub mod cookie;
+pub mod page_certificate;
+pub mod pages;
+pub mod router;
+pub mod server;
+pub mod sign_in;

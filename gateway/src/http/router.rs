@@ -1,0 +1,97 @@
+//! Which path does what.
+
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use http::{Method, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use vidi_kit::Clock;
+
+use crate::adapters::controller::Controller;
+use crate::http::{cookie, pages, sign_in};
+use crate::reconcile::registry::Registry;
+use crate::rpc::grpc_web;
+use crate::ws;
+
+/// A sign-in's JSON: two names and a password of at most 1,024 bytes.
+const SIGN_IN_BYTES_MAX: usize = 8 << 10;
+/// A page's call: the largest is a list's page token or a short text.
+const CALL_BYTES_MAX: usize = 256 << 10;
+
+/// What requests need.
+#[derive(Clone, Debug)]
+pub struct Edge {
+    /// The control plane.
+    pub controller: Controller,
+    /// The sessions of this gateway.
+    pub registry: Arc<Registry>,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// Answers one request.
+pub async fn answer(edge: Edge, request: Request) -> Response {
+    let mut response = route(edge, request).await;
+    pages::secure(response.headers_mut());
+    response
+}
+
+async fn route(edge: Edge, request: Request) -> Response {
+    let path = request.uri().path().to_owned();
+    if path == "/session" {
+        return session(edge, request).await;
+    }
+    if let Some(session) = path.strip_prefix("/display/") {
+        return ws::display::upgrade(&edge, session, request);
+    }
+    if grpc_web::is_public(&path) {
+        if let Some(refused) = refuse_foreign(&request) {
+            return refused;
+        }
+        let request = request.map(|body| Limited::new(body, CALL_BYTES_MAX));
+        return grpc_web::call(edge.controller, request).await.map(Body::new);
+    }
+    match *request.method() {
+        Method::GET | Method::HEAD => pages::page(&path),
+        _ => (StatusCode::METHOD_NOT_ALLOWED, "this path takes GET only\n").into_response(),
+    }
+}
+
+async fn session(edge: Edge, request: Request) -> Response {
+    if let Some(refused) = refuse_foreign(&request) {
+        return refused;
+    }
+    let (parts, body) = request.into_parts();
+    match parts.method {
+        Method::POST => match body_of(body).await {
+            Some(body) => sign_in::sign_in(&edge.controller, &edge.clock, body).await,
+            None => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "a sign-in is smaller than that\n").into_response()
+            }
+        },
+        Method::DELETE => sign_in::sign_out(&edge.controller, &parts.headers).await,
+        _ => (StatusCode::METHOD_NOT_ALLOWED, "POST signs in, DELETE signs out\n").into_response(),
+    }
+}
+
+async fn body_of(body: Body) -> Option<Bytes> {
+    Limited::new(body, SIGN_IN_BYTES_MAX)
+        .collect()
+        .await
+        .ok()
+        .map(http_body_util::Collected::to_bytes)
+}
+
+/// Refuses what another site's page makes a browser send.
+fn refuse_foreign(request: &Request) -> Option<Response> {
+    let authority = request.uri().authority().map(http::uri::Authority::as_str);
+    if cookie::same_origin(request.headers(), authority) {
+        return None;
+    }
+    Some(
+        (StatusCode::FORBIDDEN, "this request does not come from this site's own page\n")
+            .into_response(),
+    )
+}

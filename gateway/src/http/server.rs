@@ -1,0 +1,91 @@
+//! The https listener: TLS, HTTP/1.1 and HTTP/2, with limits on everything a stranger can hold.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
+use tracing::{debug, warn};
+use vidi_kit::{Backoff, Tasks};
+
+use crate::http::router::{Edge, answer};
+
+/// Connections at once; each holds a descriptor, of which a process has about 20,000.
+const CONNECTIONS_MAX: usize = 10_000;
+/// A handshake or a request's head that takes longer is dropped.
+const HEAD_SECS_MAX: Duration = Duration::from_secs(10);
+/// Calls of one browser at once on one HTTP/2 connection.
+const STREAMS_MAX: u32 = 64;
+
+/// Serves until `tasks` stop.
+pub async fn serve(
+    tasks: Tasks,
+    listener: TcpListener,
+    tls: watch::Receiver<Arc<ServerConfig>>,
+    edge: Edge,
+) {
+    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
+    loop {
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
+        // Cancel-safe: `accept` takes a connection or does not.
+        let accepted = tokio::select! {
+            biased;
+            () = tasks.stopping() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let stream = match accepted {
+            Ok((stream, _address)) => stream,
+            Err(error) => {
+                warn!(%error, "cannot accept a browser's connection");
+                tokio::time::sleep(backoff.next_wait()).await;
+                continue;
+            }
+        };
+        backoff.reset();
+        let connection = connection(stream, Arc::clone(&tls.borrow()), edge.clone());
+        let stop = tasks.stop_token();
+        let _serving = tasks.spawn("https-connection", async move {
+            // Cancel-safe: at the stop the connection is dropped and the browser comes back.
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                () = connection => {}
+            }
+            drop(permit);
+        });
+    }
+}
+
+async fn connection(stream: TcpStream, tls: Arc<ServerConfig>, edge: Edge) {
+    drop(stream.set_nodelay(true));
+    let accepting = TlsAcceptor::from(tls).accept(stream);
+    let stream = match tokio::time::timeout(HEAD_SECS_MAX, accepting).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            debug!(%error, "a browser's TLS handshake failed");
+            return;
+        }
+        Err(_elapsed) => return,
+    };
+    let service = tower::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        let edge = edge.clone();
+        async move {
+            let response = answer(edge, request.map(axum::body::Body::new)).await;
+            Ok::<_, std::convert::Infallible>(response)
+        }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_SECS_MAX);
+    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS_MAX);
+    let serving = builder
+        .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
+    if let Err(error) = serving.await {
+        debug!(%error, "a browser's connection ended");
+    }
+}

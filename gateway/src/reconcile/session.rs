@@ -1,0 +1,415 @@
+//! The task that owns one session: its guest, its display engine, its viewers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{StreamExt, StreamMap};
+use tracing::{debug, info, warn};
+use vidi_display::protocol::{SessionState, ViewerMessage};
+use vidi_display::{Effect, EncodeJob, Encoded, JobId, Session, ViewerId, ViewerRights};
+use vidi_kit::Backoff;
+use vidi_spice::{CommonEvent, DisplayEvent, InputsEvent, MainEvent};
+
+use crate::error::GatewayError;
+use crate::model::{CloseCode, Outlook, Present};
+use crate::reconcile::guest::{Guest, Woken};
+use crate::reconcile::registry::{FromViewer, Registry, Request, ToViewer, Viewer};
+
+/// A session that nobody looks at is kept attached this long: a reload or a short network loss then
+/// finds its picture at once.
+const LINGER_PERIOD: Duration = Duration::from_secs(30);
+/// Results of encoders that wait to be taken.
+const RESULTS_MAX: usize = 64;
+/// The guest did not take input: it is offered again after this.
+const RETRY_PERIOD: Duration = Duration::from_millis(5);
+/// With nothing to do the task looks around this often.
+const IDLE_PERIOD: Duration = Duration::from_secs(3_600);
+/// Events taken from one channel before the others have their turn.
+const EVENTS_PER_TURN_MAX: usize = 256;
+
+type Connecting = BoxFuture<'static, Result<Guest, GatewayError>>;
+
+/// How the desktop is reached now.
+enum Link {
+    Connecting(Connecting),
+    Connected(Box<Guest>),
+    Waiting(Instant),
+}
+
+/// What woke the task.
+enum Wake {
+    Stop,
+    Request(Option<Request>),
+    Viewer(ViewerId, FromViewer),
+    /// A job's result; none when its encoder panicked.
+    Encoded(JobId, Option<Encoded>),
+    Connected(Box<Result<Guest, GatewayError>>),
+    Guest(Woken),
+    Deadline,
+}
+
+/// One session.
+pub(crate) struct SessionTask {
+    registry: Arc<Registry>,
+    name: String,
+    requests: mpsc::Receiver<Request>,
+    origin: Instant,
+    display: Session,
+    viewers: BTreeMap<ViewerId, mpsc::Sender<ToViewer>>,
+    incoming: StreamMap<ViewerId, ReceiverStream<FromViewer>>,
+    /// The newest viewer's: grants are asked for in its name.
+    token: String,
+    link: Link,
+    backoff: Backoff,
+    results: mpsc::Receiver<(JobId, Option<Encoded>)>,
+    results_sender: mpsc::Sender<(JobId, Option<Encoded>)>,
+    lonely_since: Option<Instant>,
+    /// The guest has not taken everything yet.
+    behind: bool,
+}
+
+impl SessionTask {
+    pub(crate) fn new(
+        registry: Arc<Registry>,
+        name: String,
+        requests: mpsc::Receiver<Request>,
+    ) -> Self {
+        let (results_sender, results) = mpsc::channel(RESULTS_MAX);
+        let now = Instant::now();
+        Self {
+            registry,
+            name,
+            requests,
+            origin: now,
+            display: Session::new(),
+            viewers: BTreeMap::new(),
+            incoming: StreamMap::new(),
+            token: String::new(),
+            link: Link::Waiting(now),
+            backoff: Backoff::new(Duration::from_millis(250), Duration::from_secs(5)),
+            results,
+            results_sender,
+            lonely_since: Some(now),
+            behind: false,
+        }
+    }
+
+    /// Runs until the session is over or nobody has looked for a while.
+    pub(crate) async fn run(mut self) {
+        loop {
+            let wake = self.wake().await;
+            match wake {
+                Wake::Stop => {
+                    self.close_all(CloseCode::TryAgain, "the gateway stops");
+                    return;
+                }
+                Wake::Request(None) => return,
+                Wake::Request(Some(Request::View(viewer))) => self.view(*viewer),
+                Wake::Request(Some(Request::End(reason))) => {
+                    info!(session = self.name, reason, "session is closed by the controller");
+                    self.end(&reason);
+                    return;
+                }
+                Wake::Viewer(id, event) => self.viewer(id, event),
+                Wake::Encoded(id, Some(encoded)) => self.display.encoded(id, encoded),
+                Wake::Encoded(_, None) => self.refresh_all(),
+                Wake::Connected(result) => {
+                    if !self.connected(*result) {
+                        return;
+                    }
+                }
+                Wake::Guest(woken) => self.guest(woken),
+                Wake::Deadline => {}
+            }
+            self.carry_out();
+            if self.lonely_since.is_some_and(|since| LINGER_PERIOD <= since.elapsed()) {
+                debug!(session = self.name, "nobody looks; detached");
+                return;
+            }
+        }
+    }
+
+    async fn wake(&mut self) -> Wake {
+        let deadline = self.deadline();
+        if let Link::Waiting(until) = &self.link
+            && *until <= Instant::now()
+            && !self.viewers.is_empty()
+        {
+            self.link = Link::Connecting(self.connect());
+        }
+        let link = async {
+            match &mut self.link {
+                Link::Connecting(connecting) => Wake::Connected(Box::new(connecting.await)),
+                Link::Connected(guest) => Wake::Guest(guest.wake().await),
+                Link::Waiting(_) => std::future::pending().await,
+            }
+        };
+        let tasks = self.registry.tasks();
+        // Cancel-safe: queues lose nothing that is not taken, `Guest::wake` says so of itself, and a
+        // connecting future is kept and polled again.
+        tokio::select! {
+            biased;
+            () = tasks.stopping() => Wake::Stop,
+            Some((id, event)) = self.incoming.next(), if !self.incoming.is_empty() => Wake::Viewer(id, event),
+            request = self.requests.recv() => Wake::Request(request),
+            Some((id, encoded)) = self.results.recv() => Wake::Encoded(id, encoded),
+            wake = link => wake,
+            () = tokio::time::sleep_until(deadline) => Wake::Deadline,
+        }
+    }
+
+    fn deadline(&mut self) -> Instant {
+        let now = Instant::now();
+        let idle = Some(now + IDLE_PERIOD);
+        let engine = self.display.next_deadline().map(|due| self.origin + due);
+        let lonely = self.lonely_since.map(|since| since + LINGER_PERIOD);
+        let behind = self.behind.then(|| now + RETRY_PERIOD);
+        let retry = match &self.link {
+            Link::Waiting(until) if !self.viewers.is_empty() => Some(*until),
+            Link::Waiting(_) | Link::Connecting(_) | Link::Connected(_) => None,
+        };
+        [idle, engine, lonely, behind, retry].into_iter().flatten().min().unwrap_or(now)
+    }
+
+    fn connect(&self) -> Connecting {
+        let (tickets, dial) = (self.registry.tickets(), self.registry.dial());
+        let (token, name) = (self.token.clone(), self.name.clone());
+        Box::pin(async move {
+            let ticket = tickets.ticket(&token, &name).await?;
+            Guest::connect(dial.as_ref(), &ticket).await
+        })
+    }
+
+    /// `false` when the session is over.
+    fn connected(&mut self, result: Result<Guest, GatewayError>) -> bool {
+        match result {
+            Ok(guest) => {
+                info!(session = self.name, epoch = guest.epoch, "attached to the desktop");
+                self.backoff.reset();
+                self.display.mouse_mode(guest.mouse_mode);
+                self.display.status(SessionState::Connected, "");
+                self.link = Link::Connected(Box::new(guest));
+                self.tell_presence();
+                true
+            }
+            Err(error) => self.not_reached(&error),
+        }
+    }
+
+    fn not_reached(&mut self, error: &GatewayError) -> bool {
+        let text = error.to_string();
+        warn!(session = self.name, error = text, "the desktop is not reached");
+        match error.outlook() {
+            Outlook::Ended => {
+                self.end(&text);
+                return false;
+            }
+            Outlook::SignedOut => self.close_all(CloseCode::SignedOut, "sign in again"),
+            Outlook::TryAgain => self.display.status(SessionState::Connecting, &text),
+        }
+        self.link = Link::Waiting(Instant::now() + self.backoff.next_wait());
+        true
+    }
+
+    fn view(&mut self, viewer: Viewer) {
+        // Until sharing exists, the newest viewer has the session.
+        self.close_all(CloseCode::TakenOver, "the session was opened somewhere else");
+        let Viewer { hello, token, incoming, outgoing } = viewer;
+        match self.display.add_viewer(hello, ViewerRights::Control) {
+            Ok(id) => {
+                self.token = token;
+                self.viewers.insert(id, outgoing);
+                self.incoming.insert(id, ReceiverStream::new(incoming));
+                self.lonely_since = None;
+                if let Link::Waiting(until) = &mut self.link {
+                    *until = Instant::now();
+                }
+                self.tell_presence();
+            }
+            Err(error) => {
+                // The socket's queue is new and has room.
+                let close = ToViewer::Close(CloseCode::TryAgain, error.to_string());
+                drop(outgoing.try_send(close));
+            }
+        }
+    }
+
+    fn viewer(&mut self, id: ViewerId, event: FromViewer) {
+        let now = self.origin.elapsed();
+        match event {
+            FromViewer::Records(records) => {
+                for record in &records {
+                    self.display.viewer_message(id, record, now);
+                }
+            }
+            FromViewer::Sent(bytes) => self.display.sent(id, bytes, now),
+            FromViewer::Gone => self.remove(id),
+        }
+    }
+
+    fn remove(&mut self, id: ViewerId) {
+        self.display.remove_viewer(id);
+        self.incoming.remove(&id);
+        self.viewers.remove(&id);
+        if self.viewers.is_empty() {
+            self.lonely_since = Some(Instant::now());
+        }
+        self.tell_presence();
+    }
+
+    fn guest(&mut self, woken: Woken) {
+        let Link::Connected(guest) = &mut self.link else { return };
+        let now = self.origin.elapsed();
+        let handled = match woken {
+            Woken::Main => handle_main(guest, &mut self.display),
+            Woken::Display => handle_display(guest, &mut self.display, now),
+            Woken::Inputs => handle_inputs(guest, &mut self.display),
+            Woken::Cursor => handle_cursor(guest, &mut self.display),
+            Woken::Lost(reason) => Err(GatewayError::Relay(reason)),
+        };
+        if let Err(error) = handled {
+            warn!(session = self.name, %error, "the desktop is lost; connecting again");
+            self.display.display_closed();
+            self.display.status(SessionState::Connecting, &error.to_string());
+            self.link = Link::Waiting(Instant::now() + self.backoff.next_wait());
+            self.tell_presence();
+        }
+    }
+
+    /// Does what the engine has decided.
+    fn carry_out(&mut self) {
+        let now = self.origin.elapsed();
+        let mut stuck = Vec::new();
+        while let Some(effect) = self.display.poll(now) {
+            match effect {
+                Effect::Input(event) => {
+                    if let Link::Connected(guest) = &mut self.link
+                        && let Err(error) = event.apply(&mut guest.inputs.channel, 0)
+                    {
+                        debug!(session = self.name, %error, "input is not taken");
+                    }
+                }
+                Effect::Send { viewer, message } => {
+                    if let Some(outgoing) = self.viewers.get(&viewer)
+                        && outgoing.try_send(ToViewer::Message(message)).is_err()
+                    {
+                        stuck.push(viewer);
+                    }
+                }
+                Effect::Encode(job) => self.encode(job),
+            }
+        }
+        for id in stuck {
+            debug!(session = self.name, "a viewer does not take what it is sent");
+            self.remove(id);
+        }
+        self.behind = match &mut self.link {
+            Link::Connected(guest) => !guest.transmit(),
+            Link::Connecting(_) | Link::Waiting(_) => false,
+        };
+    }
+
+    fn encode(&self, job: EncodeJob) {
+        let (encoders, results) = (self.registry.encoders(), self.results_sender.clone());
+        let _encoding = self.registry.tasks().spawn("encode", async move {
+            let permit = encoders.acquire_owned().await;
+            let id = job.id;
+            let encoded = tokio::task::spawn_blocking(move || vidi_display::encode(&job)).await;
+            drop(permit);
+            // The session is gone: so is the need.
+            drop(results.send((id, encoded.ok())).await);
+        });
+    }
+
+    /// A frame that will never be whole is given up for a new one.
+    fn refresh_all(&mut self) {
+        warn!(session = self.name, "an encoder failed; the picture is sent again");
+        let now = self.origin.elapsed();
+        for id in self.viewers.keys() {
+            self.display.viewer_message(*id, &ViewerMessage::Refresh, now);
+        }
+    }
+
+    fn tell_presence(&self) {
+        let epoch = match &self.link {
+            Link::Connected(guest) => guest.epoch,
+            Link::Connecting(_) | Link::Waiting(_) => 0,
+        };
+        let viewers = u32::try_from(self.viewers.len()).unwrap_or(u32::MAX);
+        let present = (0 < viewers && 0 < epoch).then_some(Present { viewers, epoch });
+        self.registry.present(&self.name, present);
+    }
+
+    /// Tells every viewer that the session is over.
+    fn end(&mut self, reason: &str) {
+        self.display.status(SessionState::Ended, reason);
+        self.carry_out();
+        self.close_all(CloseCode::Ended, reason);
+    }
+
+    fn close_all(&mut self, code: CloseCode, text: &str) {
+        let ids: Vec<ViewerId> = self.viewers.keys().copied().collect();
+        for id in ids {
+            if let Some(outgoing) = self.viewers.get(&id) {
+                // A full queue means a socket that is stuck: it is dropped instead.
+                drop(outgoing.try_send(ToViewer::Close(code, text.to_owned())));
+            }
+            self.remove(id);
+        }
+    }
+}
+
+fn handle_main(guest: &mut Guest, display: &mut Session) -> Result<(), GatewayError> {
+    for _ in 0..EVENTS_PER_TURN_MAX {
+        match guest.main_event()? {
+            None => break,
+            Some(MainEvent::MouseMode(modes)) => display.mouse_mode(modes.current),
+            Some(MainEvent::Common(CommonEvent::Disconnecting(why))) => {
+                return Err(GatewayError::Spice(why.to_string()));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn handle_display(
+    guest: &mut Guest,
+    display: &mut Session,
+    now: Duration,
+) -> Result<(), GatewayError> {
+    while let Some(event) = guest.display_event()? {
+        if let DisplayEvent::Unsupported(what) = &event {
+            debug!(?what, "the guest draws what is not carried out");
+            metrics::counter!("vidi_gateway_unsupported_draws_total").increment(1);
+        }
+        if let Err(error) = display.display_event(&event, now) {
+            debug!(%error, "a drawing of the guest is refused");
+        }
+    }
+    if !guest.display.more_waits() {
+        display.drained();
+    }
+    Ok(())
+}
+
+fn handle_inputs(guest: &mut Guest, display: &mut Session) -> Result<(), GatewayError> {
+    while let Some(event) = guest.inputs_event()? {
+        if let InputsEvent::Locks(locks) = event {
+            display.locks(locks);
+        }
+    }
+    Ok(())
+}
+
+fn handle_cursor(guest: &mut Guest, display: &mut Session) -> Result<(), GatewayError> {
+    while let Some(event) = guest.cursor_event()? {
+        display.cursor_event(&event);
+    }
+    Ok(())
+}

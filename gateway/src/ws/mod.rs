@@ -1,0 +1,4 @@
+//! Websockets.
+
+pub mod display;
+pub mod pump;

@@ -1,0 +1,113 @@
+//! Carries a viewer's messages between its socket and its session.
+
+use std::time::Duration;
+
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt, StreamExt};
+use tokio::sync::mpsc;
+use tokio_tungstenite::tungstenite::Message;
+use tracing::debug;
+use vidi_display::protocol::{BrowserHello, ViewerMessage, decode};
+
+use crate::model::CloseCode;
+use crate::reconcile::registry::{FromViewer, ToViewer};
+use crate::ws::display::{Socket, close, close_message};
+
+/// The browser says hello in this time (docs/display-protocol.md).
+const HELLO_SECS_MAX: Duration = Duration::from_secs(10);
+/// A message that the network does not take in this time: the browser is gone.
+const SEND_SECS_MAX: Duration = Duration::from_secs(30);
+/// A ping after this much silence finds dead browsers and keeps middle boxes awake.
+const PING_PERIOD: Duration = Duration::from_secs(15);
+/// No word at all for this long: gone.
+const SILENCE_SECS_MAX: Duration = Duration::from_secs(45);
+
+/// Waits for the first record.
+pub(crate) async fn hello(mut socket: Socket) -> Option<(Socket, BrowserHello)> {
+    let first = tokio::time::timeout(HELLO_SECS_MAX, socket.next()).await;
+    let problem = match first {
+        Ok(Some(Ok(Message::Binary(bytes)))) => match decode(&bytes) {
+            Ok(records) => match records.first() {
+                Some(ViewerMessage::Hello(hello)) => return Some((socket, *hello)),
+                Some(_) | None => "the first record is hello".to_owned(),
+            },
+            Err(malformed) => malformed.to_string(),
+        },
+        Ok(Some(Ok(_))) => "the first message is binary".to_owned(),
+        Ok(Some(Err(error))) => error.to_string(),
+        Ok(None) => return None,
+        Err(_elapsed) => "hello did not come".to_owned(),
+    };
+    debug!(problem, "a browser does not speak the display protocol");
+    close(socket, CloseCode::Protocol, &problem).await;
+    None
+}
+
+/// Runs until either side closes; the session is told.
+pub(crate) async fn run(
+    socket: Socket,
+    incoming: mpsc::Sender<FromViewer>,
+    outgoing: mpsc::Receiver<ToViewer>,
+) {
+    let (sink, stream) = socket.split();
+    let reader = read(stream, &incoming);
+    let writer = write(sink, outgoing, &incoming);
+    // Cancel-safe: when one direction ends, the socket is dropped with the other.
+    tokio::select! {
+        biased;
+        () = writer => {}
+        () = reader => {}
+    }
+    // The session may be gone first.
+    drop(incoming.send(FromViewer::Gone).await);
+}
+
+async fn read(mut stream: SplitStream<Socket>, incoming: &mpsc::Sender<FromViewer>) {
+    loop {
+        let Ok(message) = tokio::time::timeout(SILENCE_SECS_MAX, stream.next()).await else {
+            return;
+        };
+        let records = match message {
+            Some(Ok(Message::Binary(bytes))) => match decode(&bytes) {
+                Ok(records) => records,
+                Err(malformed) => {
+                    debug!(%malformed, "a browser broke the display protocol");
+                    return;
+                }
+            },
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
+            Some(Ok(Message::Text(_) | Message::Close(_) | Message::Frame(_)) | Err(_)) | None => {
+                return;
+            }
+        };
+        if incoming.send(FromViewer::Records(records)).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn write(
+    mut sink: SplitSink<Socket, Message>,
+    mut outgoing: mpsc::Receiver<ToViewer>,
+    incoming: &mpsc::Sender<FromViewer>,
+) {
+    loop {
+        let next = tokio::time::timeout(PING_PERIOD, outgoing.recv()).await;
+        let (message, bytes, last) = match next {
+            Err(_elapsed) => (Message::Ping(bytes::Bytes::new()), 0, false),
+            Ok(Some(ToViewer::Message(bytes))) => {
+                let length = bytes.len();
+                (Message::Binary(bytes), length, false)
+            }
+            Ok(Some(ToViewer::Close(code, text))) => (close_message(code, &text), 0, true),
+            Ok(None) => (close_message(CloseCode::TryAgain, "the session was lost"), 0, true),
+        };
+        match tokio::time::timeout(SEND_SECS_MAX, sink.send(message)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) | Err(_) => return,
+        }
+        if last || (0 < bytes && incoming.send(FromViewer::Sent(bytes)).await.is_err()) {
+            return;
+        }
+    }
+}

@@ -1,0 +1,53 @@
+// What the page and the engine tell each other, whether a worker lies between them or not.
+
+import type { CursorShape, WindowSize } from "./protocol.js";
+import type { Surface } from "./painter.js";
+
+/** From the page to the engine. */
+export type EngineCommand =
+  | { readonly type: "start"; readonly surface: Surface; readonly url: string; readonly window: WindowSize }
+  /** Records to send; droppable ones may be left out while the connection is congested. */
+  | { readonly type: "send"; readonly bytes: Uint8Array<ArrayBuffer>; readonly droppable: boolean }
+  /** Dial now instead of after the backoff. */
+  | { readonly type: "retry" }
+  /** Dial again after the session was taken over. */
+  | { readonly type: "takeBack" }
+  | { readonly type: "window"; readonly window: WindowSize }
+  | { readonly type: "stop" };
+
+/** Where the display is in its life. */
+export type DisplayState = "connecting" | "connected" | "lost" | "ended";
+
+/** Why the display ended for good. */
+export type EndReason = "finished" | "signedOut" | "takenOver" | "notYours";
+
+/** Measured over the last second or so. */
+export interface Statistics {
+  /** Round trip to the gateway, in milliseconds; undefined until measured. */
+  readonly latencyMs: number | undefined;
+  readonly bytesPerSecond: number;
+  readonly framesPerSecond: number;
+}
+
+/** From the engine to the page. */
+export type EngineEvent =
+  | { readonly type: "state"; readonly state: DisplayState }
+  /** What the gateway says about the desktop, for people. */
+  | { readonly type: "status"; readonly status: number; readonly text: string }
+  | { readonly type: "ended"; readonly reason: EndReason; readonly text: string }
+  /** An attempt to dial failed; counts from 1 since the connection was lost. */
+  | { readonly type: "attemptFailed"; readonly count: number }
+  | { readonly type: "size"; readonly width: number; readonly height: number }
+  /** How many frames were presented so far. */
+  | { readonly type: "frame"; readonly count: number }
+  | { readonly type: "mayInput"; readonly mayInput: boolean }
+  | { readonly type: "cursor"; readonly shape: CursorShape }
+  | { readonly type: "cursorPosition"; readonly x: number; readonly y: number }
+  | { readonly type: "pointerMode"; readonly relative: boolean }
+  | {
+      readonly type: "lockKeys";
+      readonly scroll: boolean;
+      readonly number: boolean;
+      readonly caps: boolean;
+    }
+  | { readonly type: "statistics"; readonly statistics: Statistics };
