@@ -1,0 +1,121 @@
+//! The lines that a guest's helper and the host exchange on `dev.vidi.guest.0`.
+
+use std::io;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use uuid::Uuid;
+
+use crate::ports::GuestStream;
+
+/// A line of a guest is cut here: the longest of the protocol is far shorter.
+const LINE_BYTES_MAX: usize = 1024;
+/// Bytes asked for at a time.
+const READ_BYTES: usize = 4096;
+
+/// What a guest says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GuestLine {
+    /// The guest is up, has drawn its first picture and has this identity.
+    Ready(Uuid),
+    /// Anything else, as it came: `key ..`, `line ..`, `click ..`, `memory ..`, `pong`.
+    Other(String),
+}
+
+/// A guest's port, line by line. Bytes of the guest are never trusted: too long lines are skipped,
+/// what is not UTF-8 is replaced.
+pub struct GuestPort {
+    stream: GuestStream,
+    received: Vec<u8>,
+    skipping: bool,
+}
+
+impl std::fmt::Debug for GuestPort {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("GuestPort").finish_non_exhaustive()
+    }
+}
+
+impl GuestPort {
+    /// Speaks lines over `stream`.
+    pub fn new(stream: GuestStream) -> Self {
+        Self { stream, received: Vec::new(), skipping: false }
+    }
+
+    /// The next line; `None` when the port has ended. Cancel-safe.
+    pub async fn next_line(&mut self) -> io::Result<Option<GuestLine>> {
+        loop {
+            if let Some(line) = self.take_line() {
+                return Ok(Some(parse(&line)));
+            }
+            let mut bytes = [0; READ_BYTES];
+            let count = self.stream.read(&mut bytes).await?;
+            if count == 0 {
+                return Ok(None);
+            }
+            self.received.extend_from_slice(bytes.get(..count).unwrap_or_default());
+        }
+    }
+
+    /// Says `ok`: the guest need not repeat that it is ready.
+    pub async fn send_ok(&mut self) -> io::Result<()> {
+        self.send(b"ok\n").await
+    }
+
+    /// Asks for a `pong`.
+    pub async fn send_ping(&mut self) -> io::Result<()> {
+        self.send(b"ping\n").await
+    }
+
+    async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes).await?;
+        self.stream.flush().await
+    }
+
+    fn take_line(&mut self) -> Option<Vec<u8>> {
+        loop {
+            let Some(end) = self.received.iter().position(|byte| *byte == b'\n') else {
+                if LINE_BYTES_MAX < self.received.len() {
+                    self.received.clear();
+                    self.skipping = true;
+                }
+                return None;
+            };
+            let mut line: Vec<u8> = self.received.drain(..=end).collect();
+            line.pop();
+            if std::mem::take(&mut self.skipping) || LINE_BYTES_MAX < line.len() {
+                continue;
+            }
+            return Some(line);
+        }
+    }
+}
+
+fn parse(line: &[u8]) -> GuestLine {
+    let text = String::from_utf8_lossy(line);
+    let text = text.trim_end_matches('\r');
+    text.strip_prefix("ready ")
+        .and_then(|id| Uuid::try_parse(id).ok())
+        .map_or_else(|| GuestLine::Other(text.to_owned()), GuestLine::Ready)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn lines_are_bounded_and_ready_carries_the_identity() {
+        let (host, mut guest) = tokio::io::duplex(64 * 1024);
+        let mut port = GuestPort::new(Box::new(host));
+        let id = Uuid::from_u128(7);
+        let flood = "x".repeat(3 * LINE_BYTES_MAX);
+        let said = format!("ready {id}\nkey 42 down\r\n{flood}\nready nobody\n");
+        guest.write_all(said.as_bytes()).await.unwrap();
+        drop(guest);
+        let mut heard = Vec::new();
+        while let Some(line) = port.next_line().await.unwrap() {
+            heard.push(line);
+        }
+        let other = |text: &str| GuestLine::Other(text.to_owned());
+        assert_eq!(heard, [GuestLine::Ready(id), other("key 42 down"), other("ready nobody")]);
+    }
+}
