@@ -1,0 +1,4 @@
+//! One real thing behind each port.
+
+pub mod journal;
+pub mod memory_journal;

@@ -1,0 +1,90 @@
+//! `vidi-relay`: what gateways reach on a host.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::Parser;
+use tokio::sync::watch;
+use tracing::info;
+use vidi_agent::config::{RELAY_METRICS_PORT, RelayConfig, run_daemon};
+use vidi_agent::rpc::agent_line::{AgentLine, AgentNews};
+use vidi_agent::rpc::relay_service::RelayService;
+use vidi_kit::config::DaemonArgs;
+use vidi_kit::telemetry::{Readiness, start_logs, start_metrics};
+use vidi_kit::tls::{Identity, IdentityReceiver};
+use vidi_kit::{Clock, Tasks};
+
+/// Carries SPICE channels between gateways and this host's desktops.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(flatten)]
+    daemon: DaemonArgs,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    run_daemon(&arguments.daemon, RelayConfig::load, |config| {
+        start_logs(&config.telemetry)?;
+        vidi_kit::tls::install_provider();
+        tokio::runtime::Runtime::new()?.block_on(run(config))
+    })
+}
+
+async fn run(config: RelayConfig) -> Result<(), anyhow::Error> {
+    let tasks = Tasks::new();
+    let terminated = vidi_kit::tasks::terminated();
+    let ready = Readiness::default();
+    start_metrics(&tasks, &config.telemetry, RELAY_METRICS_PORT, ready.clone()).await?;
+    vidi_kit::files::make_folder(&config.state, 0o700)
+        .with_context(|| format!("cannot make the state folder {}", config.state.display()))?;
+    let listener = vidi_kit::transport::bind(config.listen).await?;
+    let (agent, news) = AgentLine::start(
+        &tasks,
+        Clock::system(),
+        config.agent_socket.clone(),
+        config.state.clone(),
+    );
+    let AgentNews { identity, policy } = news;
+    let service = RelayService::start(&tasks, agent, policy);
+    let serving = async {
+        let identity = first_identity(&tasks, identity).await?;
+        info!(address = %config.listen, id = identity.borrow().name.id, "gateways are served");
+        ready.set(true);
+        service.serve(listener, identity).await.context("cannot serve gateways")
+    };
+    // Not polled again: either the process ends now, or serving has.
+    let done = tokio::select! {
+        biased;
+        terminated = terminated => terminated.context("cannot wait for signals"),
+        served = serving => served,
+    };
+    tasks.stop().await;
+    done
+}
+
+/// Waits for the first certificate; the receiver then follows the later ones.
+async fn first_identity(
+    tasks: &Tasks,
+    mut news: watch::Receiver<Option<Arc<Identity>>>,
+) -> Result<IdentityReceiver, anyhow::Error> {
+    let first = news.wait_for(Option::is_some).await?.clone();
+    let first = first.context("there is no certificate")?;
+    let (sender, receiver) = watch::channel(first);
+    let group = tasks.clone();
+    let _following = tasks.spawn("follow-identity", async move {
+        loop {
+            // Cancel-safe: a change that was not taken is seen by the next look.
+            tokio::select! {
+                biased;
+                () = group.stopping() => return,
+                changed = news.changed() => if changed.is_err() { return },
+            }
+            if let Some(identity) = news.borrow_and_update().clone() {
+                sender.send_replace(identity);
+            }
+        }
+    });
+    Ok(receiver)
+}

@@ -1,0 +1,221 @@
+//! `/etc/vidi/agent.toml` and `/etc/vidi/relay.toml`.
+
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use serde::Deserialize;
+use vidi_kit::config::{
+    ConfigError, ControllerAccess, DaemonArgs, EXIT_BAD_CONFIG, TelemetryConfig, check_socket_path,
+};
+
+/// Where the relay listens for gateways.
+pub const RELAY_PORT: u16 = 7444;
+/// Where the agent's metrics and health are.
+pub const AGENT_METRICS_PORT: u16 = 9442;
+/// Where the relay's metrics and health are.
+pub const RELAY_METRICS_PORT: u16 = 9444;
+const RELAY_SOCKET: &str = "/run/vidi/relay.sock";
+
+/// The agent's configuration.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AgentConfig {
+    /// Journal and certificate.
+    pub state: PathBuf,
+    /// Images and overlays, in a folder for each installation; QEMU's own user must get through.
+    pub images: PathBuf,
+    /// URI of the libvirt daemon.
+    pub libvirt: String,
+    /// How guests run.
+    pub acceleration: AccelerationChoice,
+    /// Where the relay of this machine comes for sockets and its certificate.
+    pub relay_socket: PathBuf,
+    /// What is told to the controller about the relay.
+    pub relay: RelayTable,
+    /// Folder with the micro image that the probe of the acceleration boots; none: not KVM.
+    pub probe_image: Option<PathBuf>,
+    /// How to reach the control plane.
+    pub controller: ControllerAccess,
+    /// Logs, metrics and health.
+    pub telemetry: TelemetryConfig,
+}
+
+impl Default for AgentConfig {
+    fn default() -> Self {
+        Self {
+            state: PathBuf::from("/var/lib/vidi/agent"),
+            images: PathBuf::from("/var/lib/vidi/images"),
+            libvirt: "qemu:///system".to_owned(),
+            acceleration: AccelerationChoice::default(),
+            relay_socket: PathBuf::from(RELAY_SOCKET),
+            relay: RelayTable::default(),
+            probe_image: None,
+            controller: ControllerAccess::default(),
+            telemetry: TelemetryConfig::default(),
+        }
+    }
+}
+
+/// `acceleration`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum AccelerationChoice {
+    /// Boot a small guest with KVM and see; TCG where that fails.
+    #[default]
+    Probe,
+    /// KVM, unproved.
+    Kvm,
+    /// QEMU's own translation: slow, runs everywhere.
+    Tcg,
+}
+
+/// `[relay]` of `agent.toml`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RelayTable {
+    /// Where the relay of this machine listens.
+    pub port: u16,
+    /// `host` or `host:port` for gateways; empty: the address that the controller sees.
+    pub advertise: String,
+}
+
+impl Default for RelayTable {
+    fn default() -> Self {
+        Self { port: RELAY_PORT, advertise: String::new() }
+    }
+}
+
+impl AgentConfig {
+    /// Reads and checks the file; `None` is the default one, which may be missing.
+    pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let config: Self = vidi_kit::config::load(path, Path::new("/etc/vidi/agent.toml"))?;
+        check_socket_path("relay_socket", &config.relay_socket)?;
+        check_socket_path("controller.socket", &config.controller.socket)?;
+        let value = |key, text: &str| Err(ConfigError::Value { key, text: text.to_owned() });
+        if config.libvirt.is_empty() {
+            return value("libvirt", "it is empty; the usual one is \"qemu:///system\"");
+        }
+        if config.relay.port == 0 {
+            return value("relay.port", "0 is not a port; the usual one is 7444");
+        }
+        if !config.state.is_absolute() || !config.images.is_absolute() {
+            return value("state", "state and images have to be absolute paths");
+        }
+        Ok(config)
+    }
+}
+
+/// The relay's configuration.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RelayConfig {
+    /// Key and certificate.
+    pub state: PathBuf,
+    /// Where gateways come.
+    pub listen: SocketAddr,
+    /// The agent's socket.
+    pub agent_socket: PathBuf,
+    /// Logs, metrics and health.
+    pub telemetry: TelemetryConfig,
+}
+
+impl Default for RelayConfig {
+    fn default() -> Self {
+        Self {
+            state: PathBuf::from("/var/lib/vidi/relay"),
+            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, RELAY_PORT)),
+            agent_socket: PathBuf::from(RELAY_SOCKET),
+            telemetry: TelemetryConfig::default(),
+        }
+    }
+}
+
+impl RelayConfig {
+    /// Reads and checks the file; `None` is the default one, which may be missing.
+    pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let config: Self = vidi_kit::config::load(path, Path::new("/etc/vidi/relay.toml"))?;
+        check_socket_path("agent_socket", &config.agent_socket)?;
+        Ok(config)
+    }
+}
+
+/// What both daemons do first: read the configuration, then run, or only say that it is good.
+pub fn run_daemon<C>(
+    arguments: &DaemonArgs,
+    load: impl FnOnce(Option<&Path>) -> Result<C, ConfigError>,
+    run: impl FnOnce(C) -> Result<(), anyhow::Error>,
+) -> ExitCode {
+    // Nothing can be done about a standard error that is closed.
+    let say = |text: String| drop(writeln!(std::io::stderr(), "{text}"));
+    let config = match load(arguments.config.as_deref()) {
+        Ok(config) => config,
+        Err(error) => {
+            say(vidi_kit::transport::describe(&error));
+            return ExitCode::from(EXIT_BAD_CONFIG);
+        }
+    };
+    if arguments.check_config {
+        return ExitCode::SUCCESS;
+    }
+    match run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<AgentConfig, ConfigError> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        AgentConfig::load(Some(file.path()))
+    }
+
+    #[test]
+    fn a_full_file_is_read() {
+        let config = load(
+            r#"
+            state = "/s"
+            images = "/i"
+            libvirt = "qemu+unix:///system?socket=/run/x"
+            acceleration = "tcg"
+            relay_socket = "/r.sock"
+            probe_image = "/p"
+            [relay]
+            port = 7
+            advertise = "host.example"
+            [controller]
+            addresses = ["127.0.0.1:1"]
+            [telemetry]
+            listen = "127.0.0.1:0"
+            "#,
+        )
+        .unwrap();
+        assert_eq!(config.acceleration, AccelerationChoice::Tcg);
+        assert_eq!((config.relay.port, config.relay.advertise.as_str()), (7, "host.example"));
+        assert_eq!(config.controller.addresses, ["127.0.0.1:1"]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (text, word) in [
+            ("libvrt = \"x\"", "libvrt"),
+            ("[relay]\nprt = 1", "prt"),
+            ("acceleration = \"fast\"", "fast"),
+            ("libvirt = \"\"", "libvirt"),
+            ("[relay]\nport = 0", "relay.port"),
+            (&format!("relay_socket = \"/{}\"", "x".repeat(100)), "relay_socket"),
+            ("state = \"here\"", "absolute"),
+        ] {
+            let said = load(text).expect_err(text).to_string();
+            assert!(said.contains(word), "{text}: {said}");
+        }
+    }
+}

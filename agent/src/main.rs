@@ -1,0 +1,139 @@
+//! `vidi-agent`: makes a host's desktops what the controller wants.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::Parser;
+use tokio::sync::watch;
+use tracing::warn;
+use vidi_agent::adapters::journal::SledJournal;
+use vidi_agent::config::{AGENT_METRICS_PORT, AccelerationChoice, AgentConfig, run_daemon};
+use vidi_agent::model::observed::HostState;
+use vidi_agent::model::wanted::WantedSet;
+use vidi_agent::ports::Journal;
+use vidi_agent::reconcile::{Parts, Reconciler, acceleration};
+use vidi_agent::rpc::controller_link::{ControllerLink, Hello, LinkParts, own_names};
+use vidi_agent::rpc::relay_door::{self, RelayDoor};
+use vidi_hypervisor::acceleration::{AccelerationOptions, repair_kvm_device};
+use vidi_hypervisor::adapters::linux_host::LinuxHost;
+use vidi_hypervisor::adapters::local_volumes::LocalVolumes;
+use vidi_hypervisor::libvirt::{LibvirtHypervisor, LibvirtOptions};
+use vidi_hypervisor::{Acceleration, Hypervisor};
+use vidi_kit::config::DaemonArgs;
+use vidi_kit::telemetry::{Readiness, start_logs, start_metrics};
+use vidi_kit::tls::Role;
+use vidi_kit::{Clock, Tasks};
+
+/// Makes this host's desktops what the controller wants.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(flatten)]
+    daemon: DaemonArgs,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    run_daemon(&arguments.daemon, AgentConfig::load, |config| {
+        start_logs(&config.telemetry)?;
+        vidi_kit::tls::install_provider();
+        tokio::runtime::Runtime::new()?.block_on(run(config))
+    })
+}
+
+async fn run(config: AgentConfig) -> Result<(), anyhow::Error> {
+    let tasks = Tasks::new();
+    let ready = Readiness::default();
+    start_metrics(&tasks, &config.telemetry, AGENT_METRICS_PORT, ready.clone()).await?;
+    // Not polled again: either the process ends now, or starting has.
+    let started = tokio::select! {
+        biased;
+        terminated = vidi_kit::tasks::terminated() => terminated.context("cannot wait for signals"),
+        started = start(&tasks, config, ready) => match started {
+            Ok(()) => vidi_kit::tasks::terminated().await.context("cannot wait for signals"),
+            Err(error) => Err(error),
+        },
+    };
+    tasks.stop().await;
+    started
+}
+
+async fn start(tasks: &Tasks, config: AgentConfig, ready: Readiness) -> Result<(), anyhow::Error> {
+    vidi_kit::files::make_folder(&config.state, 0o700)
+        .with_context(|| format!("cannot make the state folder {}", config.state.display()))?;
+    let journal = SledJournal::open(&config.state.join("journal"))?;
+    let journaled = journal.load().await?;
+    // Before the controller is there: what runs goes on anyway, and the socket is a cheap promise.
+    let relay_socket = relay_door::listen(&config.relay_socket)?;
+    let folder = config.state.join("identity");
+    let identity = vidi_kit::enroll::identity(
+        tasks,
+        &Clock::system(),
+        &config.controller,
+        Role::Agent,
+        &folder,
+    )
+    .await?;
+    let own = own_names(&identity).context("the agent's certificate is not usable")?;
+    repair_kvm_device();
+    let hypervisor: Arc<dyn Hypervisor> = Arc::new(LibvirtHypervisor::open(LibvirtOptions {
+        uri: config.libvirt.clone(),
+        installation: own.installation,
+        host: own.host.clone(),
+    })?);
+    let images = config.images.join(own.installation.to_string());
+    let (publish, state) = watch::channel(HostState::default());
+    let hello = Hello {
+        hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        relay_port: config.relay.port,
+        relay_advertise: config.relay.advertise.clone(),
+    };
+    let link = ControllerLink::start(
+        tasks,
+        LinkParts {
+            addresses: config.controller.addresses.clone(),
+            identity,
+            own,
+            hello,
+            state: state.clone(),
+            first_wanted: WantedSet { connection: None, desktops: journaled.wanted.clone() },
+        },
+    );
+    let parts = Parts {
+        hypervisor: Arc::clone(&hypervisor),
+        volumes: Arc::new(LocalVolumes::open(images)?),
+        memory: Arc::new(LinuxHost),
+        source: Arc::new(link.clone()),
+        journal: Arc::new(journal),
+        wanted: link.wanted.clone(),
+        acceleration: acceleration::start(
+            tasks,
+            Arc::clone(&hypervisor),
+            acceleration_options(&config),
+        ),
+    };
+    let reconciler = Reconciler::new(tasks, parts, journaled, publish);
+    let _reconciling = tasks.spawn("reconcile", reconciler.run());
+    let door = RelayDoor { link, hypervisor, state };
+    let _serving = tasks.spawn("relay-door", door.serve(tasks.clone(), relay_socket));
+    ready.set(true);
+    Ok(())
+}
+
+fn acceleration_options(config: &AgentConfig) -> AccelerationOptions {
+    let guest = config.probe_image.as_deref().and_then(|folder| {
+        acceleration::probe_guest(folder)
+            .inspect_err(|error| warn!(error, "The micro image for the probe is not usable"))
+            .ok()
+    });
+    AccelerationOptions {
+        forced: match config.acceleration {
+            AccelerationChoice::Probe => None,
+            AccelerationChoice::Kvm => Some(Acceleration::Kvm),
+            AccelerationChoice::Tcg => Some(Acceleration::Tcg),
+        },
+        guest,
+        cache_file: config.state.join("acceleration.json"),
+    }
+}

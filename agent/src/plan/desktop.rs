@@ -1,0 +1,347 @@
+//! One desktop: what is wanted, remembered and observed → what to report and which step comes next.
+//!
+//! ```text
+//!  wanted on:   images ─▶ overlay ─▶ start ─▶ watch for ready ─▶ (runs)
+//!  wanted off:  ask the guest, again, after 60 s pull the plug ─▶ (off)
+//!  not wanted:  pull the plug ─▶ remove the overlay ─▶ forget
+//!  never told:  leave alone; after a grace, with a controller that does not know it either, as above
+//! ```
+
+use std::collections::BTreeMap;
+
+use vidi_hypervisor::{
+    Acceleration, DesktopMark, DomainPower, ImageDigest, ObservedDomain, Ownership, PauseCause,
+};
+use vidi_kit::ids::DesktopId;
+
+use crate::model::observed::{DesktopReport, Power};
+use crate::model::record::Record;
+use crate::model::wanted::{Image, Template, Wanted, Wish};
+
+/// A guest that was asked to go off and did not is switched off after this.
+pub const SHUTDOWN_MS_MAX: i64 = 60_000;
+/// The power button is pressed again after this: a guest that boots does not hear the first one.
+pub const SHUTDOWN_AGAIN_MS: i64 = 10_000;
+/// How long a domain that nobody told of is left alone although the controller does not list it: a
+/// controller that was restored from a backup can be corrected in this time.
+pub const UNKNOWN_GRACE_MS: i64 = 300_000;
+const FOREIGN: &str = "a domain of another installation or host has this desktop's name or UUID; it \
+                       is left alone: remove it with virsh";
+
+/// All that is known of one desktop.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// Which.
+    pub id: DesktopId,
+    /// What the controller wants; none: it does not list it.
+    pub wanted: Option<&'a Wanted>,
+    /// What is remembered; none: never told of.
+    pub record: Option<&'a Record>,
+    /// What the hypervisor lists.
+    pub domain: Option<&'a ObservedDomain>,
+    /// Its overlay is there.
+    pub overlay: bool,
+    /// What was seen only by this process.
+    pub fleeting: &'a Fleeting,
+}
+
+/// What every desktop's plan looks at.
+#[derive(Clone, Copy, Debug)]
+pub struct Surroundings<'a> {
+    /// The images that are wanted by desktops that are to start.
+    pub images: &'a BTreeMap<ImageDigest, ImageState>,
+    /// How guests run; none while it is being found out.
+    pub acceleration: Option<Acceleration>,
+    /// The wanted set came on the connection that is open now.
+    pub wanted_is_fresh: bool,
+    /// Milliseconds of a clock that only goes up.
+    pub now_ms: i64,
+}
+
+/// What this process knows of a desktop and forgets when it ends.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fleeting {
+    /// A step is being done: no other one until it has ended.
+    pub busy: Option<Busy>,
+    /// The start whose guest is being watched for its readiness.
+    pub watched_start: Option<u64>,
+    /// When the guest was first asked to go off, and when last.
+    pub shutdown_asked_ms: Option<(i64, i64)>,
+    /// Since when it is unknown to a controller that is connected.
+    pub unknown_since_ms: Option<i64>,
+    /// A step did not work: not again before this, and why.
+    pub retry: Option<(i64, String)>,
+}
+
+/// What kind of step is being done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Busy {
+    /// The domain is being started.
+    Starting,
+    /// Anything else.
+    Other,
+}
+
+/// An image on this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImageState {
+    /// Not here.
+    Missing,
+    /// On its way.
+    Fetching,
+    /// It could not be had; tried again by itself.
+    Failing(String),
+    /// Here and verified.
+    Present,
+}
+
+/// What to do next for a desktop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Get this image; many may wait for one.
+    Fetch(Image),
+    /// Make the overlay.
+    MakeOverlay(ImageDigest),
+    /// Start the domain.
+    Start(Box<Start>),
+    /// Wait for the guest of this start to answer.
+    WatchReadiness(u64),
+    /// Press the power button.
+    Shutdown,
+    /// Pull the plug.
+    Destroy,
+    /// The guest crashed: remove the domain and remember the failure.
+    Bury(String),
+    /// Remove the overlay.
+    RemoveOverlay,
+    /// Nothing is left: forget it.
+    Forget,
+}
+
+/// A start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// Of this generation.
+    pub generation: u64,
+    /// Its number.
+    pub start_count: u64,
+    /// For people.
+    pub title: String,
+    /// What of.
+    pub template: Template,
+    /// How.
+    pub acceleration: Acceleration,
+}
+
+/// The plan of one desktop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// For the controller; none for what it never told of.
+    pub report: Option<DesktopReport>,
+    /// At most one; the next round sees what came of it.
+    pub step: Option<Step>,
+}
+
+/// Decides.
+pub fn plan(view: &View<'_>, around: &Surroundings<'_>) -> Verdict {
+    let mut verdict = match (view.wanted, view.domain) {
+        (Some(wanted), Some(domain)) => match &domain.ownership {
+            Ownership::Ours(mark) => plan_there(view, wanted, domain.power, mark, around),
+            Ownership::Foreign => says(view, Power::Failed, FOREIGN),
+        },
+        (Some(wanted), None) => plan_absent(view, wanted, around),
+        (None, domain) => plan_unwanted(view, domain, around),
+    };
+    let waits = view.fleeting.retry.as_ref().filter(|(until, _)| around.now_ms < *until);
+    if let Some((_, reason)) = waits {
+        verdict.step = None;
+        if let Some(report) = verdict.report.as_mut().filter(|report| report.reason.is_empty()) {
+            report.reason.clone_from(reason);
+        }
+    }
+    if view.fleeting.busy.is_some() {
+        verdict.step = None;
+    }
+    verdict
+}
+
+fn plan_there(
+    view: &View<'_>,
+    wanted: &Wanted,
+    power: DomainPower,
+    mark: &DesktopMark,
+    around: &Surroundings<'_>,
+) -> Verdict {
+    let mut verdict = match power {
+        DomainPower::Crashed => {
+            let reason = "the guest crashed; start the desktop again";
+            says(view, Power::Failed, reason).with(Step::Bury(reason.to_owned()))
+        }
+        // Ours are transient: a definition without a process is a rest.
+        DomainPower::Off => says(view, Power::Off, "").with(Step::Destroy),
+        DomainPower::Paused(PauseCause::External) => says(
+            view,
+            Power::Running,
+            "paused from outside; it is left alone: resume it with virsh",
+        ),
+        DomainPower::Starting
+        | DomainPower::Running
+        | DomainPower::ShuttingDown
+        | DomainPower::Paused(PauseCause::IoError | PauseCause::Guest) => {
+            plan_alive(view, wanted, power, mark, around)
+        }
+    };
+    if let Some(report) = &mut verdict.report {
+        let alive = report.power == Power::Running;
+        report.ready = alive && view.record.is_some_and(|it| it.ready_start == mark.start_count);
+        report.acceleration = Some(mark.acceleration);
+        report.start_count = report.start_count.max(mark.start_count);
+    }
+    verdict
+}
+
+fn plan_alive(
+    view: &View<'_>,
+    wanted: &Wanted,
+    power: DomainPower,
+    mark: &DesktopMark,
+    around: &Surroundings<'_>,
+) -> Verdict {
+    match wanted.wish {
+        Wish::On => {
+            let reason = match power {
+                DomainPower::Paused(PauseCause::IoError) => {
+                    "stands still after a disk error; is the images' disk full?"
+                }
+                DomainPower::Paused(_) => "the guest sleeps",
+                DomainPower::ShuttingDown => "the guest is going down",
+                _ => "",
+            };
+            let state =
+                if power == DomainPower::Starting { Power::Starting } else { Power::Running };
+            let verdict = says(view, state, reason);
+            let ready = view.record.is_some_and(|it| it.ready_start == mark.start_count);
+            if ready || view.fleeting.watched_start == Some(mark.start_count) {
+                return verdict;
+            }
+            verdict.with(Step::WatchReadiness(mark.start_count))
+        }
+        Wish::OffNow => says(view, Power::Running, "is switched off").with(Step::Destroy),
+        Wish::Off => {
+            let verdict = says(view, Power::Running, "was asked to shut down");
+            match view.fleeting.shutdown_asked_ms {
+                Some((first, _)) if SHUTDOWN_MS_MAX <= around.now_ms.saturating_sub(first) => {
+                    verdict.with(Step::Destroy)
+                }
+                Some((_, last)) if around.now_ms.saturating_sub(last) < SHUTDOWN_AGAIN_MS => {
+                    verdict
+                }
+                Some(_) | None => verdict.with(Step::Shutdown),
+            }
+        }
+    }
+}
+
+fn plan_absent(view: &View<'_>, wanted: &Wanted, around: &Surroundings<'_>) -> Verdict {
+    if wanted.wish != Wish::On {
+        return says(view, Power::Off, "");
+    }
+    if let Some(reason) = view.record.and_then(|record| record.failure_of(wanted.generation)) {
+        return says(view, Power::Failed, reason);
+    }
+    if view.record.is_some_and(|record| record.started_generation == wanted.generation) {
+        return says(view, Power::Off, "the guest went off by itself");
+    }
+    let template = match &wanted.template {
+        Ok(template) => template,
+        Err(reason) => return says(view, Power::Failed, reason),
+    };
+    if view.fleeting.busy == Some(Busy::Starting) {
+        return says(view, Power::Starting, "");
+    }
+    for image in template.images() {
+        let state = around.images.get(&image.digest).unwrap_or(&ImageState::Missing);
+        match state {
+            ImageState::Present => {}
+            ImageState::Fetching => return says(view, Power::Preparing, "fetches its image"),
+            ImageState::Failing(reason) => return says(view, Power::Preparing, reason),
+            ImageState::Missing => {
+                let verdict = says(view, Power::Preparing, "fetches its image");
+                return verdict.with(Step::Fetch(image.clone()));
+            }
+        }
+    }
+    if !view.overlay {
+        let step = Step::MakeOverlay(template.disk.digest.clone());
+        return says(view, Power::Preparing, "").with(step);
+    }
+    let Some(acceleration) = around.acceleration else {
+        return says(view, Power::Preparing, "waits until it is known how guests run here");
+    };
+    let start = Start {
+        generation: wanted.generation,
+        start_count: view.record.map_or(0, |record| record.start_count) + 1,
+        title: wanted.title.clone(),
+        template: template.clone(),
+        acceleration,
+    };
+    says(view, Power::Preparing, "").with(Step::Start(Box::new(start)))
+}
+
+fn plan_unwanted(
+    view: &View<'_>,
+    domain: Option<&ObservedDomain>,
+    around: &Surroundings<'_>,
+) -> Verdict {
+    if domain.is_some_and(|domain| domain.ownership == Ownership::Foreign) {
+        // Its overlay may be the disk of that domain.
+        let report = view.record.and(says(view, Power::Failed, FOREIGN).report);
+        return Verdict { report, step: None };
+    }
+    let ours = domain.filter(|domain| domain.mark().is_some());
+    let removal = match ours.map(|domain| domain.power) {
+        Some(DomainPower::Paused(PauseCause::External)) => None,
+        Some(_) => Some(Step::Destroy),
+        None if view.overlay => Some(Step::RemoveOverlay),
+        None => None,
+    };
+    if view.record.is_some() {
+        let step = match (&removal, ours) {
+            (Some(_), _) | (None, Some(_)) => removal,
+            (None, None) => Some(Step::Forget),
+        };
+        let verdict = match ours {
+            Some(domain) if step.is_none() => {
+                let reason = format!("is to be removed, but is {}: left alone", domain.power);
+                says(view, Power::Running, &reason)
+            }
+            Some(_) => says(view, Power::Running, "is removed"),
+            None => says(view, Power::Off, "is removed"),
+        };
+        return Verdict { step, ..verdict };
+    }
+    let since = view.fleeting.unknown_since_ms.filter(|_| around.wanted_is_fresh);
+    let over = since.is_some_and(|since| UNKNOWN_GRACE_MS <= around.now_ms.saturating_sub(since));
+    Verdict { report: None, step: removal.filter(|_| over) }
+}
+
+fn says(view: &View<'_>, power: Power, reason: &str) -> Verdict {
+    let generation = view.wanted.map(|wanted| wanted.generation);
+    let record = view.record;
+    let report = DesktopReport {
+        id: view.id,
+        generation: generation.or(record.map(|it| it.generation)).unwrap_or_default(),
+        power,
+        reason: reason.to_owned(),
+        ready: false,
+        acceleration: None,
+        start_count: record.map_or(0, |record| record.start_count),
+    };
+    Verdict { report: Some(report), step: None }
+}
+
+impl Verdict {
+    fn with(self, step: Step) -> Self {
+        Self { step: Some(step), ..self }
+    }
+}

@@ -1,0 +1,3 @@
+//! What to do next: pure, from everything that is known.
+
+pub mod desktop;

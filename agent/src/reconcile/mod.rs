@@ -1,0 +1,276 @@
+//! Makes the host what the controller wants: observe, plan, act, publish; on a timer and on a nudge.
+//!
+//! One task owns everything that changes. Steps run beside it, one at a time for each desktop, so a
+//! slow one holds up nobody; what they did comes back over a bounded queue.
+
+pub mod acceleration;
+pub mod guest;
+pub mod images;
+pub mod jobs;
+mod round;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::DropGuard;
+use tracing::{info, warn};
+use vidi_hypervisor::{HostMemory, HostVersions, Hypervisor, ImageDigest, ObservedDomain, Volumes};
+use vidi_kit::ids::DesktopId;
+use vidi_kit::{Backoff, Tasks};
+
+use crate::model::observed::HostState;
+use crate::model::record::{Failure, Record};
+use crate::model::wanted::{Wanted, WantedSet};
+use crate::plan::desktop::Fleeting;
+use crate::ports::{ImageSource, Journal, JournalError, Journaled};
+use crate::reconcile::acceleration::Verdict;
+use crate::reconcile::jobs::Outcome;
+
+/// A round at least this often.
+const PERIOD: Duration = Duration::from_secs(5);
+/// While something waits for its time.
+const PERIOD_WAITING: Duration = Duration::from_secs(1);
+/// Nudges within this make one round: domains' life-cycle events come in bursts.
+const SETTLE: Duration = Duration::from_millis(20);
+/// Results of steps that wait to be taken; a step that has ended waits when it is full.
+const EVENTS_MAX: usize = 256;
+/// Images on their way at one time: more would only share the same wire.
+const FETCHES_MAX: usize = 2;
+/// A step that did not work is tried again after this,
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+/// and at the latest after this.
+const RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// What the reconciler works with.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// Domains.
+    pub hypervisor: Arc<dyn Hypervisor>,
+    /// Images and overlays.
+    pub volumes: Arc<dyn Volumes>,
+    /// What the host has.
+    pub memory: Arc<dyn HostMemory>,
+    /// Where images come from.
+    pub source: Arc<dyn ImageSource>,
+    /// What a restart must not forget.
+    pub journal: Arc<dyn Journal>,
+    /// What is wanted.
+    pub wanted: watch::Receiver<WantedSet>,
+    /// How guests run; none while it is being found out.
+    pub acceleration: watch::Receiver<Option<Verdict>>,
+}
+
+/// What came of something that ran beside the reconciler.
+#[derive(Debug)]
+enum Event {
+    /// A desktop's step.
+    Stepped(DesktopId, Outcome),
+    /// An image; an error is for people.
+    Fetched(ImageDigest, Result<(), String>),
+    /// The guest of this start answered.
+    Ready(DesktopId, u64),
+}
+
+/// An image that could not be had.
+#[derive(Debug)]
+struct Failing {
+    again_ms: i64,
+    reason: String,
+}
+
+/// The owner of everything that changes.
+#[derive(Debug)]
+pub struct Reconciler {
+    tasks: Tasks,
+    parts: Parts,
+    published: watch::Sender<HostState>,
+    events: mpsc::Sender<Event>,
+    happened: mpsc::Receiver<Event>,
+    began: Instant,
+    /// The wanted set that the journal holds.
+    saved: Option<BTreeMap<DesktopId, Wanted>>,
+    records: BTreeMap<DesktopId, Record>,
+    fleeting: BTreeMap<DesktopId, Fleeting>,
+    backoffs: BTreeMap<DesktopId, Backoff>,
+    watches: BTreeMap<DesktopId, DropGuard>,
+    fetching: BTreeSet<ImageDigest>,
+    failing: BTreeMap<ImageDigest, Failing>,
+    fetch_backoffs: BTreeMap<ImageDigest, Backoff>,
+    fetch_places: Arc<Semaphore>,
+    versions: HostVersions,
+    damage: Vec<String>,
+    journal_problem: Option<String>,
+}
+
+impl Reconciler {
+    /// Goes on where the journal ends.
+    pub fn new(
+        tasks: &Tasks,
+        parts: Parts,
+        journaled: Journaled,
+        published: watch::Sender<HostState>,
+    ) -> Self {
+        let (events, happened) = mpsc::channel(EVENTS_MAX);
+        Self {
+            tasks: tasks.clone(),
+            parts,
+            published,
+            events,
+            happened,
+            began: Instant::now(),
+            saved: journaled.wanted,
+            records: journaled.records,
+            fleeting: BTreeMap::new(),
+            backoffs: BTreeMap::new(),
+            watches: BTreeMap::new(),
+            fetching: BTreeSet::new(),
+            failing: BTreeMap::new(),
+            fetch_backoffs: BTreeMap::new(),
+            fetch_places: Arc::new(Semaphore::new(FETCHES_MAX)),
+            versions: HostVersions::default(),
+            damage: journaled.damage,
+            journal_problem: None,
+        }
+    }
+
+    /// Runs until the tasks stop. What runs on the host is left as it is.
+    pub async fn run(mut self) {
+        let mut hints = self.parts.hypervisor.changes();
+        let mut wanted = self.parts.wanted.clone();
+        let mut acceleration = self.parts.acceleration.clone();
+        loop {
+            self.round().await;
+            let period = if self.something_waits() { PERIOD_WAITING } else { PERIOD };
+            // Cancel-safe: an event not taken stays in its queue, a change is seen by the next look.
+            tokio::select! {
+                biased;
+                () = self.tasks.stopping() => return,
+                Some(event) = self.happened.recv() => self.take(event).await,
+                Ok(()) = wanted.changed() => {}
+                Ok(()) = acceleration.changed() => {}
+                Ok(()) = hints.changed() => {}
+                () = tokio::time::sleep(period) => {}
+            }
+            tokio::time::sleep(SETTLE).await;
+            // Before the domains are listed: a step that has ended is in the list that follows.
+            while let Ok(event) = self.happened.try_recv() {
+                self.take(event).await;
+            }
+            wanted.mark_unchanged();
+            acceleration.mark_unchanged();
+            hints.mark_unchanged();
+        }
+    }
+
+    fn something_waits(&self) -> bool {
+        !self.failing.is_empty()
+            || self.fleeting.values().any(|one| {
+                one.retry.is_some() || one.shutdown_asked_ms.is_some() || one.busy.is_some()
+            })
+    }
+
+    fn now_ms(&self) -> i64 {
+        i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX)
+    }
+
+    async fn take(&mut self, event: Event) {
+        match event {
+            Event::Stepped(id, outcome) => self.take_outcome(id, outcome).await,
+            Event::Fetched(digest, result) => self.take_image(digest, result),
+            Event::Ready(id, start_count) => {
+                info!(desktop = %id, start_count, "Desktop is ready");
+                self.change_record(id, |record| record.ready_start = start_count).await;
+            }
+        }
+    }
+
+    async fn take_outcome(&mut self, id: DesktopId, outcome: Outcome) {
+        self.fleeting.entry(id).or_default().busy = None;
+        match outcome {
+            Outcome::Done => self.calm(id),
+            Outcome::Started { generation, start_count } => {
+                info!(desktop = %id, generation, start_count, "Desktop started");
+                self.calm(id);
+                self.change_record(id, |record| {
+                    record.adopt(generation, start_count);
+                    record.failure = None;
+                })
+                .await;
+            }
+            Outcome::Failed { generation, reason } => {
+                warn!(desktop = %id, generation, reason, "Desktop failed");
+                self.calm(id);
+                let failure = Failure { generation, reason };
+                self.change_record(id, |record| record.failure = Some(failure)).await;
+            }
+            Outcome::Retry(reason) => {
+                let backoff = self.backoffs.entry(id);
+                let wait =
+                    backoff.or_insert_with(|| Backoff::new(RETRY_FIRST, RETRY_MAX)).next_wait();
+                warn!(desktop = %id, reason, "A desktop's step is tried again");
+                let again_ms = self.after(wait);
+                self.fleeting.entry(id).or_default().retry = Some((again_ms, reason));
+            }
+        }
+    }
+
+    fn calm(&mut self, id: DesktopId) {
+        self.backoffs.remove(&id);
+        self.fleeting.entry(id).or_default().retry = None;
+    }
+
+    fn take_image(&mut self, digest: ImageDigest, result: Result<(), String>) {
+        self.fetching.remove(&digest);
+        match result {
+            Ok(()) => {
+                info!(image = %digest, "Image is here");
+                self.failing.remove(&digest);
+                self.fetch_backoffs.remove(&digest);
+            }
+            Err(reason) => {
+                warn!(image = %digest, reason, "Image is not here; fetched again");
+                let backoff = self.fetch_backoffs.entry(digest.clone());
+                let wait =
+                    backoff.or_insert_with(|| Backoff::new(RETRY_FIRST, RETRY_MAX)).next_wait();
+                let again_ms = self.after(wait);
+                self.failing.insert(digest, Failing { again_ms, reason });
+            }
+        }
+    }
+
+    fn after(&self, wait: Duration) -> i64 {
+        self.now_ms().saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    /// Changes the record of a desktop that was told of, and the journal when that changes anything.
+    async fn change_record(&mut self, id: DesktopId, change: impl FnOnce(&mut Record)) {
+        let Some(record) = self.records.get_mut(&id) else { return };
+        let before = record.clone();
+        change(record);
+        if *record != before {
+            let record = record.clone();
+            let saved = self.parts.journal.save_record(id, &record).await;
+            self.judge_journal(saved);
+        }
+    }
+
+    /// A journal that cannot be written is a problem of the host, not of one desktop: work goes on.
+    fn judge_journal(&mut self, saved: Result<(), JournalError>) {
+        let problem = saved.err().map(|error| error.to_string());
+        if problem.is_some() && problem != self.journal_problem {
+            warn!(problem, "The journal is not written");
+        }
+        self.journal_problem = problem;
+    }
+}
+
+/// What was observed in a round.
+struct Observed {
+    wanted: WantedSet,
+    domains: BTreeMap<DesktopId, ObservedDomain>,
+    overlays: BTreeSet<DesktopId>,
+    free_mib: u64,
+}
