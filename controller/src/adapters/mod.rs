@@ -1,0 +1,9 @@
+//! One real thing behind each port.
+
+pub mod authority;
+mod history;
+pub mod images;
+pub mod local_directory;
+pub mod memory;
+mod rules;
+pub mod sled;

@@ -1,0 +1,43 @@
+//! Why a controller cannot start.
+
+use vidi_kit::telemetry::TelemetryError;
+use vidi_kit::tls::TlsError;
+
+use crate::adapters::sled::OpenError;
+use crate::bootstrap::BootstrapError;
+use crate::ports::DirectoryError;
+
+/// Why a controller cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartupError {
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// The installation cannot be made or opened.
+    #[error(transparent)]
+    Bootstrap(#[from] BootstrapError),
+    /// Passwords cannot be hashed.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// The own certificate or key cannot be made.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Logs, metrics or health cannot be had.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    /// The reconciler cannot begin.
+    #[error("the controller cannot begin to lead")]
+    Reconcile(#[from] crate::reconcile::StartError),
+    /// A port or socket cannot be had, or a folder not be made.
+    #[error("{what}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// Why it failed.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The reflection service cannot read our own descriptors.
+    #[error("the API's description cannot be served")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}

@@ -1,0 +1,18 @@
+//! The control plane of Vidi: one leader decides, everybody may ask.
+//!
+//! ```text
+//!  rpc ──changes──▶ reconcile ──group commits──▶ Store (sled | memory)
+//!   ▲                  │  ▲
+//!   └── snapshot ──────┘  └── plan ── model
+//! ```
+
+pub mod adapters;
+pub mod bootstrap;
+pub mod config;
+pub mod error;
+pub mod model;
+pub mod plan;
+pub mod ports;
+pub mod reconcile;
+pub mod records;
+pub mod rpc;

@@ -1,0 +1,137 @@
+//! The controller's process: reads the configuration, starts the parts, stops them in order.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+use tracing::info;
+use vidi_controller::adapters::images::ImageFolder;
+use vidi_controller::adapters::local_directory::LocalDirectory;
+use vidi_controller::adapters::sled::SledStore;
+use vidi_controller::config::{self, ControllerConfig};
+use vidi_controller::error::StartupError;
+use vidi_controller::ports::{Authority, Store};
+use vidi_controller::rpc::{Parts, server};
+use vidi_controller::{bootstrap, reconcile};
+use vidi_kit::config::{DaemonArgs, EXIT_BAD_CONFIG};
+use vidi_kit::grant::GrantSigner;
+use vidi_kit::tasks::terminated;
+use vidi_kit::telemetry::{Readiness, start_logs, start_metrics};
+use vidi_kit::transport::{bind, bind_unix, describe};
+use vidi_kit::{Clock, Tasks, files, tls};
+
+/// Port of metrics and health, on loopback.
+const METRICS_PORT: u16 = 9441;
+/// Everybody may connect to the local socket: the peer's uid decides what they may do.
+const SOCKET_MODE: u32 = 0o666;
+
+/// The control plane of Vidi.
+#[derive(Debug, Parser)]
+#[command(name = "vidi-controller", version)]
+struct Arguments {
+    #[command(flatten)]
+    daemon: DaemonArgs,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let config = match config::read(arguments.daemon.config.as_deref()) {
+        Ok(config) => config,
+        Err(error) => return fail(&error, EXIT_BAD_CONFIG),
+    };
+    if arguments.daemon.check_config {
+        return ExitCode::SUCCESS;
+    }
+    tls::install_provider();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error, 1),
+    };
+    match runtime.block_on(run(&config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, 1),
+    }
+}
+
+fn fail(error: &dyn std::error::Error, code: u8) -> ExitCode {
+    // Standard error may be closed; the exit code says the rest.
+    drop(writeln!(std::io::stderr(), "vidi-controller: {}", describe(error)));
+    ExitCode::from(code)
+}
+
+async fn run(config: &ControllerConfig) -> Result<(), StartupError> {
+    start_logs(&config.telemetry)?;
+    let (tasks, readiness) = (Tasks::new(), Readiness::default());
+    let started = start(config, &tasks, &readiness).await;
+    if started.is_ok() {
+        let stopping = terminated().await.map_err(in_io("cannot wait for signals"));
+        readiness.set(false);
+        info!("Stopping");
+        tasks.stop().await;
+        // A stale socket would only be a slower error for the next caller.
+        drop(std::fs::remove_file(&config.socket));
+        return stopping;
+    }
+    tasks.stop().await;
+    started
+}
+
+async fn start(
+    config: &ControllerConfig,
+    tasks: &Tasks,
+    readiness: &Readiness,
+) -> Result<(), StartupError> {
+    make_folders(config)?;
+    // The port before the store: a second controller is told at once, and nothing is touched.
+    let listener = bind(config.listen).await.map_err(in_io("the port cannot be had"))?;
+    let store: Arc<dyn Store> = Arc::new(SledStore::open(&config.state.join("store"))?);
+    let clock = Clock::system();
+    let opened = bootstrap::open(store.as_ref(), &clock, &config.key_file, &config.state).await?;
+    let authority: Arc<dyn Authority> = Arc::new(opened);
+    bootstrap::publish_cas(authority.as_ref(), &config.state)?;
+    let identity = bootstrap::identity(tasks, &clock, &authority, &config.id)?;
+    let signer = GrantSigner::generate().map_err(|error| StartupError::Io {
+        what: "cannot make the grant-signing key".to_owned(),
+        source: std::io::Error::other(error),
+    })?;
+    let images =
+        ImageFolder::open(&config.images).map_err(in_io("cannot make the images' folder"))?;
+    let directory = Arc::new(LocalDirectory::new(Arc::clone(&store))?);
+    let handle = reconcile::start(tasks, store, clock.clone(), config.id.clone()).await?;
+    bootstrap::publish_grant_key(&handle, &config.id, signer.public_key()).await?;
+    let parts = Parts {
+        handle,
+        authority,
+        directory,
+        clock,
+        tasks: tasks.clone(),
+        signer: Arc::new(signer),
+        controller: config.id.clone(),
+        addresses: config.advertise.clone(),
+        images: Arc::new(images),
+    };
+    let routes = server::routes(&parts)?;
+    let local = bind_unix(&config.socket, SOCKET_MODE).map_err(in_io("no local socket"))?;
+    start_metrics(tasks, &config.telemetry, METRICS_PORT, readiness.clone()).await?;
+    server::serve_unix(&parts, routes.clone(), local);
+    server::serve_tls(&parts, routes, listener, identity);
+    readiness.set(true);
+    info!(listen = %config.listen, socket = %config.socket.display(), id = config.id, "Controller is up");
+    Ok(())
+}
+
+fn make_folders(config: &ControllerConfig) -> Result<(), StartupError> {
+    let socket_folder = config.socket.parent().map(|folder| (folder, 0o755));
+    let state_folder = (config.state.as_path(), 0o700);
+    for (folder, mode) in socket_folder.into_iter().chain([state_folder]) {
+        files::make_folder(folder, mode)
+            .map_err(in_io(format!("cannot make the folder {}", folder.display())))?;
+    }
+    Ok(())
+}
+
+fn in_io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> StartupError {
+    let what = what.into();
+    move |source| StartupError::Io { what, source }
+}

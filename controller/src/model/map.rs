@@ -1,0 +1,206 @@
+//! An ordered map whose clone costs a few hundred pointers, so that every decision can publish a
+//! snapshot of everything.
+//!
+//! ```text
+//!  Map ─▶ [ Arc<chunk>, Arc<chunk>, ... ]   chunks sorted, keys sorted within; shared until written
+//! ```
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// Entries per chunk: a write copies at most one chunk of pointers, a clone copies one pointer per
+/// chunk. 100,000 entries: 200 to 400 pointers.
+const CHUNK_ENTRIES_MAX: usize = 512;
+
+type Chunk<K, V> = Arc<Vec<(K, Arc<V>)>>;
+
+/// See the module.
+///
+/// INVARIANT: no chunk is empty, and keys grow strictly through all chunks.
+pub struct Map<K, V> {
+    chunks: Vec<Chunk<K, V>>,
+    len: usize,
+}
+
+impl<K: Ord + Clone, V> Map<K, V> {
+    /// An empty one.
+    pub const fn new() -> Self {
+        Self { chunks: Vec::new(), len: 0 }
+    }
+
+    /// How many entries there are.
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is none.
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The value of a key.
+    pub fn get<Q: Ord + ?Sized>(&self, key: &Q) -> Option<&Arc<V>>
+    where
+        K: Borrow<Q>,
+    {
+        let chunk = self.chunks.get(self.chunk_of(key))?;
+        let index = chunk.binary_search_by(|(other, _)| other.borrow().cmp(key)).ok()?;
+        chunk.get(index).map(|(_, value)| value)
+    }
+
+    /// Whether the key is there.
+    pub fn contains_key<Q: Ord + ?Sized>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+    {
+        self.get(key).is_some()
+    }
+
+    /// Sets a key; answers what was there.
+    pub fn insert(&mut self, key: K, value: impl Into<Arc<V>>) -> Option<Arc<V>> {
+        let value = value.into();
+        let at = self.chunk_of(&key).min(self.chunks.len().saturating_sub(1));
+        let Some(chunk) = self.chunks.get_mut(at) else {
+            self.chunks.push(Arc::new(vec![(key, value)]));
+            self.len = 1;
+            return None;
+        };
+        let chunk = Arc::make_mut(chunk);
+        match chunk.binary_search_by(|(other, _)| other.cmp(&key)) {
+            Ok(index) => chunk.get_mut(index).map(|entry| std::mem::replace(&mut entry.1, value)),
+            Err(index) => {
+                chunk.insert(index, (key, value));
+                self.len += 1;
+                if CHUNK_ENTRIES_MAX < chunk.len() {
+                    let rest = chunk.split_off(CHUNK_ENTRIES_MAX / 2);
+                    self.chunks.insert(at + 1, Arc::new(rest));
+                }
+                None
+            }
+        }
+    }
+
+    /// Removes a key; answers what was there.
+    pub fn remove<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<Arc<V>>
+    where
+        K: Borrow<Q>,
+    {
+        let at = self.chunk_of(key);
+        let chunk = self.chunks.get_mut(at)?;
+        let index = chunk.binary_search_by(|(other, _)| other.borrow().cmp(key)).ok()?;
+        let chunk = Arc::make_mut(chunk);
+        let (_, value) = chunk.remove(index);
+        if chunk.is_empty() {
+            self.chunks.remove(at);
+        }
+        self.len -= 1;
+        Some(value)
+    }
+
+    /// All entries in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&K, &Arc<V>)> {
+        self.chunks.iter().flat_map(|chunk| chunk.iter().map(|(key, value)| (key, value)))
+    }
+
+    /// All values in the order of their keys.
+    pub fn values(&self) -> impl Iterator<Item = &Arc<V>> {
+        self.iter().map(|(_, value)| value)
+    }
+
+    /// Entries from a bound on, in order; found in logarithmic time.
+    pub fn from(&self, start: Bound<&K>) -> impl Iterator<Item = (&K, &Arc<V>)> {
+        let first = match start {
+            Bound::Included(key) | Bound::Excluded(key) => self.chunk_of(key),
+            Bound::Unbounded => 0,
+        };
+        let before = move |key: &K| match start {
+            Bound::Included(start) => key < start,
+            Bound::Excluded(start) => key <= start,
+            Bound::Unbounded => false,
+        };
+        let skipped =
+            self.chunks.get(first).map_or(0, |chunk| chunk.partition_point(|(key, _)| before(key)));
+        self.chunks
+            .iter()
+            .skip(first)
+            .flat_map(|chunk| chunk.iter().map(|(key, value)| (key, value)))
+            .skip(skipped)
+    }
+
+    /// Index of the only chunk that may hold the key: the first whose last key is not below it.
+    fn chunk_of<Q: Ord + ?Sized>(&self, key: &Q) -> usize
+    where
+        K: Borrow<Q>,
+    {
+        self.chunks
+            .partition_point(|chunk| chunk.last().is_some_and(|(last, _)| last.borrow() < key))
+    }
+}
+
+impl<K, V> Clone for Map<K, V> {
+    fn clone(&self) -> Self {
+        Self { chunks: self.chunks.clone(), len: self.len }
+    }
+}
+
+impl<K: Ord + Clone, V> Default for Map<K, V> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<K: Ord + Clone + fmt::Debug, V: fmt::Debug> fmt::Debug for Map<K, V> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_map().entries(self.iter()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn it_behaves_like_the_standard_map(
+            steps in prop::collection::vec((0u16..3_000, any::<bool>()), 0..4_000),
+            start in 0u16..3_000,
+        ) {
+            let mut map = Map::<u16, usize>::new();
+            let mut model = BTreeMap::new();
+            for (index, (key, insert)) in steps.into_iter().enumerate() {
+                if insert {
+                    let old = map.insert(key, index).map(|old| *old);
+                    prop_assert_eq!(old, model.insert(key, index));
+                } else {
+                    prop_assert_eq!(map.remove(&key).map(|old| *old), model.remove(&key));
+                }
+            }
+            prop_assert_eq!(map.len(), model.len());
+            prop_assert!(map.iter().map(|(key, value)| (*key, **value)).eq(model.clone()));
+            let behind = map.from(Bound::Excluded(&start)).map(|(key, _)| *key);
+            prop_assert!(behind.eq(model.range(start + 1..).map(|(key, _)| *key)));
+            let from = map.from(Bound::Included(&start)).map(|(key, _)| *key);
+            prop_assert!(from.eq(model.range(start..).map(|(key, _)| *key)));
+        }
+    }
+
+    #[test]
+    fn a_clone_does_not_see_later_writes() {
+        let mut map = Map::<u32, u32>::new();
+        for key in 0..2_000 {
+            map.insert(key, key);
+        }
+        let before = map.clone();
+        map.insert(7, 70);
+        map.remove(&8);
+        assert_eq!(before.get(&7).map(|value| **value), Some(7));
+        assert!(before.contains_key(&8));
+        assert!(before.chunks.len() < 20, "a clone is cheap");
+    }
+}

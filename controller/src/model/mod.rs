@@ -1,0 +1,24 @@
+//! Data and legal transitions: pure, no clock, no wire, no store.
+
+pub mod assignment;
+pub mod change;
+pub mod host;
+pub mod map;
+pub mod power;
+pub mod resources;
+pub mod row;
+pub mod session;
+pub mod world;
+
+pub use assignment::{Assignment, AssignmentEvent, AssignmentRefusal};
+pub use change::{Answer, Change, DesktopTarget, Granted, Placed, Refusal, RequestKey};
+pub use host::{GatewayLive, HostHello, HostLive, HostReport, Observed};
+pub use power::{Power, PowerEvent};
+pub use resources::{
+    Allocation, Desktop, DesktopSpec, DesktopStatus, EnrollToken, Guest, Host, ImageFile,
+    Installation, Manifest, Operation, OperationError, OperationKind, Readiness, Reason, Request,
+    SignIn, Template, TemplateVersion, Tenant, User, Video,
+};
+pub use row::{Key, Row, Step};
+pub use session::{Presence, Session, SessionEvent};
+pub use world::World;

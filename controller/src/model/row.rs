@@ -1,0 +1,124 @@
+//! The stored part of the world as rows: what a decision writes, and what a load reads.
+
+use vidi_kit::ids::{DesktopId, HostId, OperationId, SessionId, TemplateId, TenantId, UserId};
+
+use super::resources::{
+    Allocation, DesktopSpec, DesktopStatus, EnrollToken, Host, Installation, Operation, Request,
+    SignIn, Template, TemplateVersion, Tenant, User,
+};
+use super::session::Session;
+
+/// One stored thing with its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Row {
+    /// meta/installation
+    Installation(Installation),
+    /// grantkey/{controller}
+    GrantKey(String, Vec<u8>, i64),
+    /// tenant/{t}
+    Tenant(TenantId, Tenant),
+    /// user/{t}/{u}
+    User(TenantId, UserId, User),
+    /// signin/{hash}
+    SignIn(String, SignIn),
+    /// enroll/{hash}
+    EnrollToken(String, EnrollToken),
+    /// template/{t}/{x}
+    Template(TenantId, TemplateId, Template),
+    /// version/{t}/{x}/{digest hex}; the digest here with its prefix
+    Version(TenantId, TemplateId, String, TemplateVersion),
+    /// host/{h}
+    Host(HostId, Host),
+    /// desktop/{t}/{d}/spec
+    Spec(TenantId, DesktopId, DesktopSpec),
+    /// desktop/{t}/{d}/status
+    Status(TenantId, DesktopId, DesktopStatus),
+    /// alloc/{h}/{d}
+    Allocation(HostId, DesktopId, Allocation),
+    /// session/{t}/{s}
+    Session(TenantId, SessionId, Session),
+    /// operation/{o}
+    Operation(OperationId, Operation),
+    /// request/{t}/{id}
+    Request(TenantId, String, Request),
+}
+
+/// The key of a row.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Key {
+    /// meta/installation
+    Installation,
+    /// grantkey/{controller}
+    GrantKey(String),
+    /// tenant/{t}
+    Tenant(TenantId),
+    /// user/{t}/{u}
+    User(TenantId, UserId),
+    /// signin/{hash}
+    SignIn(String),
+    /// enroll/{hash}
+    EnrollToken(String),
+    /// template/{t}/{x}
+    Template(TenantId, TemplateId),
+    /// version/{t}/{x}/{digest}
+    Version(TenantId, TemplateId, String),
+    /// host/{h}
+    Host(HostId),
+    /// desktop/{t}/{d}/spec
+    Spec(TenantId, DesktopId),
+    /// desktop/{t}/{d}/status
+    Status(TenantId, DesktopId),
+    /// alloc/{h}/{d}
+    Allocation(HostId, DesktopId),
+    /// session/{t}/{s}
+    Session(TenantId, SessionId),
+    /// operation/{o}
+    Operation(OperationId),
+    /// request/{t}/{id}
+    Request(TenantId, String),
+}
+
+/// One write of a decision.
+#[expect(clippy::large_enum_variant, reason = "nearly all are puts, and they live shortly")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Sets a row.
+    Put(Row),
+    /// Removes one.
+    Delete(Key),
+}
+
+impl Row {
+    /// Its key.
+    pub fn key(&self) -> Key {
+        match self {
+            Self::Installation(_) => Key::Installation,
+            Self::GrantKey(id, ..) => Key::GrantKey(id.clone()),
+            Self::Tenant(tenant, _) => Key::Tenant(tenant.clone()),
+            Self::User(tenant, user, _) => Key::User(tenant.clone(), user.clone()),
+            Self::SignIn(hash, _) => Key::SignIn(hash.clone()),
+            Self::EnrollToken(hash, _) => Key::EnrollToken(hash.clone()),
+            Self::Template(tenant, id, _) => Key::Template(tenant.clone(), id.clone()),
+            Self::Version(tenant, id, digest, _) => {
+                Key::Version(tenant.clone(), id.clone(), digest.clone())
+            }
+            Self::Host(host, _) => Key::Host(host.clone()),
+            Self::Spec(tenant, id, _) => Key::Spec(tenant.clone(), *id),
+            Self::Status(tenant, id, _) => Key::Status(tenant.clone(), *id),
+            Self::Allocation(host, id, _) => Key::Allocation(host.clone(), *id),
+            Self::Session(tenant, id, _) => Key::Session(tenant.clone(), *id),
+            Self::Operation(id, _) => Key::Operation(*id),
+            Self::Request(tenant, id, _) => Key::Request(tenant.clone(), id.clone()),
+        }
+    }
+}
+
+impl Step {
+    /// The key that it writes.
+    pub fn key(&self) -> Key {
+        match self {
+            Self::Put(row) => row.key(),
+            Self::Delete(key) => key.clone(),
+        }
+    }
+}

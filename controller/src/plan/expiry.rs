@@ -1,0 +1,53 @@
+//! What has lain long enough: expired sign-ins and tokens, ended sessions and operations, answered
+//! requests.
+
+use std::collections::BTreeSet;
+
+use crate::model::{Key, Step, World};
+
+/// Ended operations and sessions, answered requests and dead tokens are kept this long.
+pub const KEPT_MS: i64 = 24 * 60 * 60 * 1_000;
+
+/// At most `steps_max` removals; the next round takes the rest.
+pub fn expired(world: &World, now_ms: i64, steps_max: usize) -> Vec<Step> {
+    let old = move |since_ms: i64| KEPT_MS <= now_ms.saturating_sub(since_ms);
+    let sign_ins = world
+        .sign_ins
+        .iter()
+        .filter(move |(_, one)| one.expire_ms <= now_ms)
+        .map(|(hash, _)| Key::SignIn(hash.clone()));
+    let tokens = world
+        .enroll_tokens
+        .iter()
+        .filter(move |(_, one)| old(one.expire_ms))
+        .map(|(hash, _)| Key::EnrollToken(hash.clone()));
+    let operations = world
+        .operations
+        .iter()
+        .filter(move |(_, one)| one.end.as_ref().is_some_and(|(end_ms, _)| old(*end_ms)))
+        .map(|(id, _)| Key::Operation(*id));
+    let sessions = world
+        .sessions
+        .iter()
+        .filter(move |(_, one)| !one.is_live() && old(one.since_ms))
+        .map(|((tenant, id), _)| Key::Session(tenant.clone(), *id));
+    let requests = world
+        .requests
+        .iter()
+        .filter(move |(_, one)| old(one.create_ms))
+        .map(|((tenant, id), _)| Key::Request(tenant.clone(), id.clone()));
+    sign_ins
+        .chain(tokens)
+        .chain(operations)
+        .chain(sessions)
+        .chain(requests)
+        .take(steps_max)
+        .map(Step::Delete)
+        .collect()
+}
+
+/// SHA-256 of every file that a template's version is made of: what the folder of images must keep.
+pub fn images_kept(world: &World) -> BTreeSet<String> {
+    let files = world.versions.values().flat_map(|version| version.manifest.files());
+    files.map(|file| file.sha256.clone()).collect()
+}

@@ -1,0 +1,15 @@
+//! Pure functions from the whole world to steps: what to write, whom to tell.
+
+pub mod decide;
+pub mod desktops;
+pub mod expiry;
+pub mod operations;
+pub mod placement;
+pub mod presence;
+pub mod sessions;
+pub mod settle;
+pub mod templates;
+pub mod users;
+pub mod wanted;
+
+pub use decide::{Decided, View, decide};

@@ -1,0 +1,71 @@
+//! Which sessions are attached, by what the gateways say, and which a gateway must close.
+
+use std::collections::BTreeMap;
+
+use vidi_kit::ids::{GatewayId, SessionId};
+
+use crate::model::{Presence, Session, SessionEvent, World};
+
+/// Whether the gateway of a session's newest grant has it attached by that grant.
+pub fn is_attached(world: &World, id: SessionId, session: &Session) -> bool {
+    let gateway = session.gateway.as_ref().and_then(|gateway| world.gateways.get(gateway));
+    gateway.is_some_and(|gateway| gateway.sessions.get(&id) == Some(&session.epoch))
+}
+
+/// The session as presence makes it now; none when nothing changes.
+pub fn judged(world: &World, id: SessionId, session: &Session, now_ms: i64) -> Option<Session> {
+    let event = if is_attached(world, id, session) {
+        SessionEvent::Attached
+    } else {
+        SessionEvent::Detached(now_ms)
+    };
+    let presence = session.presence.next(&event);
+    if presence == session.presence {
+        return None;
+    }
+    let since_ms = match presence {
+        Presence::Disconnected(since_ms) => since_ms,
+        Presence::Opening | Presence::Connected | Presence::Ended(_) => now_ms,
+    };
+    Some(Session { presence, since_ms, ..session.clone() })
+}
+
+/// Of the sessions that a gateway says it has, those that it must close, each with a reason for
+/// people.
+pub fn to_close<'a>(
+    world: &World,
+    gateway: &GatewayId,
+    present: &'a BTreeMap<SessionId, Present>,
+) -> Vec<(SessionId, &'a Present, String)> {
+    present
+        .iter()
+        .filter_map(|(id, present)| {
+            let reason = match world.session(&present.tenant, *id) {
+                None => "the session has ended".to_owned(),
+                Some(session) => match &session.presence {
+                    Presence::Ended(reason) => reason.clone(),
+                    Presence::Opening | Presence::Connected | Presence::Disconnected(_)
+                        if session.gateway.as_ref() != Some(gateway) =>
+                    {
+                        "attached elsewhere".to_owned()
+                    }
+                    Presence::Opening | Presence::Connected | Presence::Disconnected(_) => {
+                        return None;
+                    }
+                },
+            };
+            Some((*id, present, reason))
+        })
+        .collect()
+}
+
+/// A session that a gateway has attached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Present {
+    /// Its tenant.
+    pub tenant: vidi_kit::ids::TenantId,
+    /// Its name as the gateway gave it.
+    pub name: String,
+    /// Of the grant that it was attached with.
+    pub epoch: u64,
+}

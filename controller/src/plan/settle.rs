@@ -1,0 +1,231 @@
+//! What follows from the state of one desktop: a place, what was observed, the end of its session
+//! and its operations, its own end. Looked at again and again until nothing follows.
+
+use vidi_kit::ids::{DesktopId, OperationId, TenantId};
+
+use super::operations::{self, Seen};
+use super::placement::{charged_mib, place};
+use super::sessions::{ended, released};
+use crate::model::{
+    Allocation, Desktop, Key, Observed, Operation, OperationKind, Power, PowerEvent, Reason, Row,
+    Step, World,
+};
+
+/// Bytes of a reason that are kept; it comes from a host.
+const REASON_BYTES_MAX: usize = 512;
+/// Operations of one desktop that one settlement looks at, so that its steps fit one commit; the
+/// rest is looked at in the next.
+const OPERATIONS_MAX: usize = 64;
+
+/// The steps that follow for one desktop, to be written in one piece; none when it is settled.
+pub fn settle(world: &World, tenant: &TenantId, id: DesktopId, now_ms: i64) -> Vec<Step> {
+    let mut settling = Settling { world, tenant, id, now_ms, steps: Vec::new() };
+    match world.desktop(tenant, id) {
+        Some(before) => {
+            let mut desktop = (**before).clone();
+            settling.place(&mut desktop);
+            settling.observe(&mut desktop);
+            settling.end_session(&mut desktop);
+            if settling.is_gone(&desktop) {
+                settling.remove(before);
+                settling.end_operations(None, None);
+            } else {
+                let hopeless = settling.end_operations(Some(&desktop), Some(before));
+                if hopeless {
+                    settling.abandon_session(before);
+                    settling.remove(before);
+                } else {
+                    settling.write(before, desktop);
+                }
+            }
+        }
+        None => {
+            settling.end_operations(None, None);
+        }
+    }
+    settling.steps
+}
+
+struct Settling<'a> {
+    world: &'a World,
+    tenant: &'a TenantId,
+    id: DesktopId,
+    now_ms: i64,
+    steps: Vec<Step>,
+}
+
+impl Settling<'_> {
+    fn put(&mut self, row: Row) {
+        self.steps.push(Step::Put(row));
+    }
+
+    /// A desktop without a host gets one, if one can take it.
+    fn place(&mut self, desktop: &mut Desktop) {
+        if desktop.status.host.is_some() || desktop.spec.deleting {
+            return;
+        }
+        let spec = &desktop.spec;
+        let version = self.world.version(self.tenant, &spec.template, &spec.template_digest);
+        let Some(version) = version else {
+            desktop.status.reason = "its template's version is gone".to_owned();
+            return;
+        };
+        let memory_mib = charged_mib(version.manifest.guest.memory_mib);
+        match place(self.world, self.tenant, &spec.template, memory_mib) {
+            Ok(host) => {
+                let allocation = Allocation { tenant: self.tenant.clone(), memory_mib };
+                self.put(Row::Allocation(host.clone(), self.id, allocation));
+                desktop.status.host = Some(host);
+                desktop.status.reason = String::new();
+            }
+            Err(why) => desktop.status.reason = why,
+        }
+    }
+
+    /// Takes what its host says, if that answers the newest wish.
+    fn observe(&self, desktop: &mut Desktop) {
+        let Some(seen) = self.world.observed(desktop, self.id) else { return };
+        if seen.generation < desktop.spec.generation || desktop.spec.deleting {
+            return;
+        }
+        let shut_down_by_itself = desktop.spec.power_on
+            && seen.power == Power::Off
+            && desktop.status.observed_generation == desktop.spec.generation
+            && matches!(desktop.status.power, Power::Starting | Power::Running);
+        let power = desktop.status.power.next(&PowerEvent::Observed(shortened(seen)));
+        if power.word() != desktop.status.power.word() {
+            desktop.status.power_since_ms = self.now_ms;
+        }
+        desktop.status.power = power;
+        desktop.status.reason = shorten(&seen.reason);
+        if matches!(desktop.status.power, Power::Failed(_)) {
+            desktop.status.reason = String::new();
+        }
+        desktop.status.acceleration.clone_from(&seen.acceleration);
+        desktop.status.observed_generation = seen.generation;
+        if shut_down_by_itself {
+            desktop.spec.power_on = false;
+            desktop.spec.generation += 1;
+        }
+    }
+
+    /// A session ends with its desktop: when that is deleted, off or failed.
+    fn end_session(&mut self, desktop: &mut Desktop) {
+        let Some(session) = desktop.status.session else { return };
+        let known = self.world.session(self.tenant, session).filter(|one| one.is_live());
+        let answered =
+            desktop.spec.generation <= desktop.status.observed_generation || !desktop.spec.power_on;
+        let reason = match (&desktop.status.power, known) {
+            (_, None) => "the session has ended",
+            (_, Some(_)) if desktop.spec.deleting => "the desktop was deleted",
+            (Power::Off | Power::Saved, Some(_)) if !desktop.spec.power_on => {
+                "the desktop was switched off"
+            }
+            (Power::Failed(_), Some(_)) if answered => "the desktop failed",
+            (
+                Power::Preparing
+                | Power::Off
+                | Power::Starting
+                | Power::Running
+                | Power::Saved
+                | Power::Failed(_),
+                Some(_),
+            ) => return,
+        };
+        if let Some(known) = known {
+            let row = ended(self.tenant, session, known, reason, self.now_ms);
+            self.put(row);
+        }
+        if let Some(status) = released(desktop, session) {
+            desktop.status = status;
+        }
+    }
+
+    /// The session of a desktop that is undone.
+    fn abandon_session(&mut self, desktop: &Desktop) {
+        let Some(session) = desktop.status.session else { return };
+        let known = self.world.session(self.tenant, session).filter(|one| one.is_live());
+        if let Some(known) = known {
+            let reason = "no host can take the desktop";
+            self.put(ended(self.tenant, session, known, reason, self.now_ms));
+        }
+    }
+
+    /// Whether a desktop that is deleted has left its host: only the host's whole word counts.
+    fn is_gone(&self, desktop: &Desktop) -> bool {
+        if !desktop.spec.deleting {
+            return false;
+        }
+        let Some(host) = &desktop.status.host else { return true };
+        let live = self.world.hosts_live.get(host).filter(|live| live.is_linked());
+        live.and_then(|live| live.report.as_ref())
+            .is_some_and(|report| report.wanted_received && !report.desktops.contains_key(&self.id))
+    }
+
+    /// Removes every key of the desktop.
+    fn remove(&mut self, desktop: &Desktop) {
+        // What was decided before about the rows that go now is void.
+        let id = self.id;
+        self.steps.retain(|step| match step.key() {
+            Key::Allocation(_, of) | Key::Spec(_, of) | Key::Status(_, of) => of != id,
+            _ => true,
+        });
+        self.steps.push(Step::Delete(Key::Spec(self.tenant.clone(), id)));
+        self.steps.push(Step::Delete(Key::Status(self.tenant.clone(), id)));
+        if let Some(host) = &desktop.status.host {
+            self.steps.push(Step::Delete(Key::Allocation(host.clone(), id)));
+        }
+    }
+
+    /// Ends the operations that are at their end. Answers whether the desktop must be undone: it
+    /// was to be made and there is no host for it.
+    fn end_operations(&mut self, desktop: Option<&Desktop>, before: Option<&Desktop>) -> bool {
+        let ready = desktop.is_some_and(|desktop| self.world.is_ready(desktop, self.id));
+        let host_silent = before.is_some_and(|before| self.world.is_host_silent(before));
+        let seen = Seen { desktop, ready, host_silent, now_ms: self.now_ms };
+        let open = self.world.operations_open(self.tenant, self.id);
+        let judged: Vec<(OperationId, Operation)> = open
+            .iter()
+            .take(OPERATIONS_MAX)
+            .map(|(id, operation)| (*id, operations::judged(operation, seen)))
+            .collect();
+        let hopeless = judged.iter().any(|(_, operation)| {
+            operation.kind == OperationKind::Create
+                && matches!(&operation.end, Some((_, Err(error))) if error.reason == Reason::NoHost)
+        });
+        let gone = Seen { desktop: None, ..seen };
+        for ((id, before), (_, mut after)) in open.iter().zip(judged) {
+            if hopeless && after.end.is_none() {
+                after = operations::judged(before, gone);
+            }
+            if **before != after {
+                self.put(Row::Operation(*id, after));
+            }
+        }
+        hopeless
+    }
+
+    fn write(&mut self, before: &Desktop, after: Desktop) {
+        if after.spec != before.spec {
+            self.put(Row::Spec(self.tenant.clone(), self.id, after.spec));
+        }
+        if after.status != before.status {
+            self.put(Row::Status(self.tenant.clone(), self.id, after.status));
+        }
+    }
+}
+
+fn shortened(seen: &Observed) -> Power {
+    match &seen.power {
+        Power::Failed(reason) => Power::Failed(shorten(reason)),
+        power => power.clone(),
+    }
+}
+
+fn shorten(text: &str) -> String {
+    let mut end = text.len().min(REASON_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default().to_owned()
+}

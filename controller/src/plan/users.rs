@@ -1,0 +1,138 @@
+//! Decisions on users, their sign-ins, enrolment tokens and grant keys.
+
+use vidi_kit::ids::{TenantId, UserId};
+
+use super::decide::{Decided, View, remember, replay};
+use crate::model::{
+    Answer, Change, EnrollToken, Key, Refusal, RequestKey, Row, SignIn, Step, User, World,
+};
+
+/// Sign-ins that one user may have; the oldest makes room. More than a person's devices, and few
+/// enough to end all of them in one commit.
+pub const SIGN_INS_PER_USER_MAX: usize = 64;
+/// Enrolment tokens at one time; they live for an hour or so.
+pub const ENROLL_TOKENS_MAX: usize = 10_000;
+
+/// Decides the changes of its kind.
+pub(super) fn decide(view: View<'_>, change: Change) -> Result<Decided, Refusal> {
+    let world = view.world;
+    match change {
+        Change::CreateUser { tenant, user, record, request } => {
+            create_user(view, tenant, user, record, request)
+        }
+        Change::DeleteUser { tenant, user, etag } => delete_user(world, &tenant, &user, &etag),
+        Change::SetPasswordHash { tenant, user, password_hash } => {
+            let old = known_user(world, &tenant, &user)?;
+            let mut steps = end_sign_ins(world, &tenant, &user, 0);
+            let record = User { password_hash, ..old.clone() };
+            steps.push(Step::Put(Row::User(tenant, user, record)));
+            Ok(Decided { answer: Answer::Done, steps })
+        }
+        Change::CreateSignIn { token_sha256, record } => {
+            create_sign_in(world, token_sha256, record)
+        }
+        Change::DeleteSignIn { token_sha256 } => {
+            let known = world.sign_ins.contains_key(&token_sha256);
+            let steps = known.then_some(Step::Delete(Key::SignIn(token_sha256)));
+            Ok(Decided { answer: Answer::Done, steps: steps.into_iter().collect() })
+        }
+        Change::CreateEnrollToken { secret_sha256, record } => {
+            if ENROLL_TOKENS_MAX <= world.enroll_tokens.len() {
+                let what = "enrolment tokens";
+                return Err(Refusal::LimitExceeded { what, limit: ENROLL_TOKENS_MAX });
+            }
+            Ok(Decided::rows(Answer::Done, [Row::EnrollToken(secret_sha256, record)]))
+        }
+        Change::UseEnrollToken { secret_sha256, role, id } => {
+            use_enroll_token(view, secret_sha256, &role, id)
+        }
+        Change::PutGrantKey { controller, public_key } => {
+            let row = Row::GrantKey(controller, public_key, view.now_ms);
+            Ok(Decided::rows(Answer::Done, [row]))
+        }
+        other => unreachable_change(&other),
+    }
+}
+
+/// `decide.rs` sends each kind of change to its own plan.
+pub(super) fn unreachable_change(change: &Change) -> Result<Decided, Refusal> {
+    unreachable!("a change was sent to a plan of another kind: {change:?}")
+}
+
+fn known_user<'a>(world: &'a World, tenant: &TenantId, user: &UserId) -> Result<&'a User, Refusal> {
+    world.user(tenant, user).map(|one| &**one).ok_or_else(|| Refusal::not_found("user", user))
+}
+
+fn create_user(
+    view: View<'_>,
+    tenant: TenantId,
+    user: UserId,
+    record: User,
+    request: Option<RequestKey>,
+) -> Result<Decided, Refusal> {
+    if replay(view.world, &tenant, request.as_ref())?.is_some() {
+        return Ok(Decided::nothing(Answer::Done));
+    }
+    if !view.world.tenants.contains_key(&tenant) {
+        return Err(Refusal::not_found("tenant", tenant));
+    }
+    if view.world.user(&tenant, &user).is_some() {
+        return Err(Refusal::AlreadyExists { kind: "user", id: user.to_string() });
+    }
+    let resource = format!("tenants/{tenant}/users/{user}");
+    let remembered = remember(view, &tenant, request, (None, resource));
+    let rows = [Row::User(tenant, user, record)].into_iter().chain(remembered);
+    Ok(Decided::rows(Answer::Done, rows))
+}
+
+fn delete_user(
+    world: &World,
+    tenant: &TenantId,
+    user: &UserId,
+    etag: &str,
+) -> Result<Decided, Refusal> {
+    let old = known_user(world, tenant, user)?;
+    if !etag.is_empty() && etag != World::user_etag(old) {
+        return Err(Refusal::EtagStale { kind: "user", id: user.to_string() });
+    }
+    if !world.desktops_of(tenant, user).is_empty() {
+        return Err(Refusal::WrongState {
+            kind: "user",
+            id: user.to_string(),
+            state: "assigned desktops".to_owned(),
+            remedy: "delete those first",
+        });
+    }
+    let mut steps = end_sign_ins(world, tenant, user, 0);
+    steps.push(Step::Delete(Key::User(tenant.clone(), user.clone())));
+    Ok(Decided { answer: Answer::Done, steps })
+}
+
+/// Ends a user's sign-ins, oldest first, but for the newest `kept`.
+fn end_sign_ins(world: &World, tenant: &TenantId, user: &UserId, kept: usize) -> Vec<Step> {
+    let mut hashes = world.sign_ins_of(tenant, user);
+    hashes.truncate(hashes.len().saturating_sub(kept));
+    hashes.into_iter().map(|hash| Step::Delete(Key::SignIn(hash))).collect()
+}
+
+fn create_sign_in(world: &World, hash: String, record: SignIn) -> Result<Decided, Refusal> {
+    known_user(world, &record.tenant, &record.user)?;
+    let room = SIGN_INS_PER_USER_MAX - 1;
+    let mut steps = end_sign_ins(world, &record.tenant, &record.user, room);
+    steps.push(Step::Put(Row::SignIn(hash, record)));
+    Ok(Decided { answer: Answer::Done, steps })
+}
+
+fn use_enroll_token(
+    view: View<'_>,
+    hash: String,
+    role: &str,
+    id: String,
+) -> Result<Decided, Refusal> {
+    let token = view.world.enroll_tokens.get(&hash);
+    let token = token.filter(|one| !one.used && view.now_ms < one.expire_ms && one.role == role);
+    let token = token.ok_or(Refusal::BadEnrollToken)?;
+    let id = if token.id.is_empty() { id } else { token.id.clone() };
+    let used = EnrollToken { used: true, ..(**token).clone() };
+    Ok(Decided::rows(Answer::EnrollId(id), [Row::EnrollToken(hash, used)]))
+}

@@ -1,0 +1,98 @@
+//! Group commits: fenced by the leadership, told apart by a nonce, certain in every case.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tracing::warn;
+use uuid::Uuid;
+use vidi_kit::Backoff;
+
+use crate::model::Step;
+use crate::ports::{COMMIT_OPERATIONS_MAX, CommitError, Expect, Store, StoreError, Write, get};
+use crate::records;
+
+/// Steps of one commit; the nonce takes one operation more.
+pub(super) const STEPS_MAX: usize = COMMIT_OPERATIONS_MAX - 8;
+/// Every commit writes a new value here and expects the one before.
+const NONCE_KEY: &str = "leader/nonce";
+/// Repetitions of a commit of which nobody knows whether it happened. After these the leader gives
+/// up its leadership and reads again what is stored.
+const UNKNOWN_TRIES_MAX: u32 = 12;
+
+/// Why a commit did not happen.
+#[derive(Debug)]
+pub(super) enum Failed {
+    /// The leadership is gone, or it is unknown what is stored: everything must be read again.
+    Deposed(String),
+    /// Nothing was written.
+    Refused(String),
+}
+
+/// Writes what the leader decides.
+#[derive(Debug)]
+pub(super) struct Committer {
+    store: Arc<dyn Store>,
+    fence: Expect,
+    nonce_revision: u64,
+}
+
+impl Committer {
+    /// For a leadership that was just won.
+    pub(super) async fn new(store: Arc<dyn Store>, fence: Expect) -> Result<Self, StoreError> {
+        let nonce = get(&*store, NONCE_KEY).await?;
+        Ok(Self { store, fence, nonce_revision: nonce.map_or(0, |entry| entry.revision) })
+    }
+
+    /// Writes the steps in one piece; each key once.
+    pub(super) async fn commit(
+        &mut self,
+        steps: impl Iterator<Item = &Step>,
+    ) -> Result<(), Failed> {
+        let nonce = Bytes::from(Uuid::new_v4().as_bytes().to_vec());
+        let mut writes: Vec<Write> = steps.map(records::write).collect();
+        writes.push(Write::put(NONCE_KEY, nonce.clone()));
+        let expect = [self.fence.clone(), Expect::revision(NONCE_KEY, self.nonce_revision)];
+        let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(2));
+        let mut uncertain = false;
+        for _ in 0..UNKNOWN_TRIES_MAX {
+            match self.store.commit(&expect, &writes).await {
+                Ok(committed) => {
+                    self.nonce_revision = committed.revision;
+                    return Ok(());
+                }
+                Err(CommitError::Conflict { key }) if uncertain => match self.written(&nonce).await
+                {
+                    Ok(Some(revision)) => {
+                        self.nonce_revision = revision;
+                        return Ok(());
+                    }
+                    Ok(None) => return Err(Failed::Deposed(format!("{key} changed"))),
+                    // Whether it happened is still not known: ask again.
+                    Err(error) => warn!(%error, "cannot read back a commit"),
+                },
+                Err(CommitError::Conflict { key }) => {
+                    return Err(Failed::Deposed(format!("{key} changed")));
+                }
+                Err(CommitError::TooLarge(what)) => {
+                    return Err(Failed::Refused(format!("over a limit of the store: {what}")));
+                }
+                Err(CommitError::Unavailable(what)) if !uncertain => {
+                    return Err(Failed::Refused(what));
+                }
+                Err(error @ (CommitError::Unavailable(_) | CommitError::Unknown(_))) => {
+                    uncertain = true;
+                    warn!(%error, "repeating a commit of which nobody knows whether it happened");
+                }
+            }
+            tokio::time::sleep(backoff.next_wait()).await;
+        }
+        Err(Failed::Deposed("it stayed unknown whether a commit happened".to_owned()))
+    }
+
+    /// The revision of our nonce, if it is what is stored.
+    async fn written(&self, nonce: &Bytes) -> Result<Option<u64>, StoreError> {
+        let entry = get(&*self.store, NONCE_KEY).await?;
+        Ok(entry.filter(|entry| entry.value == *nonce).map(|entry| entry.revision))
+    }
+}

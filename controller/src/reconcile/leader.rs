@@ -1,0 +1,164 @@
+//! The leader's task: wins the leadership, reads everything, owns it until the leadership is gone,
+//! and begins again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{error, info};
+use vidi_kit::{Backoff, Clock, Tasks};
+
+use super::commit::{Committer, Failed};
+use super::handle::{Asked, CHANGES_QUEUED_MAX, Handle};
+use super::load::load;
+use super::round::{Look, Owner};
+use crate::model::{Refusal, World};
+use crate::ports::{Leadership, Store, StoreError};
+
+/// Changes that one round decides; they share a commit where they fit.
+const CHANGES_PER_ROUND_MAX: usize = 128;
+/// What waits is looked at this often.
+const WAITING_PERIOD: Duration = Duration::from_secs(1);
+/// Rounds of the period above after which everything is looked at, with no hint of what changed.
+const WAITING_ROUNDS_PER_FULL: u32 = 30;
+
+/// Why the reconciler could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// What is stored could not be read.
+    #[error("what is stored cannot be read")]
+    Store(#[from] StoreError),
+    /// The tasks were stopped meanwhile.
+    #[error("the controller was stopped while it started")]
+    Stopped,
+}
+
+/// Starts the owner's task and waits until it leads and has read everything once. `controller` is
+/// this controller's id among its replicas.
+pub async fn start(
+    tasks: &Tasks,
+    store: Arc<dyn Store>,
+    clock: Clock,
+    controller: String,
+) -> Result<Handle, StartError> {
+    let (queue, asked) = mpsc::channel(CHANGES_QUEUED_MAX);
+    let (published, world) = watch::channel(Arc::new(World::default()));
+    let (ready, started) = oneshot::channel();
+    let task = Leader { tasks: tasks.clone(), store, clock, controller, asked, published };
+    let _leading = tasks.spawn("leader", task.run(ready));
+    started.await.map_err(|_gone| StartError::Stopped)??;
+    Ok(Handle::new(queue, world))
+}
+
+struct Leader {
+    tasks: Tasks,
+    store: Arc<dyn Store>,
+    clock: Clock,
+    controller: String,
+    asked: mpsc::Receiver<Asked>,
+    published: watch::Sender<Arc<World>>,
+}
+
+impl Leader {
+    async fn run(mut self, ready: oneshot::Sender<Result<(), StoreError>>) {
+        let mut ready = Some(ready);
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+        let group = self.tasks.clone();
+        loop {
+            // Cancel-safe: an attempt that is cut holds nothing.
+            let begun = tokio::select! {
+                biased;
+                () = group.stopping() => return,
+                begun = self.begin() => begun,
+            };
+            match begun {
+                Ok((leadership, owner)) => {
+                    backoff.reset();
+                    if let Some(ready) = ready.take() {
+                        drop(ready.send(Ok(())));
+                    }
+                    if self.own(&leadership, owner).await {
+                        return;
+                    }
+                }
+                Err(failed) => match ready.take() {
+                    Some(ready) => {
+                        drop(ready.send(Err(failed)));
+                        return;
+                    }
+                    None => error!(error = %failed, "cannot lead now; trying again"),
+                },
+            }
+            self.refuse_queued();
+            // Cancel-safe: a sleep holds nothing.
+            tokio::select! {
+                biased;
+                () = group.stopping() => return,
+                () = tokio::time::sleep(backoff.next_wait()) => {}
+            }
+        }
+    }
+
+    async fn begin(&self) -> Result<(Leadership, Owner), StoreError> {
+        let leadership = self.store.lead(&self.controller).await?;
+        let world = load(&*self.store, self.clock.now_ms()).await?;
+        let committer = Committer::new(Arc::clone(&self.store), leadership.fence()).await?;
+        info!(
+            controller = self.controller,
+            desktops = world.desktops.len(),
+            hosts = world.hosts.len(),
+            "Leading"
+        );
+        let world_before = self.published.borrow().sequence;
+        // Sequences go on, so that links and watches of before see that something changed.
+        let world = World { sequence: world.sequence + world_before + 1, ..world };
+        self.published.send_replace(Arc::new(world.clone()));
+        Ok((leadership, Owner::new(world, committer, self.published.clone())))
+    }
+
+    /// Until the leadership is gone (false) or the tasks stop (true).
+    async fn own(&mut self, leadership: &Leadership, mut owner: Owner) -> bool {
+        let mut beat = tokio::time::interval(WAITING_PERIOD);
+        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut beats: u32 = 0;
+        let group = self.tasks.clone();
+        let mut batch = Vec::new();
+        loop {
+            // Cancel-safe: `recv_many` takes nothing when it is cut; a tick that is not taken comes
+            // again; the others hold nothing.
+            let look = tokio::select! {
+                biased;
+                () = group.stopping() => return true,
+                () = leadership.lost() => {
+                    error!("The leadership is gone");
+                    return false;
+                }
+                _ = beat.tick() => {
+                    beats = beats.wrapping_add(1);
+                    if beats % WAITING_ROUNDS_PER_FULL == 1 { Look::Everything } else { Look::Waiting }
+                }
+                received = self.asked.recv_many(&mut batch, CHANGES_PER_ROUND_MAX) => {
+                    if received == 0 {
+                        // Nobody holds a handle any more: there is nobody to decide for.
+                        return true;
+                    }
+                    Look::Changes
+                }
+            };
+            // Not cut by the stop: a commit that has begun is awaited, its callers are answered.
+            let asked = std::mem::take(&mut batch);
+            if let Err(Failed::Deposed(why) | Failed::Refused(why)) =
+                owner.round(self.clock.now_ms(), asked, look).await
+            {
+                error!(why, "Another controller leads, or the store does not say");
+                return false;
+            }
+        }
+    }
+
+    fn refuse_queued(&mut self) {
+        while let Ok(asked) = self.asked.try_recv() {
+            drop(asked.answer.send(Err(Refusal::NotLeader)));
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! News of links, which only memory holds: taken at once, never refused by the store.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use vidi_kit::ids::{DesktopId, GatewayId, HostId, SessionId, TenantId};
+
+use crate::model::{
+    Answer, Change, GatewayLive, HostHello, HostLive, HostReport, Observed, Refusal, Row, World,
+};
+use crate::plan::presence;
+
+/// A host without a link for this long is shown as unreachable. Longer than an agent needs to find
+/// the controller again after a restart of either.
+pub(super) const HOST_GRACE: Duration = Duration::from_secs(15);
+
+/// Whether a change is news of a link.
+pub(super) const fn is_news(change: &Change) -> bool {
+    matches!(
+        change,
+        Change::HostLinked { .. }
+            | Change::HostReported { .. }
+            | Change::HostUnlinked { .. }
+            | Change::GatewayPresence { .. }
+            | Change::GatewayUnlinked { .. }
+    )
+}
+
+/// Takes news into the world; other changes are left alone.
+pub(super) fn take(world: &mut World, now_ms: i64, change: Change) -> Result<Answer, Refusal> {
+    match change {
+        Change::HostLinked { host, link, hello } => linked(world, now_ms, host, (link, hello)),
+        Change::HostReported { host, link, report } => {
+            reported(world, now_ms, host, (link, *report))?;
+        }
+        Change::HostUnlinked { host, link } => unlinked(world, now_ms, &host, link),
+        Change::GatewayPresence { gateway, link, sessions } => {
+            let known = world.gateways.get(&gateway).map_or(0, |live| live.link);
+            if link < known {
+                return Err(Refusal::LinkReplaced);
+            }
+            present(world, now_ms, gateway, Some(GatewayLive { link, sessions }));
+        }
+        Change::GatewayUnlinked { gateway, link }
+            if world.gateways.get(&gateway).is_some_and(|live| live.link == link) =>
+        {
+            present(world, now_ms, gateway, None);
+        }
+        _old_link_or_decided => {}
+    }
+    Ok(Answer::Done)
+}
+
+/// Hosts whose grace time is over are silent from now on.
+pub(super) fn judge_silence(world: &mut World, now_ms: i64) {
+    let grace_ms = i64::try_from(HOST_GRACE.as_millis()).unwrap_or(i64::MAX);
+    let started_ms = world.started_ms;
+    let silent: Vec<HostId> = world
+        .hosts
+        .iter()
+        .map(|(host, _)| host)
+        .filter(|host| match world.hosts_live.get(*host) {
+            Some(live) => {
+                !live.is_linked()
+                    && !live.silent
+                    && grace_ms <= now_ms.saturating_sub(live.last_seen_ms)
+            }
+            None => grace_ms <= now_ms.saturating_sub(started_ms),
+        })
+        .cloned()
+        .collect();
+    for host in silent {
+        tracing::warn!(%host, "Host does not answer; its desktops are left as they are");
+        let live = world.hosts_live.get(&host).map(|live| (**live).clone());
+        let live = live.unwrap_or(HostLive { last_seen_ms: started_ms, ..HostLive::default() });
+        world.hosts_live.insert(host.clone(), HostLive { silent: true, ..live });
+        touch_desktops(world, &host);
+    }
+}
+
+/// Takes what presence makes of a session of this desktop, if it has one.
+pub(super) fn judge_session(world: &mut World, now_ms: i64, tenant: &TenantId, id: DesktopId) {
+    let session = world.desktop(tenant, id).and_then(|desktop| desktop.status.session);
+    if let Some(session) = session {
+        judge(world, now_ms, session);
+    }
+}
+
+fn linked(world: &mut World, now_ms: i64, host: HostId, (link, hello): (u64, HostHello)) {
+    let live = HostLive { link, last_seen_ms: now_ms, silent: false, hello, report: None };
+    world.hosts_live.insert(host.clone(), live);
+    touch_desktops(world, &host);
+}
+
+fn reported(
+    world: &mut World,
+    now_ms: i64,
+    host: HostId,
+    (link, report): (u64, HostReport),
+) -> Result<(), Refusal> {
+    let live = world.hosts_live.get(&host).filter(|live| live.link == link);
+    let live = live.ok_or(Refusal::LinkReplaced)?;
+    let mut live = HostLive::clone(live);
+    live.last_seen_ms = now_ms;
+    let old = live.report.replace(report);
+    let changed = changed_desktops(old.as_ref(), live.report.as_ref());
+    let first = old.is_none_or(|old| !old.wanted_received);
+    world.hosts_live.insert(host.clone(), live);
+    if first {
+        touch_desktops(world, &host);
+    } else {
+        for id in changed {
+            if let Some(tenant) = tenant_of(world, &host, id) {
+                world.touch(tenant, id);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn changed_desktops(old: Option<&HostReport>, new: Option<&HostReport>) -> Vec<DesktopId> {
+    static NONE: BTreeMap<DesktopId, Observed> = BTreeMap::new();
+    let old = old.map_or(&NONE, |report| &report.desktops);
+    let new = new.map_or(&NONE, |report| &report.desktops);
+    let gone = old.keys().filter(|id| !new.contains_key(id));
+    let other = new.iter().filter(|(id, seen)| old.get(id) != Some(seen)).map(|(id, _)| id);
+    gone.chain(other).copied().collect()
+}
+
+fn unlinked(world: &mut World, now_ms: i64, host: &HostId, link: u64) {
+    let Some(live) = world.hosts_live.get(host).filter(|live| live.link == link) else { return };
+    let live = HostLive { link: 0, last_seen_ms: now_ms, ..HostLive::clone(live) };
+    world.hosts_live.insert(host.clone(), live);
+    touch_desktops(world, host);
+}
+
+fn present(world: &mut World, now_ms: i64, gateway: GatewayId, live: Option<GatewayLive>) {
+    let new: Vec<SessionId> = live.iter().flat_map(|live| live.sessions.keys().copied()).collect();
+    let old = match live {
+        Some(live) => world.gateways.insert(gateway, live),
+        None => world.gateways.remove(&gateway),
+    };
+    for id in old.iter().flat_map(|old| old.sessions.keys().copied()).chain(new) {
+        judge(world, now_ms, id);
+    }
+}
+
+fn judge(world: &mut World, now_ms: i64, id: SessionId) {
+    let Some(tenant) = world.live_sessions.get(&id).map(|tenant| TenantId::clone(tenant)) else {
+        return;
+    };
+    let session = world.session(&tenant, id);
+    if let Some(next) = session.and_then(|one| presence::judged(world, id, one, now_ms)) {
+        world.put(Row::Session(tenant, id, next));
+    }
+}
+
+fn touch_desktops(world: &mut World, host: &HostId) {
+    let desktops: Vec<_> =
+        world.allocations_of(host).map(|(id, one)| (one.tenant.clone(), id)).collect();
+    for (tenant, id) in desktops {
+        world.touch(tenant, id);
+    }
+    world.touch_host(host);
+}
+
+fn tenant_of(world: &World, host: &HostId, id: DesktopId) -> Option<TenantId> {
+    world.allocations.get(&(host.clone(), id)).map(|allocation| allocation.tenant.clone())
+}

@@ -1,0 +1,17 @@
+//! The one owner of the world: takes changes in one order, makes each durable, publishes snapshots.
+//!
+//! ```text
+//!  rpc ──Change──▶ queue ─▶ decide on a draft ─▶ group commit (fenced) ─▶ publish ─▶ answer
+//!                              ▲                      │ failed: drop the draft, refuse
+//!                     settle ──┘ (plans, until nothing is left to do)
+//! ```
+
+mod commit;
+mod handle;
+mod leader;
+mod live;
+mod load;
+mod round;
+
+pub use handle::{CHANGES_QUEUED_MAX, Handle};
+pub use leader::{StartError, start};

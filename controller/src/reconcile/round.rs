@@ -1,0 +1,271 @@
+//! One round of the owner: take news, decide changes on a draft, settle what follows, commit, publish.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tokio::sync::{oneshot, watch};
+use tracing::{error, warn};
+use uuid::Uuid;
+use vidi_kit::ids::{DesktopId, TenantId};
+
+use super::commit::{Committer, Failed, STEPS_MAX};
+use super::handle::Asked;
+use super::live;
+use crate::model::{Answer, Host, Key, Refusal, Row, Step, World};
+use crate::plan::expiry::expired;
+use crate::plan::settle::settle;
+use crate::plan::{View, decide};
+
+/// Passes over changed desktops in one round. Each step of a desktop's life makes one more; more
+/// than this is a plan that contradicts itself.
+const SETTLE_PASSES_MAX: usize = 32;
+/// Desktops without a host that one round tries to place.
+const PLACED_PER_ROUND_MAX: usize = 1_024;
+
+type Answering = (oneshot::Sender<Result<Answer, Refusal>>, Answer);
+
+/// What makes a round look at more than what changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// Only at what changed.
+    Changes,
+    /// At what waits, too: for a host, for the end of an operation, for silence.
+    Waiting,
+    /// At everything, and at what has expired.
+    Everything,
+}
+
+/// The world and what makes it durable.
+pub(super) struct Owner {
+    world: World,
+    committer: Committer,
+    published: watch::Sender<Arc<World>>,
+    /// Changes up to this sequence of the published world are settled.
+    settled: u64,
+}
+
+/// A round's work that is not yet durable.
+struct Draft {
+    world: World,
+    steps: BTreeMap<Key, Step>,
+    answers: Vec<Answering>,
+    cursor: u64,
+}
+
+impl Owner {
+    pub(super) fn new(
+        world: World,
+        committer: Committer,
+        published: watch::Sender<Arc<World>>,
+    ) -> Self {
+        Self { world, committer, published, settled: 0 }
+    }
+
+    /// One round. An error means that everything must be read again.
+    pub(super) async fn round(
+        &mut self,
+        now_ms: i64,
+        asked: Vec<Asked>,
+        look: Look,
+    ) -> Result<(), Failed> {
+        let mut changes = Vec::new();
+        let mut news = Vec::new();
+        for Asked { change, answer } in asked {
+            if live::is_news(&change) {
+                news.push((answer, live::take(&mut self.world, now_ms, change)));
+            } else {
+                changes.push((change, answer));
+            }
+        }
+        if look != Look::Changes {
+            live::judge_silence(&mut self.world, now_ms);
+        }
+        let mut draft = Draft {
+            world: self.world.clone(),
+            steps: BTreeMap::new(),
+            answers: Vec::new(),
+            cursor: self.settled,
+        };
+        let mut done = self.decide_all(&mut draft, now_ms, changes).await;
+        if done.is_ok() {
+            let look = if news.is_empty() { look } else { look.at_least_waiting() };
+            done = self.settle_all(&mut draft, now_ms, look).await;
+        }
+        if done.is_ok() {
+            done = self.flush(&mut draft).await;
+        }
+        if done.is_ok() {
+            self.settled = draft.cursor;
+        }
+        self.publish();
+        for (answer, result) in news {
+            // A caller that no longer waits is no fault.
+            drop(answer.send(result));
+        }
+        match done {
+            Ok(()) | Err(Failed::Refused(_)) => Ok(()),
+            Err(deposed @ Failed::Deposed(_)) => Err(deposed),
+        }
+    }
+
+    async fn decide_all(
+        &mut self,
+        draft: &mut Draft,
+        now_ms: i64,
+        changes: Vec<(crate::model::Change, oneshot::Sender<Result<Answer, Refusal>>)>,
+    ) -> Result<(), Failed> {
+        for (change, answer) in changes {
+            let view = View {
+                world: &draft.world,
+                now_ms,
+                new_id: Uuid::now_v7(),
+                new_operation: Uuid::now_v7(),
+            };
+            match decide(view, change) {
+                Err(refusal) => drop(answer.send(Err(refusal))),
+                Ok(decided) => {
+                    if STEPS_MAX < draft.steps.len() + decided.steps.len()
+                        && let Err(failed) = self.flush(draft).await
+                    {
+                        drop(answer.send(Err(failed.refusal())));
+                        match failed {
+                            // The draft is the committed world again; the next change may fare better.
+                            Failed::Refused(_) => continue,
+                            Failed::Deposed(_) => return Err(failed),
+                        }
+                    }
+                    draft.take(decided.steps);
+                    draft.answers.push((answer, decided.answer));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets everything follow that follows from what changed.
+    async fn settle_all(
+        &mut self,
+        draft: &mut Draft,
+        now_ms: i64,
+        look: Look,
+    ) -> Result<(), Failed> {
+        let mut more = waiting(&draft.world, look);
+        self.take_fitting(draft, new_hosts(&draft.world, now_ms)).await?;
+        if look == Look::Everything {
+            self.take_fitting(draft, expired(&draft.world, now_ms, STEPS_MAX)).await?;
+        }
+        for _ in 0..SETTLE_PASSES_MAX {
+            let mut dirty = changed(&draft.world, draft.cursor);
+            dirty.append(&mut more);
+            draft.cursor = draft.world.sequence;
+            if dirty.is_empty() {
+                return Ok(());
+            }
+            for (tenant, id) in dirty {
+                live::judge_session(&mut draft.world, now_ms, &tenant, id);
+                let steps = settle(&draft.world, &tenant, id, now_ms);
+                self.take_fitting(draft, steps).await?;
+            }
+        }
+        error!("the plans do not come to rest; the next round goes on");
+        Ok(())
+    }
+
+    async fn take_fitting(&mut self, draft: &mut Draft, steps: Vec<Step>) -> Result<(), Failed> {
+        if steps.is_empty() {
+            return Ok(());
+        }
+        if STEPS_MAX < draft.steps.len() + steps.len() {
+            self.flush(draft).await?;
+        }
+        draft.take(steps);
+        Ok(())
+    }
+
+    /// Makes the draft durable, publishes it and answers. When that fails, the draft is the
+    /// committed world again and every caller is told.
+    async fn flush(&mut self, draft: &mut Draft) -> Result<(), Failed> {
+        let steps = std::mem::take(&mut draft.steps);
+        let answers = std::mem::take(&mut draft.answers);
+        if !steps.is_empty()
+            && let Err(failed) = self.committer.commit(steps.values()).await
+        {
+            warn!(?failed, changes = answers.len(), "Nothing was changed: the store refused");
+            draft.world = self.world.clone();
+            draft.cursor = self.settled;
+            for (answer, _) in answers {
+                drop(answer.send(Err(failed.refusal())));
+            }
+            return Err(failed);
+        }
+        self.world = draft.world.clone();
+        self.publish();
+        for (answer, result) in answers {
+            drop(answer.send(Ok(result)));
+        }
+        Ok(())
+    }
+
+    fn publish(&self) {
+        self.published.send_replace(Arc::new(self.world.clone()));
+    }
+}
+
+impl Draft {
+    fn take(&mut self, steps: Vec<Step>) {
+        for step in steps {
+            self.world.apply(step.clone());
+            self.steps.insert(step.key(), step);
+        }
+    }
+}
+
+impl Look {
+    fn at_least_waiting(self) -> Self {
+        if self == Self::Changes { Self::Waiting } else { self }
+    }
+}
+
+impl Failed {
+    fn refusal(&self) -> Refusal {
+        match self {
+            Self::Deposed(_) => Refusal::NotLeader,
+            Self::Refused(why) => Refusal::StoreUnavailable(why.clone()),
+        }
+    }
+}
+
+/// Desktops that changed behind a sequence; all when more changed than is remembered.
+fn changed(world: &World, cursor: u64) -> BTreeSet<(TenantId, DesktopId)> {
+    match world.changed_behind(cursor) {
+        Some(changed) => changed.map(|(_, tenant, id)| (tenant, id)).collect(),
+        None => world.desktops.iter().map(|(key, _)| key.clone()).collect(),
+    }
+}
+
+/// Desktops to look at though nothing about them changed.
+fn waiting(world: &World, look: Look) -> BTreeSet<(TenantId, DesktopId)> {
+    match look {
+        Look::Changes => BTreeSet::new(),
+        Look::Waiting => {
+            let unplaced = world.unplaced.iter().map(|(key, _)| key.clone());
+            let operated = world.open_operations.iter();
+            let operated = operated.map(|((tenant, id, _), _)| (tenant.clone(), *id));
+            unplaced.take(PLACED_PER_ROUND_MAX).chain(operated).collect()
+        }
+        Look::Everything => {
+            let operated = world.open_operations.iter();
+            let operated = operated.map(|((tenant, id, _), _)| (tenant.clone(), *id));
+            world.desktops.iter().map(|(key, _)| key.clone()).chain(operated).collect()
+        }
+    }
+}
+
+/// Hosts that have linked for the first time are kept from now on.
+fn new_hosts(world: &World, now_ms: i64) -> Vec<Step> {
+    let unknown = world.hosts_live.iter().filter(|(host, _)| !world.hosts.contains_key(*host));
+    unknown
+        .take(STEPS_MAX)
+        .map(|(host, _)| Step::Put(Row::Host(host.clone(), Host { create_ms: now_ms })))
+        .collect()
+}

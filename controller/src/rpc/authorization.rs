@@ -1,0 +1,410 @@
+//! One table of who may call what, checked in one layer before any service. What is not in the table
+//! is denied.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tonic::Status;
+use tonic::body::Body;
+use tower::{Layer, Service};
+use vidi_kit::Clock;
+use vidi_kit::tls::Role;
+use vidi_kit::transport::PeerInfo;
+
+use super::caller::{ADMIN, AUDITOR, Caller, HELPDESK, OPERATOR, ROLES, USER};
+use super::status::{not_allowed, signed_out};
+use crate::model::World;
+
+/// Who may call a method. Whose the object is, the service judges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allowed {
+    /// Everybody, whoever they are.
+    Everybody,
+    /// Everybody who has proved to be somebody: a person, a daemon, root.
+    Known,
+    /// Persons with one of these roles; root has all.
+    Roles(&'static [&'static str]),
+    /// Daemons with one of these roles.
+    Daemons(&'static [Role]),
+    /// Nobody here: another program serves it.
+    ServedElsewhere,
+}
+
+/// One method.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule {
+    /// Its path on the wire.
+    pub path: &'static str,
+    /// Who may.
+    pub allowed: Allowed,
+    /// Until its response begins; none: as long as it takes.
+    pub time_max: Option<Duration>,
+}
+
+/// Most methods answer from memory or after one commit.
+const ANSWER_SECS_MAX: Duration = Duration::from_secs(30);
+/// `WaitOperation` waits up to 600 s by its own limit.
+const WAIT_SECS_MAX: Duration = Duration::from_secs(630);
+
+const PERSONS: Allowed = Allowed::Roles(&ROLES);
+const MANAGERS: Allowed = Allowed::Roles(&[OPERATOR, ADMIN]);
+const WATCHERS: Allowed = Allowed::Roles(&[OPERATOR, ADMIN, HELPDESK, AUDITOR]);
+const POWER: Allowed = Allowed::Roles(&[OPERATOR, ADMIN, HELPDESK, USER]);
+const OPERATORS: Allowed = Allowed::Roles(&[OPERATOR]);
+const AGENTS: Allowed = Allowed::Daemons(&[Role::Agent]);
+const GATEWAYS: Allowed = Allowed::Daemons(&[Role::Gateway]);
+
+const fn rule(path: &'static str, allowed: Allowed) -> Rule {
+    Rule { path, allowed, time_max: Some(ANSWER_SECS_MAX) }
+}
+
+const fn slow(path: &'static str, allowed: Allowed, time_max: Option<Duration>) -> Rule {
+    Rule { path, allowed, time_max }
+}
+
+/// Every method of the descriptor set, and those of health and reflection.
+pub const TABLE: &[Rule] = &[
+    rule("/vidi.v1.SignInService/SignIn", Allowed::Everybody),
+    rule("/vidi.v1.SignInService/SignOut", Allowed::Everybody),
+    rule("/vidi.v1.SignInService/WhoAmI", PERSONS),
+    rule("/vidi.v1.UserService/CreateUser", MANAGERS),
+    rule("/vidi.v1.UserService/GetUser", WATCHERS),
+    rule("/vidi.v1.UserService/ListUsers", WATCHERS),
+    rule("/vidi.v1.UserService/DeleteUser", MANAGERS),
+    rule("/vidi.v1.UserService/SetPassword", MANAGERS),
+    rule("/vidi.v1.EnrollService/Enroll", Allowed::Everybody),
+    rule(
+        "/vidi.v1.EnrollService/Renew",
+        Allowed::Daemons(&[Role::Agent, Role::Relay, Role::Gateway]),
+    ),
+    rule("/vidi.v1.HostService/GetHost", OPERATORS),
+    rule("/vidi.v1.HostService/ListHosts", OPERATORS),
+    rule("/vidi.v1.HostService/CreateEnrollToken", OPERATORS),
+    slow("/vidi.v1.TemplateService/UploadTemplate", MANAGERS, None),
+    rule("/vidi.v1.TemplateService/GetTemplate", WATCHERS),
+    rule("/vidi.v1.TemplateService/ListTemplates", WATCHERS),
+    rule("/vidi.v1.TemplateService/DeleteTemplate", MANAGERS),
+    rule("/vidi.v1.DesktopService/CreateDesktop", MANAGERS),
+    rule("/vidi.v1.DesktopService/GetDesktop", PERSONS),
+    rule("/vidi.v1.DesktopService/ListDesktops", PERSONS),
+    rule("/vidi.v1.DesktopService/StartDesktop", POWER),
+    rule("/vidi.v1.DesktopService/StopDesktop", POWER),
+    rule("/vidi.v1.DesktopService/DeleteDesktop", MANAGERS),
+    rule("/vidi.v1.DesktopService/WatchDesktops", PERSONS),
+    rule("/vidi.v1.SessionService/ListApps", PERSONS),
+    rule("/vidi.v1.SessionService/OpenApp", PERSONS),
+    rule("/vidi.v1.SessionService/GetSession", PERSONS),
+    rule("/vidi.v1.SessionService/ListSessions", PERSONS),
+    rule("/vidi.v1.SessionService/ReleaseSession", POWER),
+    rule("/vidi.v1.OperationService/GetOperation", PERSONS),
+    rule("/vidi.v1.OperationService/ListOperations", PERSONS),
+    slow("/vidi.v1.OperationService/WaitOperation", PERSONS, Some(WAIT_SECS_MAX)),
+    slow("/vidi.v1.AgentLink/Link", AGENTS, None),
+    rule("/vidi.v1.AgentLink/FetchImage", AGENTS),
+    rule("/vidi.v1.AgentLink/CertifyRelay", AGENTS),
+    slow("/vidi.v1.GatewayLink/Link", GATEWAYS, None),
+    rule("/vidi.v1.GatewayLink/IssueGrant", GATEWAYS),
+    rule("/vidi.v1.GatewayLink/CertifyPage", GATEWAYS),
+    rule("/vidi.v1.Relay/Attach", Allowed::ServedElsewhere),
+    rule("/vidi.v1.Relay/Channel", Allowed::ServedElsewhere),
+    rule("/grpc.health.v1.Health/Check", Allowed::Everybody),
+    slow("/grpc.health.v1.Health/Watch", Allowed::Known, None),
+    slow("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Allowed::Known, None),
+];
+
+/// The rule of a method.
+pub fn find(path: &str) -> Option<&'static Rule> {
+    TABLE.iter().find(|rule| rule.path == path)
+}
+
+/// Whether this caller may; the refusal tells somebody unknown to sign in.
+pub fn check(allowed: Allowed, caller: &Caller) -> Result<(), Status> {
+    let granted = match (allowed, caller) {
+        (Allowed::Everybody, _) => true,
+        (Allowed::ServedElsewhere, _) => return Err(no_method()),
+        (_, Caller::Anonymous | Caller::SignedOut) => return Err(signed_out()),
+        (_, Caller::Local { .. }) => false,
+        (Allowed::Known, Caller::Root | Caller::Daemon { .. } | Caller::User(_)) => true,
+        (Allowed::Roles(roles), Caller::User(who)) => roles.iter().any(|role| who.has(role)),
+        (Allowed::Roles(_), Caller::Root) => true,
+        (Allowed::Daemons(roles), Caller::Daemon { role, .. }) => roles.contains(role),
+        (Allowed::Roles(_), Caller::Daemon { .. })
+        | (Allowed::Daemons(_), Caller::Root | Caller::User(_)) => false,
+    };
+    if granted { Ok(()) } else { Err(not_allowed()) }
+}
+
+fn no_method() -> Status {
+    Status::unimplemented("there is no such method here")
+}
+
+/// Puts the caller into the request, or answers for the service.
+#[derive(Clone)]
+pub struct AuthorizationLayer {
+    world: watch::Receiver<Arc<World>>,
+    clock: Clock,
+}
+
+impl AuthorizationLayer {
+    /// Sign-ins are looked up in the newest world.
+    pub fn new(world: watch::Receiver<Arc<World>>, clock: Clock) -> Self {
+        Self { world, clock }
+    }
+
+    fn judge(&self, request: &http::Request<Body>) -> Result<(Caller, Option<Duration>), Status> {
+        let rule = find(request.uri().path()).ok_or_else(no_method)?;
+        let peer = request.extensions().get::<PeerInfo>();
+        let world = Arc::clone(&self.world.borrow());
+        let caller = Caller::find(peer, request.headers(), &world, self.clock.now_ms());
+        check(rule.allowed, &caller)?;
+        Ok((caller, rule.time_max))
+    }
+}
+
+impl fmt::Debug for AuthorizationLayer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("AuthorizationLayer").finish_non_exhaustive()
+    }
+}
+
+impl<S> Layer<S> for AuthorizationLayer {
+    type Service = Authorized<S>;
+
+    fn layer(&self, inner: S) -> Authorized<S> {
+        Authorized { layer: self.clone(), inner }
+    }
+}
+
+/// A service behind the layer.
+#[derive(Clone, Debug)]
+pub struct Authorized<S> {
+    layer: AuthorizationLayer,
+    inner: S,
+}
+
+type Answering<E> = Pin<Box<dyn Future<Output = Result<http::Response<Body>, E>> + Send>>;
+
+impl<S> Service<http::Request<Body>> for Authorized<S>
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>>,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+{
+    type Response = http::Response<Body>;
+    type Error = S::Error;
+    type Future = Answering<S::Error>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        let (caller, time_max) = match self.layer.judge(&request) {
+            Ok(judged) => judged,
+            Err(refused) => {
+                let path = request.uri().path();
+                tracing::debug!(path, code = ?refused.code(), "Request refused");
+                return Box::pin(std::future::ready(Ok(refused.into_http())));
+            }
+        };
+        request.extensions_mut().insert(caller);
+        let answering = self.inner.call(request);
+        Box::pin(limited(answering, time_max))
+    }
+}
+
+async fn limited<E>(
+    answering: impl Future<Output = Result<http::Response<Body>, E>>,
+    time_max: Option<Duration>,
+) -> Result<http::Response<Body>, E> {
+    let Some(time_max) = time_max else { return answering.await };
+    tokio::time::timeout(time_max, answering).await.unwrap_or_else(|_elapsed| {
+        Ok(Status::deadline_exceeded("the controller took too long").into_http())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use std::convert::Infallible;
+
+    use prost::Message;
+    use tonic::Code;
+    use tower::ServiceExt;
+    use vidi_kit::transport::Peer;
+
+    use crate::model::{Row, SignIn, User};
+    use crate::rpc::caller::token_sha256;
+
+    const NOW_MS: i64 = 1_000_000;
+
+    #[test]
+    fn every_method_of_the_contract_is_in_the_table_and_nothing_else() {
+        let set = prost_types::FileDescriptorSet::decode(vidi_proto::FILE_DESCRIPTOR_SET).unwrap();
+        let mut contract = BTreeSet::new();
+        for file in &set.file {
+            for service in &file.service {
+                for method in &service.method {
+                    contract.insert(format!(
+                        "/{}.{}/{}",
+                        file.package(),
+                        service.name(),
+                        method.name()
+                    ));
+                }
+            }
+        }
+        let table: BTreeSet<_> = TABLE
+            .iter()
+            .map(|rule| rule.path.to_owned())
+            .filter(|path| path.starts_with("/vidi."))
+            .collect();
+        assert_eq!(contract, table);
+        let all: BTreeSet<_> = TABLE.iter().map(|rule| rule.path).collect();
+        assert_eq!(all.len(), TABLE.len(), "a path is in the table twice");
+    }
+
+    /// Everybody who can call, by name.
+    const CALLERS: [&str; 13] = [
+        "anonymous",
+        "expired",
+        "unknown-token",
+        "root",
+        "local",
+        "agent",
+        "relay",
+        "gateway",
+        "operator",
+        "admin",
+        "helpdesk",
+        "auditor",
+        "user",
+    ];
+
+    fn world() -> World {
+        let mut world = World::default();
+        let mut add = |user: &str, role: &str, expire_ms: i64| {
+            let (tenant, id) = ("default".parse().unwrap(), user.parse().unwrap());
+            let record = User {
+                display_name: String::new(),
+                roles: vec![role.to_owned()],
+                password_hash: String::new(),
+                create_ms: 0,
+            };
+            let sign_in = SignIn {
+                tenant: "default".parse().unwrap(),
+                user: user.parse().unwrap(),
+                create_ms: 0,
+                expire_ms,
+            };
+            world.put(Row::User(tenant, id, record));
+            world.put(Row::SignIn(token_sha256(&format!("token-of-{user}")), sign_in));
+        };
+        for role in ROLES {
+            add(role, role, NOW_MS + 1);
+        }
+        add("expired", OPERATOR, NOW_MS);
+        world
+    }
+
+    fn request(path: &str, caller: &str) -> http::Request<Body> {
+        let daemon = |role| Peer::Daemon { role, id: "d1".to_owned() };
+        let peer = match caller {
+            "root" => Peer::Local { uid: 0 },
+            "local" => Peer::Local { uid: 1_000 },
+            "agent" => daemon(Role::Agent),
+            "relay" => daemon(Role::Relay),
+            "gateway" => daemon(Role::Gateway),
+            // A person's token comes through a gateway as often as not.
+            "user" | "expired" => daemon(Role::Gateway),
+            _ => Peer::Anonymous,
+        };
+        let mut builder = http::Request::builder().uri(format!("https://c{path}"));
+        if ROLES.contains(&caller) || ["expired", "unknown-token"].contains(&caller) {
+            builder = builder.header("authorization", format!("Bearer token-of-{caller}"));
+        }
+        let mut request = builder.body(Body::empty()).unwrap();
+        request.extensions_mut().insert(PeerInfo { peer, address: None, connection: 1 });
+        request
+    }
+
+    async fn call(path: &str, caller: &str) -> Code {
+        let (_sender, world) = watch::channel(Arc::new(world()));
+        let layer = AuthorizationLayer::new(world, Clock::manual(NOW_MS));
+        let reached = tower::service_fn(async |request: http::Request<Body>| {
+            assert!(request.extensions().get::<Caller>().is_some());
+            Ok::<_, Infallible>(http::Response::new(Body::empty()))
+        });
+        let response = layer.layer(reached).oneshot(request(path, caller)).await.unwrap();
+        response
+            .headers()
+            .get("grpc-status")
+            .map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()))
+    }
+
+    #[tokio::test]
+    async fn each_method_lets_in_exactly_those_of_its_rule() {
+        for rule in TABLE {
+            for caller in CALLERS {
+                let unknown = ["anonymous", "expired", "unknown-token"].contains(&caller);
+                let expected = match rule.allowed {
+                    Allowed::Everybody => Code::Ok,
+                    Allowed::ServedElsewhere => Code::Unimplemented,
+                    _ if unknown => Code::Unauthenticated,
+                    _ if caller == "local" => Code::PermissionDenied,
+                    Allowed::Known => Code::Ok,
+                    Allowed::Roles(roles) if caller == "root" || roles.contains(&caller) => {
+                        Code::Ok
+                    }
+                    Allowed::Daemons(roles) if roles.iter().any(|one| one.as_str() == caller) => {
+                        Code::Ok
+                    }
+                    Allowed::Roles(_) | Allowed::Daemons(_) => Code::PermissionDenied,
+                };
+                assert_eq!(call(rule.path, caller).await, expected, "{} by {caller}", rule.path);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_in_the_table_is_denied_to_root_too() {
+        for path in ["/vidi.v1.UserService/Nothing", "/", "/vidi.v1.UserService/CreateUser/"] {
+            assert_eq!(call(path, "root").await, Code::Unimplemented, "{path}");
+        }
+    }
+
+    /// The rows that matter most, spelled out so that a slip in the table is seen.
+    #[tokio::test]
+    async fn only_managers_change_users_and_only_agents_link_as_agents() {
+        assert_eq!(call("/vidi.v1.UserService/CreateUser", "user").await, Code::PermissionDenied);
+        assert_eq!(
+            call("/vidi.v1.UserService/SetPassword", "helpdesk").await,
+            Code::PermissionDenied
+        );
+        assert_eq!(
+            call("/vidi.v1.HostService/CreateEnrollToken", "admin").await,
+            Code::PermissionDenied
+        );
+        assert_eq!(call("/vidi.v1.AgentLink/Link", "gateway").await, Code::PermissionDenied);
+        assert_eq!(call("/vidi.v1.AgentLink/Link", "root").await, Code::PermissionDenied);
+        assert_eq!(call("/vidi.v1.GatewayLink/IssueGrant", "agent").await, Code::PermissionDenied);
+        assert_eq!(
+            call("/vidi.v1.DesktopService/CreateDesktop", "gateway").await,
+            Code::PermissionDenied
+        );
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_takes_too_long_is_cut() {
+        let stuck = std::future::pending::<Result<http::Response<Body>, Infallible>>();
+        let response = limited(stuck, Some(Duration::from_millis(5))).await.unwrap();
+        let code = (Code::DeadlineExceeded as i32).to_string();
+        assert_eq!(response.headers()["grpc-status"], code.as_str());
+    }
+}

@@ -1,0 +1,430 @@
+//! Desktops: make, look at, start, stop, destroy, watch.
+
+use std::collections::BTreeSet;
+use std::ops::Bound;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Request, Response, Status};
+use tracing::info;
+use vidi_kit::ids::{DesktopId, OperationId, TemplateId, TenantId, UserId};
+use vidi_proto::v1::desktop_service_server::DesktopService;
+use vidi_proto::v1::{
+    ChangeKind, CreateDesktopRequest, DeleteDesktopRequest, Desktop, ErrorReason,
+    GetDesktopRequest, ListDesktopsRequest, ListDesktopsResponse, Operation, StartDesktopRequest,
+    StopDesktopRequest, WatchDesktopsRequest, WatchDesktopsResponse,
+};
+
+use super::caller::{ADMIN, HELPDESK};
+use super::names::{self, id};
+use super::page::Query;
+use super::status::{invalid_field, not_found, signed_out, status};
+use super::wire::{
+    SEEING, check_display_name, check_role, check_tenant, child, desktop_name, may_see,
+    request_key, unexpected,
+};
+use super::{Caller, Parts, wire};
+use crate::model::{self, Answer, Change, DesktopTarget, World};
+
+/// A bookmark at least this often, so that a watcher's token stays young.
+const BOOKMARK_PERIOD: Duration = Duration::from_secs(10);
+/// Events that wait for a watcher; the stream then waits, and what it sends next is newer.
+const EVENTS_QUEUED_MAX: usize = 64;
+/// A watcher that takes nothing for this long is cut.
+const WATCHER_SECS_MAX: Duration = Duration::from_secs(30);
+/// Parent of all tenants.
+const ALL_TENANTS: &str = "tenants/-";
+
+/// The service.
+#[derive(Debug)]
+pub struct DesktopsRpc {
+    parts: Parts,
+}
+
+impl DesktopsRpc {
+    /// Over these parts.
+    pub fn new(parts: &Parts) -> Self {
+        Self { parts: parts.clone() }
+    }
+
+    /// A desktop that the caller may see and, by `roles` or as its owner, change.
+    fn changeable(
+        &self,
+        caller: &Caller,
+        name: &str,
+        roles: &[&str],
+    ) -> Result<(TenantId, DesktopId), Status> {
+        let (tenant, id) = child::<DesktopId>("name", name, "desktops")?;
+        let world = self.parts.handle.world();
+        let one = visible(caller, &world, &tenant, id)?;
+        let owner = one.spec.assigned_user.as_ref();
+        let own = owner.is_some_and(|user| caller.is_user(&tenant, user));
+        if own && roles.contains(&HELPDESK) {
+            return Ok((tenant, id));
+        }
+        check_role(caller, &world, &tenant, roles)?;
+        Ok((tenant, id))
+    }
+
+    async fn begin(&self, change: Change) -> Result<Response<Operation>, Status> {
+        match self.parts.handle.change(change).await? {
+            Answer::Operation(id) => {
+                let world = self.parts.handle.world();
+                let one = world.operations.get(&id);
+                let one = one.ok_or_else(|| not_found("operation", &id.to_string()))?;
+                info!(operation = %id, kind = one.kind.as_str(), desktop = %one.desktop, "Operation begun");
+                Ok(Response::new(wire::operation(id, one)))
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl DesktopService for DesktopsRpc {
+    async fn create_desktop(
+        &self,
+        request: Request<CreateDesktopRequest>,
+    ) -> Result<Response<Operation>, Status> {
+        let caller = Caller::of(&request)?;
+        let mut asked = request.into_inner();
+        let tenant = names::tenant("parent", &asked.parent)?;
+        check_role(&caller, &self.parts.handle.world(), &tenant, &[ADMIN])?;
+        let request_id = std::mem::take(&mut asked.request_id);
+        let key = request_key("CreateDesktop", &request_id, &asked)?;
+        check_display_name(&asked.display_name)?;
+        let (of, template) = child::<TemplateId>("template", &asked.template, "templates")?;
+        if of != tenant {
+            return Err(not_found("template", &asked.template));
+        }
+        let assigned_user = if asked.assigned_user.is_empty() {
+            None
+        } else {
+            let (of, user) = child::<UserId>("assigned_user", &asked.assigned_user, "users")?;
+            if of != tenant {
+                return Err(not_found("user", &asked.assigned_user));
+            }
+            Some(user)
+        };
+        let change = Change::CreateDesktop {
+            tenant: tenant.clone(),
+            template,
+            display_name: asked.display_name,
+            assigned_user,
+            start: asked.start,
+            request: key,
+            validate_only: asked.validate_only,
+        };
+        if asked.validate_only {
+            self.parts.handle.change(change).await?;
+            let operation = Operation {
+                kind: model::OperationKind::Create.as_str().to_owned(),
+                target: asked.parent,
+                stage: "valid; nothing was made".to_owned(),
+                done: true,
+                ..Operation::default()
+            };
+            return Ok(Response::new(operation));
+        }
+        self.begin(change).await
+    }
+
+    async fn get_desktop(
+        &self,
+        request: Request<GetDesktopRequest>,
+    ) -> Result<Response<Desktop>, Status> {
+        let caller = Caller::of(&request)?;
+        let (tenant, id) = child::<DesktopId>("name", &request.get_ref().name, "desktops")?;
+        let world = self.parts.handle.world();
+        let one = visible(&caller, &world, &tenant, id)?;
+        Ok(Response::new(wire::desktop(&world, &tenant, id, one)))
+    }
+
+    async fn list_desktops(
+        &self,
+        request: Request<ListDesktopsRequest>,
+    ) -> Result<Response<ListDesktopsResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let asked = request.get_ref();
+        let world = self.parts.handle.world();
+        let only = scope(&caller, &world, &asked.parent)?;
+        let query = Query::new("desktops", &asked.parent, asked.page_size, &asked.page_token)?;
+        let after = query.after.as_deref().map(|after| child("page_token", after, "desktops"));
+        let after = after.transpose()?;
+        let start = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let found: Vec<_> = world
+            .desktops
+            .from(start)
+            .skip_while(|((tenant, _), _)| only.as_ref().is_some_and(|only| tenant < only))
+            .take_while(|((tenant, _), _)| only.as_ref().is_none_or(|only| tenant == only))
+            .filter(|((tenant, _), one)| may_see(&caller, tenant, one))
+            .take(query.size + 1)
+            .collect();
+        let next_page_token = query.next(&found, |((tenant, id), _)| desktop_name(tenant, *id));
+        let desktops = found
+            .into_iter()
+            .take(query.size)
+            .map(|((tenant, id), one)| wire::desktop(&world, tenant, *id, one))
+            .collect();
+        Ok(Response::new(ListDesktopsResponse { desktops, next_page_token }))
+    }
+
+    async fn start_desktop(
+        &self,
+        request: Request<StartDesktopRequest>,
+    ) -> Result<Response<Operation>, Status> {
+        let caller = Caller::of(&request)?;
+        let mut asked = request.into_inner();
+        let request_id = std::mem::take(&mut asked.request_id);
+        let key = request_key("StartDesktop", &request_id, &asked)?;
+        let (tenant, desktop) = self.changeable(&caller, &asked.name, &[ADMIN, HELPDESK])?;
+        let target = DesktopTarget { tenant, desktop, etag: asked.etag, request: key };
+        self.begin(Change::StartDesktop { target }).await
+    }
+
+    async fn stop_desktop(
+        &self,
+        request: Request<StopDesktopRequest>,
+    ) -> Result<Response<Operation>, Status> {
+        let caller = Caller::of(&request)?;
+        let mut asked = request.into_inner();
+        let request_id = std::mem::take(&mut asked.request_id);
+        let key = request_key("StopDesktop", &request_id, &asked)?;
+        let (tenant, desktop) = self.changeable(&caller, &asked.name, &[ADMIN, HELPDESK])?;
+        let target = DesktopTarget { tenant, desktop, etag: asked.etag, request: key };
+        self.begin(Change::StopDesktop { target, force: asked.force }).await
+    }
+
+    async fn delete_desktop(
+        &self,
+        request: Request<DeleteDesktopRequest>,
+    ) -> Result<Response<Operation>, Status> {
+        let caller = Caller::of(&request)?;
+        let mut asked = request.into_inner();
+        let request_id = std::mem::take(&mut asked.request_id);
+        let key = request_key("DeleteDesktop", &request_id, &asked)?;
+        let (tenant, desktop) = self.changeable(&caller, &asked.name, &[ADMIN])?;
+        let target = DesktopTarget { tenant, desktop, etag: asked.etag, request: key };
+        self.begin(Change::DeleteDesktop { target }).await
+    }
+
+    type WatchDesktopsStream =
+        Pin<Box<dyn Stream<Item = Result<WatchDesktopsResponse, Status>> + Send>>;
+
+    async fn watch_desktops(
+        &self,
+        request: Request<WatchDesktopsRequest>,
+    ) -> Result<Response<Self::WatchDesktopsStream>, Status> {
+        let caller = Caller::of(&request)?;
+        let asked = request.get_ref();
+        let world = self.parts.handle.world();
+        let only = scope(&caller, &world, &asked.parent)?;
+        let (events, stream) = mpsc::channel(EVENTS_QUEUED_MAX);
+        let mut watcher = Watcher {
+            parts: self.parts.clone(),
+            caller,
+            only,
+            known: BTreeSet::new(),
+            sequence: world.sequence,
+            started_ms: world.started_ms,
+            events,
+        };
+        let resumed = !asked.resume_token.is_empty();
+        if resumed {
+            watcher.resume(&world, &asked.resume_token)?;
+        }
+        let stop = self.parts.tasks.stop_token();
+        let _watching = self.parts.tasks.spawn("watch-desktops", async move {
+            // Cancel-safe: a watcher that is cut comes again with its token.
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                () = watcher.run(world, resumed) => {}
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+}
+
+fn visible<'a>(
+    caller: &Caller,
+    world: &'a World,
+    tenant: &TenantId,
+    id: DesktopId,
+) -> Result<&'a Arc<model::Desktop>, Status> {
+    let one = world.desktop(tenant, id).filter(|one| may_see(caller, tenant, one));
+    one.ok_or_else(|| not_found("desktop", &id.to_string()))
+}
+
+/// The tenant of a parent that the caller may list; none for all.
+fn scope(caller: &Caller, world: &World, parent: &str) -> Result<Option<TenantId>, Status> {
+    if parent == ALL_TENANTS {
+        return if caller.is_operator() { Ok(None) } else { Err(not_found("tenant", "-")) };
+    }
+    let tenant = names::tenant("parent", parent)?;
+    check_tenant(caller, world, &tenant)?;
+    Ok(Some(tenant))
+}
+
+/// One stream of changes.
+struct Watcher {
+    parts: Parts,
+    caller: Caller,
+    only: Option<TenantId>,
+    /// What the client has.
+    known: BTreeSet<(TenantId, DesktopId)>,
+    /// Up to which change of the world the client knows.
+    sequence: u64,
+    /// Which leader's sequence that is.
+    started_ms: i64,
+    events: mpsc::Sender<Result<WatchDesktopsResponse, Status>>,
+}
+
+/// The client went away or was told why the stream ends.
+struct Over;
+
+impl Watcher {
+    /// Continues behind a token. Only for those who see all of the tenant: for others, what was
+    /// theirs then is not known any more.
+    fn resume(&mut self, world: &World, token: &str) -> Result<(), Status> {
+        let rule = "a token of this stream is expected";
+        let (started_ms, sequence): (i64, u64) = token
+            .split_once('-')
+            .and_then(|(started, sequence)| Some((started.parse().ok()?, sequence.parse().ok()?)))
+            .ok_or_else(|| invalid_field("resume_token", rule))?;
+        let sees_all = match &self.only {
+            Some(tenant) => self.caller.has_any(tenant, SEEING),
+            None => self.caller.is_operator(),
+        };
+        let fits = sees_all && self.started_ms == started_ms && sequence <= world.sequence;
+        if !fits || world.changed_behind(sequence).is_none() {
+            return Err(too_old());
+        }
+        self.sequence = sequence;
+        self.known = world.desktops.iter().map(|(key, _)| key.clone()).collect();
+        Ok(())
+    }
+
+    async fn run(mut self, world: Arc<World>, resumed: bool) {
+        let mut worlds = self.parts.handle.watch();
+        let mut beat = tokio::time::interval(BOOKMARK_PERIOD);
+        let first = if resumed {
+            self.tell_changes(&world, true).await
+        } else {
+            self.tell_all(&world).await
+        };
+        if first.is_err() {
+            return;
+        }
+        loop {
+            // Cancel-safe: all arms only wait.
+            let told = tokio::select! {
+                biased;
+                () = self.events.closed() => return,
+                _ = beat.tick() => self.beat().await,
+                changed = worlds.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let world = Arc::clone(&worlds.borrow_and_update());
+                    self.tell_changes(&world, false).await
+                }
+            };
+            if told.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn beat(&mut self) -> Result<(), Over> {
+        if let Caller::User(who) = &self.caller {
+            let world = self.parts.handle.world();
+            if world.signed_in(&who.token_sha256, self.parts.clock.now_ms()).is_none() {
+                return self.end(signed_out()).await;
+            }
+        }
+        self.send(ChangeKind::Bookmark, Desktop::default()).await
+    }
+
+    async fn tell_all(&mut self, world: &World) -> Result<(), Over> {
+        for ((tenant, id), one) in world.desktops.iter() {
+            if self.concerns(tenant) && may_see(&self.caller, tenant, one) {
+                self.known.insert((tenant.clone(), *id));
+                let desktop = wire::desktop(world, tenant, *id, one);
+                self.send(ChangeKind::Added, desktop).await?;
+            }
+        }
+        self.send(ChangeKind::Bookmark, Desktop::default()).await
+    }
+
+    async fn tell_changes(&mut self, world: &World, resumed: bool) -> Result<(), Over> {
+        if world.started_ms != self.started_ms {
+            return self.end(too_old()).await;
+        }
+        if world.sequence <= self.sequence {
+            return Ok(());
+        }
+        let Some(changed) = world.changed_behind(self.sequence) else {
+            return self.end(too_old()).await;
+        };
+        let changed: BTreeSet<_> = changed.map(|(_, tenant, id)| (tenant, id)).collect();
+        self.sequence = world.sequence;
+        for (tenant, id) in changed {
+            if !self.concerns(&tenant) {
+                continue;
+            }
+            let one = world.desktop(&tenant, id).filter(|one| may_see(&self.caller, &tenant, one));
+            let key = (tenant.clone(), id);
+            let (kind, desktop) = match one {
+                Some(one) => {
+                    let new = self.known.insert(key);
+                    let kind = if new { ChangeKind::Added } else { ChangeKind::Modified };
+                    (kind, wire::desktop(world, &tenant, id, one))
+                }
+                None if self.known.remove(&key) || resumed => {
+                    let name = desktop_name(&tenant, id);
+                    (ChangeKind::Deleted, Desktop { name, ..Desktop::default() })
+                }
+                None => continue,
+            };
+            self.send(kind, desktop).await?;
+        }
+        Ok(())
+    }
+
+    fn concerns(&self, tenant: &TenantId) -> bool {
+        self.only.as_ref().is_none_or(|only| only == tenant)
+    }
+
+    async fn send(&self, kind: ChangeKind, desktop: Desktop) -> Result<(), Over> {
+        let event = WatchDesktopsResponse {
+            kind: kind.into(),
+            desktop: (kind != ChangeKind::Bookmark).then_some(desktop),
+            resume_token: format!("{}-{}", self.started_ms, self.sequence),
+        };
+        match tokio::time::timeout(WATCHER_SECS_MAX, self.events.send(Ok(event))).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(Over),
+        }
+    }
+
+    async fn end(&self, why: Status) -> Result<(), Over> {
+        drop(tokio::time::timeout(WATCHER_SECS_MAX, self.events.send(Err(why))).await);
+        Err(Over)
+    }
+}
+
+fn too_old() -> Status {
+    let message = "the resume token is too old: list again, then watch without one";
+    status(Code::OutOfRange, ErrorReason::PageTokenInvalid, message)
+}
+
+/// The id of an operation's name.
+pub(super) fn operation_id(name: &str) -> Result<OperationId, Status> {
+    let [operation] = names::split("name", name, ["operations"])?;
+    id("name", operation)
+}

@@ -1,0 +1,223 @@
+//! The gateways' end: presence up, endings down, grants for their users.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+use tracing::{info, warn};
+use vidi_kit::grant::GRANT_MS_MAX;
+use vidi_kit::ids::{GatewayId, SessionId};
+use vidi_kit::tls::{Role, dns_name};
+use vidi_proto::v1::gateway_link_server::GatewayLink;
+use vidi_proto::v1::{
+    CertifyPageRequest, CertifyPageResponse, ClosedSession, GatewayCommand, GatewayMessage,
+    GrantClaims, IssueGrantRequest, IssueGrantResponse,
+};
+
+use super::caller::token_sha256;
+use super::names::id;
+use super::page_certificate::certify_page;
+use super::status::invalid_field;
+use super::users::timestamp;
+use super::wire::{child, unexpected};
+use super::{Caller, Parts};
+use crate::model::{Answer, Change, Refusal, World};
+use crate::plan::presence::{Present, to_close};
+
+/// Sessions that one gateway may have attached.
+const SESSIONS_MAX: usize = 20_000;
+/// Commands that wait for a gateway.
+const COMMANDS_QUEUED_MAX: usize = 16;
+/// A gateway tells its presence every 10 s; one that says nothing for this long is gone.
+const SILENCE_SECS_MAX: Duration = Duration::from_secs(35);
+/// Longest sign-in token that is looked at, in bytes; ours have 43.
+const TOKEN_BYTES_MAX: usize = 256;
+
+/// The service.
+#[derive(Debug)]
+pub struct GatewayLinkRpc {
+    parts: Parts,
+    /// Later links have higher numbers.
+    links: AtomicU64,
+}
+
+impl GatewayLinkRpc {
+    /// Over these parts.
+    pub fn new(parts: &Parts) -> Self {
+        Self { parts: parts.clone(), links: AtomicU64::new(1) }
+    }
+}
+
+fn gateway_of<T>(request: &Request<T>) -> Result<GatewayId, Status> {
+    id("certificate", Caller::of(request)?.daemon(Role::Gateway)?)
+}
+
+#[tonic::async_trait]
+impl GatewayLink for GatewayLinkRpc {
+    type LinkStream = Pin<Box<dyn Stream<Item = Result<GatewayCommand, Status>> + Send>>;
+
+    async fn link(
+        &self,
+        request: Request<Streaming<GatewayMessage>>,
+    ) -> Result<Response<Self::LinkStream>, Status> {
+        let gateway = gateway_of(&request)?;
+        let (commands, stream) = mpsc::channel(COMMANDS_QUEUED_MAX);
+        let link = Link {
+            parts: self.parts.clone(),
+            gateway,
+            number: self.links.fetch_add(1, Ordering::Relaxed),
+            present: BTreeMap::new(),
+            told: BTreeSet::new(),
+            commands,
+        };
+        let messages = request.into_inner();
+        let _linked = self.parts.tasks.spawn("gateway-link", link.run(messages));
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+
+    async fn issue_grant(
+        &self,
+        request: Request<IssueGrantRequest>,
+    ) -> Result<Response<IssueGrantResponse>, Status> {
+        let gateway = gateway_of(&request)?;
+        let IssueGrantRequest { token, session } = request.into_inner();
+        if token.is_empty() || TOKEN_BYTES_MAX < token.len() {
+            return Err(Refusal::SignedOut.into());
+        }
+        let (tenant, session) = child::<SessionId>("session", &session, "sessions")?;
+        let change = Change::IssueGrant {
+            gateway: gateway.clone(),
+            token_sha256: token_sha256(&token),
+            tenant,
+            session,
+        };
+        let granted = match self.parts.handle.change(change).await? {
+            Answer::Granted(granted) => granted,
+            other => return Err(unexpected(&other)),
+        };
+        let expire_ms = self.parts.clock.now_ms() + GRANT_MS_MAX;
+        let claims = GrantClaims {
+            installation_id: self.parts.authority.installation().to_owned(),
+            gateway: gateway.to_string(),
+            session: session.to_string(),
+            desktop: granted.desktop.to_string(),
+            host: granted.host.to_string(),
+            epoch: granted.epoch,
+            expire_ms,
+            user: granted.user.to_string(),
+        };
+        info!(%session, %gateway, epoch = granted.epoch, "Grant issued");
+        Ok(Response::new(IssueGrantResponse {
+            grant: self.parts.signer.sign(&claims),
+            epoch: granted.epoch,
+            relay_address: granted.relay_address,
+            relay_name: dns_name(Role::Relay, granted.host.as_str()),
+            expire_time: Some(timestamp(expire_ms)),
+        }))
+    }
+
+    async fn certify_page(
+        &self,
+        request: Request<CertifyPageRequest>,
+    ) -> Result<Response<CertifyPageResponse>, Status> {
+        gateway_of(&request)?;
+        certify_page(&*self.parts.authority, request.get_ref()).map(Response::new)
+    }
+}
+
+struct Link {
+    parts: Parts,
+    gateway: GatewayId,
+    number: u64,
+    present: BTreeMap<SessionId, Present>,
+    /// Closings that were told and not yet followed.
+    told: BTreeSet<(SessionId, u64)>,
+    commands: mpsc::Sender<Result<GatewayCommand, Status>>,
+}
+
+impl Link {
+    async fn run(mut self, mut messages: Streaming<GatewayMessage>) {
+        info!(gateway = %self.gateway, "Gateway linked");
+        if let Err(why) = self.serve(&mut messages).await {
+            warn!(gateway = %self.gateway, reason = why.message(), "Gateway's link ends");
+            drop(self.commands.try_send(Err(why)));
+        }
+        let change = Change::GatewayUnlinked { gateway: self.gateway.clone(), link: self.number };
+        if let Err(refusal) = self.parts.handle.change(change).await {
+            warn!(gateway = %self.gateway, %refusal, "The end of a link was not taken");
+        }
+    }
+
+    /// Until the gateway goes (Ok) or must go (Err).
+    async fn serve(&mut self, messages: &mut Streaming<GatewayMessage>) -> Result<(), Status> {
+        let mut worlds = self.parts.handle.watch();
+        let stop = self.parts.tasks.stop_token();
+        let silence = tokio::time::sleep(SILENCE_SECS_MAX);
+        tokio::pin!(silence);
+        loop {
+            // Cancel-safe: `message` keeps a part it has read; the others only wait.
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Err(Status::unavailable("the controller stops")),
+                () = self.commands.closed() => return Ok(()),
+                () = &mut silence => return Err(Status::deadline_exceeded("nothing was heard")),
+                message = messages.message() => {
+                    let Some(message) = message? else { return Ok(()) };
+                    silence.as_mut().reset(tokio::time::Instant::now() + SILENCE_SECS_MAX);
+                    self.take(message).await?;
+                }
+                changed = worlds.changed() => {
+                    if changed.is_err() {
+                        return Err(Refusal::NotLeader.into());
+                    }
+                }
+            }
+            let world = Arc::clone(&worlds.borrow_and_update());
+            self.tell(&world).await?;
+        }
+    }
+
+    async fn take(&mut self, message: GatewayMessage) -> Result<(), Status> {
+        if SESSIONS_MAX < message.sessions.len() {
+            return Err(invalid_field("sessions", "at most 20,000 are allowed"));
+        }
+        self.present.clear();
+        for one in message.sessions {
+            let (tenant, session) = child::<SessionId>("session", &one.session, "sessions")?;
+            self.present.insert(session, Present { tenant, name: one.session, epoch: one.epoch });
+        }
+        let present = &self.present;
+        self.told.retain(|(id, epoch)| present.get(id).is_some_and(|one| one.epoch == *epoch));
+        let sessions = self.present.iter().map(|(id, one)| (*id, one.epoch)).collect();
+        let gateway = self.gateway.clone();
+        let change = Change::GatewayPresence { gateway, link: self.number, sessions };
+        match self.parts.handle.change(change).await {
+            // The next message comes soon.
+            Err(Refusal::Busy) | Ok(_) => Ok(()),
+            Err(refusal) => Err(refusal.into()),
+        }
+    }
+
+    async fn tell(&mut self, world: &World) -> Result<(), Status> {
+        let mut closed = Vec::new();
+        for (id, present, reason) in to_close(world, &self.gateway, &self.present) {
+            if self.told.insert((id, present.epoch)) {
+                closed.push(ClosedSession { session: present.name.clone(), reason });
+            }
+        }
+        if closed.is_empty() {
+            return Ok(());
+        }
+        let sent = self.commands.send(Ok(GatewayCommand { closed }));
+        tokio::time::timeout(SILENCE_SECS_MAX, sent)
+            .await
+            .map_err(|_elapsed| Status::deadline_exceeded("the gateway takes no commands"))?
+            .map_err(|_closed| Status::cancelled("the gateway is gone"))
+    }
+}

@@ -1,0 +1,108 @@
+//! Hosts, and the tokens with which daemons of other machines enrol.
+
+use std::ops::Bound;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use tonic::{Request, Response, Status};
+use tracing::info;
+use vidi_kit::ids::{GatewayId, HostId};
+use vidi_kit::tls::Role;
+use vidi_proto::v1::host_service_server::HostService;
+use vidi_proto::v1::{
+    CreateEnrollTokenRequest, CreateEnrollTokenResponse, EnrollTokenContents, GetHostRequest, Host,
+    ListHostsRequest, ListHostsResponse,
+};
+
+use super::caller::token_sha256;
+use super::names::{self, id};
+use super::page::Query;
+use super::status::{invalid_field, not_found};
+use super::users::timestamp;
+use super::{Parts, wire};
+use crate::model::{Change, EnrollToken};
+
+/// A token is good for an hour: long enough to carry it to another machine.
+const TOKEN_LIFE_MS: i64 = 60 * 60 * 1_000;
+const SECRET_BYTES: usize = 32;
+
+/// The service. Only operators reach it; the authorization layer saw to that.
+#[derive(Debug)]
+pub struct HostsRpc {
+    parts: Parts,
+}
+
+impl HostsRpc {
+    /// Over these parts.
+    pub fn new(parts: &Parts) -> Self {
+        Self { parts: parts.clone() }
+    }
+}
+
+#[tonic::async_trait]
+impl HostService for HostsRpc {
+    async fn get_host(&self, request: Request<GetHostRequest>) -> Result<Response<Host>, Status> {
+        let [host] = names::split("name", &request.get_ref().name, ["hosts"])?;
+        let host: HostId = id("name", host)?;
+        let world = self.parts.handle.world();
+        let one = world.hosts.get(&host).ok_or_else(|| not_found("host", host.as_str()))?;
+        Ok(Response::new(wire::host(&world, &host, one)))
+    }
+
+    async fn list_hosts(
+        &self,
+        request: Request<ListHostsRequest>,
+    ) -> Result<Response<ListHostsResponse>, Status> {
+        let asked = request.get_ref();
+        let query = Query::new("hosts", "", asked.page_size, &asked.page_token)?;
+        let after = query.after.as_deref().map(|after| id::<HostId>("page_token", after));
+        let after = after.transpose()?;
+        let start = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let world = self.parts.handle.world();
+        let found: Vec<_> = world.hosts.from(start).take(query.size + 1).collect();
+        let next_page_token = query.next(&found, |(host, _)| host.to_string());
+        let hosts = found
+            .into_iter()
+            .take(query.size)
+            .map(|(host, one)| wire::host(&world, host, one))
+            .collect();
+        Ok(Response::new(ListHostsResponse { hosts, next_page_token }))
+    }
+
+    async fn create_enroll_token(
+        &self,
+        request: Request<CreateEnrollTokenRequest>,
+    ) -> Result<Response<CreateEnrollTokenResponse>, Status> {
+        let CreateEnrollTokenRequest { role, id: daemon } = request.into_inner();
+        let role = [Role::Agent, Role::Gateway]
+            .into_iter()
+            .find(|known| known.as_str() == role)
+            .ok_or_else(|| invalid_field("role", "agent or gateway is expected"))?;
+        if !daemon.is_empty() {
+            match role {
+                Role::Gateway => drop(id::<GatewayId>("id", &daemon)?),
+                Role::Agent | Role::Relay | Role::Controller => drop(id::<HostId>("id", &daemon)?),
+            }
+        }
+        let secret = URL_SAFE_NO_PAD.encode(rand::random::<[u8; SECRET_BYTES]>());
+        let expire_ms = self.parts.clock.now_ms() + TOKEN_LIFE_MS;
+        let record = EnrollToken {
+            role: role.as_str().to_owned(),
+            id: daemon.clone(),
+            expire_ms,
+            used: false,
+        };
+        let secret_sha256 = token_sha256(&secret);
+        self.parts.handle.change(Change::CreateEnrollToken { secret_sha256, record }).await?;
+        info!(%role, daemon, "Enrolment token made");
+        let token = vidi_kit::enroll::encode_token(&EnrollTokenContents {
+            secret,
+            addresses: self.parts.addresses.clone(),
+            cas: self.parts.authority.cas(),
+            role: role.as_str().to_owned(),
+            id: daemon,
+        });
+        let expire_time = Some(timestamp(expire_ms));
+        Ok(Response::new(CreateEnrollTokenResponse { token, expire_time }))
+    }
+}

@@ -1,0 +1,61 @@
+//! Wire to model and back.
+//!
+//! ```text
+//!  TLS ──┐                      ┌─ sign_in, users, enroll
+//!        ├─▶ caller ▶ authorization ─┼─ templates, desktops, hosts, sessions, operations
+//!  unix ─┘   (who?)   (may they?)    └─ agent_link, gateway_link
+//! ```
+//! A service finds its [`Caller`] in the request's extensions ([`Caller::of`]) and judges only whose
+//! the object is.
+
+pub mod agent_link;
+pub mod authorization;
+pub mod caller;
+pub mod desktops;
+pub mod enroll;
+pub mod gateway_link;
+pub mod hosts;
+pub mod names;
+pub mod operations;
+pub mod page;
+pub mod page_certificate;
+pub mod server;
+pub mod sessions;
+pub mod sign_in;
+pub mod status;
+pub mod templates;
+pub mod users;
+pub mod wire;
+
+use std::sync::Arc;
+
+use vidi_kit::grant::GrantSigner;
+use vidi_kit::{Clock, Tasks};
+
+pub use caller::{Caller, SignedIn};
+
+use crate::ports::{Authority, Directory, Images};
+use crate::reconcile::Handle;
+
+/// What the services are made of; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// Snapshots and changes.
+    pub handle: Handle,
+    /// Certificates.
+    pub authority: Arc<dyn Authority>,
+    /// Passwords.
+    pub directory: Arc<dyn Directory>,
+    /// Controller time.
+    pub clock: Clock,
+    /// Where links and streams run.
+    pub tasks: Tasks,
+    /// Signs grants.
+    pub signer: Arc<GrantSigner>,
+    /// This controller's id.
+    pub controller: String,
+    /// `host:port` of controllers, for enrolment tokens.
+    pub addresses: Vec<String>,
+    /// The templates' files.
+    pub images: Arc<dyn Images>,
+}

@@ -1,0 +1,117 @@
+//! Long-running changes: where they are, and waiting for their end.
+
+use std::ops::Bound;
+use std::time::Duration;
+
+use tonic::{Request, Response, Status};
+use vidi_kit::ids::OperationId;
+use vidi_proto::v1::operation_service_server::OperationService;
+use vidi_proto::v1::{
+    GetOperationRequest, ListOperationsRequest, ListOperationsResponse, Operation,
+    WaitOperationRequest,
+};
+
+use super::desktops::operation_id;
+use super::names::id;
+use super::page::Query;
+use super::status::{invalid_field, not_found};
+use super::wire::{SEEING, may_see};
+use super::{Caller, Parts, wire};
+use crate::model::{self, World};
+
+/// How long a wait takes when its caller does not say.
+const WAIT_SECS_DEFAULT: u32 = 60;
+/// How long a wait may take; a caller that wants more asks again.
+const WAIT_SECS_MAX: u32 = 600;
+
+/// The service.
+#[derive(Debug)]
+pub struct OperationsRpc {
+    parts: Parts,
+}
+
+impl OperationsRpc {
+    /// Over these parts.
+    pub fn new(parts: &Parts) -> Self {
+        Self { parts: parts.clone() }
+    }
+}
+
+#[tonic::async_trait]
+impl OperationService for OperationsRpc {
+    async fn get_operation(
+        &self,
+        request: Request<GetOperationRequest>,
+    ) -> Result<Response<Operation>, Status> {
+        let caller = Caller::of(&request)?;
+        let id = operation_id(&request.get_ref().name)?;
+        read(&caller, &self.parts.handle.world(), id).map(Response::new)
+    }
+
+    async fn list_operations(
+        &self,
+        request: Request<ListOperationsRequest>,
+    ) -> Result<Response<ListOperationsResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let asked = request.get_ref();
+        let query = Query::new("operations", "", asked.page_size, &asked.page_token)?;
+        let after = query.after.as_deref().map(|after| id::<OperationId>("page_token", after));
+        let after = after.transpose()?;
+        let world = self.parts.handle.world();
+        let start = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let found: Vec<_> = world
+            .operations
+            .from(start)
+            .filter(|(_, one)| may_see_operation(&caller, &world, one))
+            .take(query.size + 1)
+            .collect();
+        let next_page_token = query.next(&found, |(id, _)| id.to_string());
+        let operations =
+            found.into_iter().take(query.size).map(|(id, one)| wire::operation(*id, one)).collect();
+        Ok(Response::new(ListOperationsResponse { operations, next_page_token }))
+    }
+
+    async fn wait_operation(
+        &self,
+        request: Request<WaitOperationRequest>,
+    ) -> Result<Response<Operation>, Status> {
+        let caller = Caller::of(&request)?;
+        let asked = request.get_ref();
+        let id = operation_id(&asked.name)?;
+        let secs = match asked.timeout_secs {
+            0 => WAIT_SECS_DEFAULT,
+            secs if secs <= WAIT_SECS_MAX => secs,
+            _ => return Err(invalid_field("timeout_secs", "at most 600 are allowed")),
+        };
+        let mut worlds = self.parts.handle.watch();
+        // Whoever may see it now may see its end, though its desktop may be gone then.
+        let mut last = read(&caller, &worlds.borrow_and_update(), id)?;
+        let ended =
+            worlds.wait_for(|world| world.operations.get(&id).is_none_or(|one| one.end.is_some()));
+        let stop = self.parts.tasks.stop_token();
+        // Cancel-safe: all arms only wait.
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            world = tokio::time::timeout(Duration::from_secs(secs.into()), ended) => {
+                drop(world);
+            }
+        }
+        if let Some(one) = self.parts.handle.world().operations.get(&id) {
+            last = wire::operation(id, one);
+        }
+        Ok(Response::new(last))
+    }
+}
+
+fn read(caller: &Caller, world: &World, id: OperationId) -> Result<Operation, Status> {
+    let one = world.operations.get(&id).filter(|one| may_see_operation(caller, world, one));
+    let one = one.ok_or_else(|| not_found("operation", &id.to_string()))?;
+    Ok(wire::operation(id, one))
+}
+
+fn may_see_operation(caller: &Caller, world: &World, one: &model::Operation) -> bool {
+    let desktop = world.desktop(&one.tenant, one.desktop);
+    caller.has_any(&one.tenant, SEEING)
+        || desktop.is_some_and(|desktop| may_see(caller, &one.tenant, desktop))
+}

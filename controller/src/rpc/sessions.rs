@@ -1,0 +1,183 @@
+//! The caller's menu, and sessions.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+use tracing::info;
+use vidi_kit::ids::{AppId, SessionId, TenantId};
+use vidi_proto::v1::session_service_server::SessionService;
+use vidi_proto::v1::{
+    App, GetSessionRequest, ListAppsRequest, ListAppsResponse, ListSessionsRequest,
+    ListSessionsResponse, OpenAppRequest, ReleaseSessionRequest, Session,
+};
+
+use super::caller::{ADMIN, HELPDESK};
+use super::names;
+use super::page::Query;
+use super::status::{not_allowed, not_found};
+use super::wire::{
+    SEEING, check_tenant, child, desktop_name, request_key, session_name, unexpected,
+};
+use super::{Caller, Parts, SignedIn, wire};
+use crate::model::{self, Answer, Change, Desktop, Power, World};
+
+/// The service.
+#[derive(Debug)]
+pub struct SessionsRpc {
+    parts: Parts,
+}
+
+impl SessionsRpc {
+    /// Over these parts.
+    pub fn new(parts: &Parts) -> Self {
+        Self { parts: parts.clone() }
+    }
+
+    async fn answered(&self, change: Change) -> Result<Response<Session>, Status> {
+        match self.parts.handle.change(change).await? {
+            Answer::Session(tenant, id) => {
+                let world = self.parts.handle.world();
+                let one = world.session(&tenant, id);
+                let one = one.ok_or_else(|| not_found("session", &id.to_string()))?;
+                info!(session = %id, desktop = %one.desktop, state = one.presence.word(), "Session changed");
+                Ok(Response::new(wire::session(&tenant, id, one)))
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl SessionService for SessionsRpc {
+    async fn list_apps(
+        &self,
+        request: Request<ListAppsRequest>,
+    ) -> Result<Response<ListAppsResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        // Nobody else has a menu.
+        let Caller::User(SignedIn { tenant, user, .. }) = &caller else {
+            return Ok(Response::new(ListAppsResponse::default()));
+        };
+        let world = self.parts.handle.world();
+        let mut apps: Vec<App> = world
+            .desktops_of(tenant, user)
+            .into_iter()
+            .filter(|(_, desktop)| !desktop.spec.deleting)
+            .map(|(id, desktop)| App {
+                name: format!("tenants/{tenant}/apps/{}", desktop.spec.app_id),
+                display_name: desktop.spec.display_name.clone(),
+                desktop: desktop_name(tenant, id),
+                state: state(&world, &desktop, id),
+                ready: world.is_ready(&desktop, id),
+            })
+            .collect();
+        apps.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(Response::new(ListAppsResponse { apps }))
+    }
+
+    async fn open_app(
+        &self,
+        request: Request<OpenAppRequest>,
+    ) -> Result<Response<Session>, Status> {
+        let caller = Caller::of(&request)?;
+        let who = caller.person()?;
+        let mut asked = request.into_inner();
+        let request_id = std::mem::take(&mut asked.request_id);
+        let key = request_key("OpenApp", &request_id, &asked)?;
+        let (tenant, app) = child::<AppId>("name", &asked.name, "apps")?;
+        if tenant != who.tenant {
+            return Err(not_found("app", &asked.name));
+        }
+        let change = Change::OpenApp { tenant, app, user: who.user.clone(), request: key };
+        self.answered(change).await
+    }
+
+    async fn get_session(
+        &self,
+        request: Request<GetSessionRequest>,
+    ) -> Result<Response<Session>, Status> {
+        let caller = Caller::of(&request)?;
+        let (tenant, id) = child::<SessionId>("name", &request.get_ref().name, "sessions")?;
+        let world = self.parts.handle.world();
+        let one = visible(&caller, &world, &tenant, id)?;
+        Ok(Response::new(wire::session(&tenant, id, one)))
+    }
+
+    async fn list_sessions(
+        &self,
+        request: Request<ListSessionsRequest>,
+    ) -> Result<Response<ListSessionsResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let asked = request.get_ref();
+        let tenant = names::tenant("parent", &asked.parent)?;
+        let world = self.parts.handle.world();
+        check_tenant(&caller, &world, &tenant)?;
+        let query = Query::new("sessions", &asked.parent, asked.page_size, &asked.page_token)?;
+        let after = query.after.as_deref().map(|after| child("page_token", after, "sessions"));
+        let after = after.transpose()?;
+        let start = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let found: Vec<_> = world
+            .sessions
+            .from(start)
+            .skip_while(|((of, _), _)| *of < tenant)
+            .take_while(|((of, _), _)| *of == tenant)
+            .filter(|(_, one)| may_see(&caller, &tenant, one))
+            .take(query.size + 1)
+            .collect();
+        let next_page_token = query.next(&found, |((tenant, id), _)| session_name(tenant, *id));
+        let sessions = found
+            .into_iter()
+            .take(query.size)
+            .map(|((tenant, id), one)| wire::session(tenant, *id, one))
+            .collect();
+        Ok(Response::new(ListSessionsResponse { sessions, next_page_token }))
+    }
+
+    async fn release_session(
+        &self,
+        request: Request<ReleaseSessionRequest>,
+    ) -> Result<Response<Session>, Status> {
+        let caller = Caller::of(&request)?;
+        let (tenant, session) = child::<SessionId>("name", &request.get_ref().name, "sessions")?;
+        let world = self.parts.handle.world();
+        let one = visible(&caller, &world, &tenant, session)?;
+        let own = caller.is_user(&tenant, &one.user);
+        if !own && !caller.has_any(&tenant, &[ADMIN, HELPDESK]) {
+            return Err(not_allowed());
+        }
+        let reason = if own { "signed off" } else { "ended by an administrator" };
+        let change = Change::ReleaseSession { tenant, session, reason: reason.to_owned() };
+        self.answered(change).await
+    }
+}
+
+fn may_see(caller: &Caller, tenant: &TenantId, one: &model::Session) -> bool {
+    caller.has_any(tenant, SEEING) || caller.is_user(tenant, &one.user)
+}
+
+fn visible<'a>(
+    caller: &Caller,
+    world: &'a World,
+    tenant: &TenantId,
+    id: SessionId,
+) -> Result<&'a Arc<model::Session>, Status> {
+    let one = world.session(tenant, id).filter(|one| may_see(caller, tenant, one));
+    one.ok_or_else(|| not_found("session", &id.to_string()))
+}
+
+/// A sentence on a desktop's state, for the user's menu.
+fn state(world: &World, desktop: &Desktop, id: vidi_kit::ids::DesktopId) -> String {
+    if world.is_host_silent(desktop) {
+        return "Its host does not answer".to_owned();
+    }
+    match &desktop.status.power {
+        Power::Running if world.is_ready(desktop, id) => "Ready".to_owned(),
+        Power::Running | Power::Starting if desktop.spec.power_on => "Starting".to_owned(),
+        Power::Running | Power::Starting => "Shutting down".to_owned(),
+        Power::Preparing => "Being prepared".to_owned(),
+        Power::Off => "Off".to_owned(),
+        Power::Saved => "Asleep".to_owned(),
+        Power::Failed(reason) => format!("Failed: {reason}"),
+    }
+}

@@ -1,0 +1,249 @@
+//! Resources of the model on the wire, and the checks that several services share.
+
+use prost::Message;
+use sha2::{Digest, Sha256};
+use tonic::Status;
+use vidi_kit::ids::{DesktopId, HostId, OperationId, SessionId, TemplateId, TenantId};
+use vidi_proto::v1 as wire;
+
+use super::caller::{ADMIN, AUDITOR, HELPDESK};
+use super::names::{id, split};
+use super::status::{invalid_field, not_allowed, not_found};
+use super::users::timestamp;
+use super::{Caller, SignedIn};
+use crate::model::{
+    Answer, Assignment, Desktop, Host, Operation, Presence, RequestKey, Session, Template, World,
+};
+use crate::records::{manifest_to_wire, power_to_wire};
+
+/// Longest display name, in bytes.
+const DISPLAY_NAME_BYTES_MAX: usize = 200;
+/// Longest request id, in bytes.
+const REQUEST_ID_BYTES_MAX: usize = 128;
+/// Roles that see everything of their tenant.
+pub const SEEING: &[&str] = &[ADMIN, HELPDESK, AUDITOR];
+
+/// A desktop of the world, as it is now.
+pub fn desktop(world: &World, tenant: &TenantId, id: DesktopId, one: &Desktop) -> wire::Desktop {
+    let (power, failure) = power_to_wire(&one.status.power);
+    let assignment = match one.assignment() {
+        Assignment::Free => wire::Assignment::Free,
+        Assignment::Claimed(_) => wire::Assignment::Claimed,
+        Assignment::Assigned(_) => wire::Assignment::Assigned,
+    };
+    let wanted = if one.spec.power_on { wire::WantedPower::On } else { wire::WantedPower::Off };
+    let user = one.spec.assigned_user.as_ref();
+    let session = one.status.session;
+    wire::Desktop {
+        name: desktop_name(tenant, id),
+        spec: Some(wire::DesktopSpec {
+            template: format!("tenants/{tenant}/templates/{}", one.spec.template),
+            template_digest: one.spec.template_digest.clone(),
+            assigned_user: user
+                .map(|user| format!("tenants/{tenant}/users/{user}"))
+                .unwrap_or_default(),
+            power: wanted.into(),
+            generation: one.spec.generation,
+        }),
+        status: Some(wire::DesktopStatus {
+            power: power.into(),
+            reason: if failure.is_empty() { one.status.reason.clone() } else { failure },
+            ready: world.is_ready(one, id),
+            host: one.status.host.as_ref().map(|host| format!("hosts/{host}")).unwrap_or_default(),
+            assignment: assignment.into(),
+            session: session.map(|session| session_name(tenant, session)).unwrap_or_default(),
+            observed_generation: one.status.observed_generation,
+            host_unreachable: world.is_host_silent(one),
+            acceleration: one.status.acceleration.clone(),
+            power_since: Some(timestamp(one.status.power_since_ms)),
+        }),
+        create_time: Some(timestamp(one.spec.create_ms)),
+        etag: World::desktop_etag(one),
+        display_name: one.spec.display_name.clone(),
+    }
+}
+
+/// `tenants/{t}/desktops/{d}`.
+pub fn desktop_name(tenant: &TenantId, id: DesktopId) -> String {
+    format!("tenants/{tenant}/desktops/{id}")
+}
+
+/// `tenants/{t}/sessions/{s}`.
+pub fn session_name(tenant: &TenantId, id: SessionId) -> String {
+    format!("tenants/{tenant}/sessions/{id}")
+}
+
+/// A session.
+pub fn session(tenant: &TenantId, id: SessionId, one: &Session) -> wire::Session {
+    let (state, end_reason) = match &one.presence {
+        Presence::Opening => (wire::SessionState::Opening, ""),
+        Presence::Connected => (wire::SessionState::Connected, ""),
+        Presence::Disconnected(_) => (wire::SessionState::Disconnected, ""),
+        Presence::Ended(reason) => (wire::SessionState::Ended, reason.as_str()),
+    };
+    let attached = one.gateway.as_ref().filter(|_| one.presence == Presence::Connected);
+    wire::Session {
+        name: session_name(tenant, id),
+        user: format!("tenants/{tenant}/users/{}", one.user),
+        desktop: desktop_name(tenant, one.desktop),
+        state: state.into(),
+        end_reason: end_reason.to_owned(),
+        create_time: Some(timestamp(one.create_ms)),
+        state_since: Some(timestamp(one.since_ms)),
+        gateway: attached.map(ToString::to_string).unwrap_or_default(),
+        etag: format!("e{}-{}", one.epoch, one.presence.word()),
+    }
+}
+
+/// An operation.
+pub fn operation(id: OperationId, one: &Operation) -> wire::Operation {
+    let target = desktop_name(&one.tenant, one.desktop);
+    let result = one.end.as_ref().map(|(_, result)| match result {
+        Ok(()) => wire::operation::Result::Resource(target.clone()),
+        Err(error) => wire::operation::Result::Error(wire::OperationError {
+            reason: error.reason.as_str().to_owned(),
+            message: error.message.clone(),
+        }),
+    });
+    wire::Operation {
+        name: format!("operations/{id}"),
+        kind: one.kind.as_str().to_owned(),
+        target,
+        stage: one.stage.clone(),
+        create_time: Some(timestamp(one.create_ms)),
+        end_time: one.end.as_ref().map(|(end_ms, _)| timestamp(*end_ms)),
+        done: one.end.is_some(),
+        result,
+    }
+}
+
+/// A template with its newest version.
+pub fn template(
+    world: &World,
+    tenant: &TenantId,
+    id: &TemplateId,
+    one: &Template,
+) -> wire::Template {
+    let latest = world.version(tenant, id, &one.latest_digest);
+    wire::Template {
+        name: format!("tenants/{tenant}/templates/{id}"),
+        display_name: one.display_name.clone(),
+        latest: latest.map(|version| wire::TemplateVersion {
+            digest: one.latest_digest.clone(),
+            manifest: Some(manifest_to_wire(&version.manifest)),
+            create_time: Some(timestamp(version.create_ms)),
+        }),
+        create_time: Some(timestamp(one.create_ms)),
+        etag: World::template_etag(one),
+    }
+}
+
+/// A host, with what its agent said last.
+pub fn host(world: &World, id: &HostId, one: &Host) -> wire::Host {
+    let mut status = wire::HostStatus {
+        memory_charged_mib: world.host_charges.get(id).map_or(0, |charge| **charge),
+        ..wire::HostStatus::default()
+    };
+    if let Some(live) = world.hosts_live.get(id) {
+        status.connected = live.is_linked();
+        status.last_seen_time = Some(timestamp(live.last_seen_ms));
+        status.agent_version.clone_from(&live.hello.agent_version);
+        status.hostname.clone_from(&live.hello.hostname);
+        status.relay_address.clone_from(&live.hello.relay_address);
+        if let Some(report) = &live.report {
+            status.cpus = report.cpus;
+            status.memory_total_mib = report.memory_total_mib;
+            status.memory_available_mib = report.memory_available_mib;
+            status.acceleration.clone_from(&report.acceleration);
+            status.problems.clone_from(&report.problems);
+            status.foreign_desktops.clone_from(&report.unknown);
+            status.libvirt_version.clone_from(&report.libvirt_version);
+            status.qemu_version.clone_from(&report.qemu_version);
+            status.images_free_mib = report.images_free_mib;
+        }
+    }
+    wire::Host {
+        name: format!("hosts/{id}"),
+        status: Some(status),
+        create_time: Some(timestamp(one.create_ms)),
+        etag: format!("c{}", one.create_ms),
+    }
+}
+
+/// The ids of `tenants/{t}/<kind>/{id}`.
+pub fn child<T: std::str::FromStr<Err = vidi_kit::ids::IdError>>(
+    field: &str,
+    name: &str,
+    kind: &'static str,
+) -> Result<(TenantId, T), Status> {
+    let [tenant, child] = split(field, name, ["tenants", kind])?;
+    Ok((id(field, tenant)?, id(field, child)?))
+}
+
+/// Whether a caller may see a desktop: by role, or because it is the caller's.
+pub fn may_see(caller: &Caller, tenant: &TenantId, one: &Desktop) -> bool {
+    let owner = one.spec.assigned_user.as_ref();
+    caller.has_any(tenant, SEEING) || owner.is_some_and(|user| caller.is_user(tenant, user))
+}
+
+/// A tenant whose lists a caller may ask for: its own, or any for those who run the installation.
+pub fn check_tenant(caller: &Caller, world: &World, tenant: &TenantId) -> Result<(), Status> {
+    let own = matches!(caller, Caller::User(SignedIn { tenant: of, .. }) if of == tenant);
+    let known = world.tenants.contains_key(tenant);
+    if known && (own || caller.is_operator()) {
+        Ok(())
+    } else {
+        Err(not_found("tenant", tenant.as_str()))
+    }
+}
+
+/// A caller with one of these roles in the tenant; another tenant looks as if it were not there.
+pub fn check_role(
+    caller: &Caller,
+    world: &World,
+    tenant: &TenantId,
+    roles: &[&str],
+) -> Result<(), Status> {
+    check_tenant(caller, world, tenant)?;
+    if caller.has_any(tenant, roles) { Ok(()) } else { Err(not_allowed()) }
+}
+
+/// A name for people.
+pub fn check_display_name(text: &str) -> Result<(), Status> {
+    if DISPLAY_NAME_BYTES_MAX < text.len() {
+        return Err(invalid_field("display_name", "at most 200 bytes are allowed"));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(invalid_field("display_name", "control characters are not allowed"));
+    }
+    Ok(())
+}
+
+/// The key of a request; `body` is the request without its id, `method` keeps equal bodies of
+/// different methods apart.
+pub fn request_key(
+    method: &str,
+    request_id: &str,
+    body: &impl Message,
+) -> Result<Option<RequestKey>, Status> {
+    if request_id.is_empty() {
+        return Ok(None);
+    }
+    let plain = request_id.len() <= REQUEST_ID_BYTES_MAX
+        && request_id.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/');
+    if !plain {
+        let rule = "at most 128 printable ASCII letters without a slash are expected";
+        return Err(invalid_field("request_id", rule));
+    }
+    let mut hash = Sha256::new();
+    hash.update(method.as_bytes());
+    hash.update([0]);
+    hash.update(body.encode_to_vec());
+    Ok(Some(RequestKey { id: request_id.to_owned(), body_sha256: hash.finalize().into() }))
+}
+
+/// The reconciler gave an answer of another kind than its change has.
+pub fn unexpected(answer: &Answer) -> Status {
+    tracing::error!(?answer, "the answer does not fit the change");
+    Status::internal("the controller answered something else than was asked")
+}
