@@ -1,0 +1,152 @@
+// The suite `main`: from nothing to a picture, beside what spice-html5 needs for the same.
+import { domains, quickstart, results, until, useVidictl, vidictl, vidictlJson } from '../e2e/stack.mjs'
+import { connected, open, openFirstApp, quietMoment, signIn } from '../e2e/browser.mjs'
+import { Figures, calibrate, repetitions, seconds } from './figures.mjs'
+import { PEER, startPeer } from './peer.mjs'
+import { fromClick, fromNavigation, watchNavigations } from './picture.mjs'
+
+const QUIET_MOMENTS = 5
+const need = (name) => {
+  if (!process.env[name]) throw new Error(`${name} is not set: run tests/bench/run main`)
+  return process.env[name]
+}
+
+const figures = new Figures('main')
+const calibration = []
+const closing = []
+let interrupted = false
+process.on('SIGTERM', () => {
+  interrupted = true
+  closeAll().finally(() => process.exit(143))
+})
+
+try {
+  await measure()
+  await figures.write(need('VIDI_BENCH_OUT'))
+  console.log(figures.table())
+  if (figures.valueOf('canvas_wrong_pixels') !== 0) throw new Error("pixels of the canvas differ from the guest's")
+} catch (error) {
+  if (!interrupted) {
+    console.error(`error: ${error.stack ?? error}`)
+    process.exitCode = 1
+  }
+} finally {
+  await closeAll()
+}
+
+async function closeAll() {
+  while (closing.length) await closing.pop()().catch((error) => console.error(`error: ${error.message}`))
+}
+
+async function measure() {
+  const access = await quickstart('up')
+  useVidictl(access.vidictl)
+  await warmStarts(access)
+  await restarts()
+  await createToReady()
+  const browser = await pictures(access)
+  await wrongPixels(access, browser)
+  figures.add('calibration_sha256_s', 's', calibration)
+}
+
+// The values of `work`, one after another, each with a look at how fast the machine is just then.
+async function repeat(work) {
+  const values = []
+  for (let index = 0; index < repetitions; index++) {
+    calibration.push(calibrate())
+    values.push(await work(index))
+  }
+  return values
+}
+
+async function warmStarts(access) {
+  const values = await repeat(() => seconds(async () => {
+    const again = await quickstart('up')
+    if (again.url !== access.url) throw new Error(`the second run says ${again.url}, the first said ${access.url}`)
+  }))
+  figures.add('quickstart_warm_s', 's', values)
+}
+
+async function restarts() {
+  const values = await repeat(() => seconds(async () => {
+    await quickstart('down')
+    await quickstart('up')
+  }))
+  figures.add('quickstart_restart_s', 's', values)
+}
+
+async function createToReady() {
+  const values = await repeat(async (index) => {
+    const before = await desktopNames()
+    const elapsed = await seconds(() => vidictl('desktop', 'create', '--template', 'micro', '--name', `bench-${index}`, '--start', '--wait'))
+    const made = (await desktopNames()).filter((name) => !before.includes(name))
+    if (made.length !== 1) throw new Error(`${made.length} desktops were made instead of one`)
+    const { status } = await vidictlJson('desktop', 'get', made[0])
+    if (!status?.ready) throw new Error(`--wait came back before the desktop was ready: ${JSON.stringify(status)}`)
+    await vidictl('desktop', 'delete', made[0], '--wait')
+    return elapsed
+  })
+  figures.add('create_to_ready_micro_s', 's', values)
+}
+
+async function desktopNames() {
+  return [...new Set(JSON.stringify(await vidictlJson('desktop', 'list')).match(/tenants\/[^"]*\/desktops\/[0-9a-f-]{36}/g) ?? [])]
+}
+
+async function liveSessions() {
+  const { sessions = [] } = await vidictlJson('session', 'list')
+  return sessions.filter(({ state }) => !/ENDED/.test(state)).map(({ name }) => name)
+}
+
+// Ours and the peer's, in turn, so that what else this machine does falls on both.
+async function pictures(access) {
+  const peer = await startPeer({ template: need('VIDI_BENCH_TEMPLATE'), scratch: results, pids: need('VIDI_BENCH_PIDS') })
+  closing.push(peer.stop)
+  const [ours, theirs] = [await open(), await open()]
+  closing.push(() => ours.close(), () => theirs.close())
+  await watchNavigations(theirs.context)
+  await signIn(ours.page, access.url, access.user, access.password)
+  // Both pages come from the cache afterwards. The peer leaves before we come: a SPICE server that
+  // has not yet noticed that its client went shows the next one nothing.
+  const inTurn = async () => {
+    const theirValue = await fromNavigation(theirs.page, peer.url)
+    await theirs.page.goto('about:blank')
+    return [theirValue, await firstPicture(ours.page, access)]
+  }
+  await inTurn()
+  const values = await repeat(inTurn)
+  const [theirValues, ourValues] = [0, 1].map((side) => values.map((pair) => pair[side]))
+  figures.add('click_to_first_picture_ms', 'ms', ourValues, { name: PEER, values: theirValues })
+  figures.add('click_to_first_picture_peer_ms', 'ms', theirValues)
+  await theirs.close()
+  await peer.stop()
+  closing.splice(0, closing.length, () => ours.close())
+  return ours
+}
+
+// From the click on the menu to the picture, with a session of its own.
+async function firstPicture(page, access) {
+  for (const session of await liveSessions()) await vidictl('session', 'release', session.split('/').at(-1))
+  await until('the end of the session', async () => (await liveSessions()).length === 0)
+  await page.goto(access.url)
+  const app = page.getByTestId('app-list').locator('[data-testid^="app-"]:not([disabled])').first()
+  await app.waitFor()
+  const value = await fromClick(page, app)
+  await connected(page)
+  return value
+}
+
+async function wrongPixels(access, { page }) {
+  const running = await domains()
+  if (running.length !== 1) throw new Error(`${running.length} desktops run instead of one`)
+  await page.goto(access.url)
+  await openFirstApp(page)
+  await page.getByTestId('desktop-canvas').click({ position: { x: 5, y: 5 } })
+  const wrong = []
+  for (let moment = 0; moment < QUIET_MOMENTS; moment++) {
+    wrong.push((await quietMoment(page, running[0])).wrong)
+    await page.keyboard.press('F2')
+    await page.keyboard.type(`moment ${moment}`)
+  }
+  figures.add('canvas_wrong_pixels', 'pixels', [wrong.reduce((one, other) => one + other, 0)])
+}

@@ -1,0 +1,108 @@
+// A user's browser: signing in, opening a desktop, reading the picture.
+import { chromium } from 'playwright-core'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { tmpdir } from 'node:os'
+import { setTimeout as delay } from 'node:timers/promises'
+import { results, screenshot, until } from './stack.mjs'
+
+const FLAGS = [
+  '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
+  '--disable-background-networking', '--disable-component-update', '--disable-sync',
+]
+
+// `trust` false: the page CA is trusted for real by the caller (NSS), nothing is ignored.
+export async function open({ ignoreCertificate = true, home } = {}) {
+  const profile = home ?? (await mkdtemp(join(tmpdir(), 'vidi-e2e-')))
+  const context = await chromium.launchPersistentContext(profile, {
+    executablePath: '/usr/bin/chromium',
+    args: FLAGS,
+    ignoreHTTPSErrors: ignoreCertificate,
+    viewport: { width: 1280, height: 900 },
+  })
+  const page = context.pages()[0] ?? (await context.newPage())
+  const problems = []
+  page.on('pageerror', (error) => problems.push(error.message))
+  return {
+    context, page, problems,
+    async close() {
+      await context.close()
+      if (!home) await rm(profile, { recursive: true, force: true })
+    },
+  }
+}
+
+export async function signIn(page, url, user, password) {
+  await page.goto(url)
+  await page.getByTestId('login-user').fill(user)
+  await page.getByTestId('login-password').fill(password)
+  await page.getByTestId('login-submit').click()
+}
+
+export async function openFirstApp(page) {
+  const app = page.getByTestId('app-list').locator('[data-testid^="app-"]').first()
+  await app.waitFor()
+  await app.click()
+  await connected(page)
+}
+
+export async function connected(page, seconds = 60) {
+  const canvas = page.getByTestId('desktop-canvas')
+  await canvas.waitFor()
+  await until('the picture', async () => (await canvas.getAttribute('data-state')) === 'connected' && Number(await canvas.getAttribute('data-frames')) > 0, seconds)
+}
+
+export const photograph = (page, name) => page.screenshot({ path: join(results, `${name}.png`) })
+
+// The canvas' own pixels: {width, height, rgb}.
+export async function canvasPixels(page) {
+  const { width, height, base64 } = await page.evaluate(() => {
+    const canvas = document.querySelector('[data-testid="desktop-canvas"]')
+    const copy = new OffscreenCanvas(canvas.width, canvas.height)
+    const context = copy.getContext('2d', { willReadFrequently: true })
+    context.drawImage(canvas, 0, 0)
+    const { data } = context.getImageData(0, 0, canvas.width, canvas.height)
+    let text = ''
+    for (let at = 0; at < data.length; at += 32768) text += String.fromCharCode(...data.subarray(at, at + 32768))
+    return { width: canvas.width, height: canvas.height, base64: btoa(text) }
+  })
+  const rgba = Buffer.from(base64, 'base64')
+  const rgb = Buffer.alloc(width * height * 3)
+  for (let from = 0, to = 0; from < rgba.length; from += 4, to += 3) rgba.copy(rgb, to, from, from + 3)
+  return { width, height, rgb }
+}
+
+// Compares canvas and libvirt's screenshot at a moment when nothing moves: canvas, screenshot, a
+// quarter of a second, screenshot, canvas; both pairs equal, or another try. Gives what was seen.
+export async function quietMoment(page, domain, tries = 40) {
+  for (let attempt = 0; attempt < tries; attempt++) {
+    const before = await canvasPixels(page)
+    const first = await screenshot(domain)
+    await delay(250)
+    const second = await screenshot(domain)
+    const after = await canvasPixels(page)
+    if (!first.rgb.equals(second.rgb) || !before.rgb.equals(after.rgb)) continue
+    return compare(after, second)
+  }
+  throw new Error('no quiet moment was found: something moves all the time')
+}
+
+function compare(canvas, guest) {
+  if (canvas.width !== guest.width || canvas.height !== guest.height) {
+    throw new Error(`the canvas is ${canvas.width}x${canvas.height}, the guest ${guest.width}x${guest.height}`)
+  }
+  const counts = new Map()
+  let wrong = 0
+  for (let at = 0; at < guest.rgb.length; at += 3) {
+    const color = guest.rgb.readUIntBE(at, 3)
+    counts.set(color, (counts.get(color) ?? 0) + 1)
+    if (canvas.rgb.readUIntBE(at, 3) !== color) wrong++
+  }
+  const background = Math.max(...counts.values())
+  return {
+    wrong,
+    colors: counts.size,
+    foreground: 1 - background / (guest.width * guest.height),
+    digest: guest.rgb,
+  }
+}

@@ -1,0 +1,218 @@
+// A user opens a link, signs in, clicks, and works on a guest; then everything is killed, one by one.
+import assert from 'node:assert/strict'
+import { after, before, test } from 'node:test'
+import { setTimeout as delay } from 'node:timers/promises'
+import { AxeBuilder } from '@axe-core/playwright'
+import {
+  Console, domains, kill9, pid, quickstart, results, until, useVidictl, vidictl, vidictlJson, virsh,
+} from './stack.mjs'
+import { connected, open, openFirstApp, photograph, quietMoment, signIn } from './browser.mjs'
+import { readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { state } from './stack.mjs'
+
+const COLORS_MIN = 64
+const FOREGROUND_MIN = 0.3
+
+let access, browser, page, domain, console_
+const moments = []
+
+before(async () => {
+  access = await quickstart('up')
+  useVidictl(access.vidictl)
+  const running = await domains()
+  assert.equal(running.length, 1, 'quickstart leaves exactly one desktop running')
+  domain = running[0]
+  console_ = await Console.open(domain)
+  browser = await open()
+  page = browser.page
+})
+
+after(async () => {
+  console_?.close()
+  await browser?.close()
+  await writeFile(join(results, 'moments.json'), JSON.stringify(moments, null, 2))
+})
+
+async function exact(name) {
+  const seen = await quietMoment(page, domain)
+  moments.push({ name, wrong: seen.wrong, colors: seen.colors, foreground: seen.foreground })
+  await photograph(page, `desktop-${name}`)
+  assert.equal(seen.wrong, 0, `${name}: ${seen.wrong} pixels of the canvas differ from the guest's`)
+  assert.ok(seen.colors >= COLORS_MIN, `${name}: ${seen.colors} colours`)
+  assert.ok(seen.foreground >= FOREGROUND_MIN, `${name}: ${seen.foreground} is not background`)
+  return seen
+}
+
+// Types with the page's keyboard and waits until the guest says it read the line.
+async function typeLine(text) {
+  const from = console_.lines.length
+  await page.keyboard.type(text, { delay: 20 })
+  await page.keyboard.press('Enter')
+  await console_.said(new RegExp(`line ${text}$`), from)
+}
+
+test('a wrong password is refused with a sentence', async () => {
+  await signIn(page, access.url, access.user, 'not the password')
+  await page.getByTestId('login-error').waitFor()
+  assert.ok((await page.getByTestId('login-error').textContent()).trim().length > 10)
+  await photograph(page, 'sign-in-refused')
+  const axe = await new AxeBuilder({ page }).analyze()
+  assert.deepEqual(serious(axe), [])
+})
+
+test('the right one leads to the menu', async () => {
+  await signIn(page, access.url, access.user, access.password)
+  await page.getByTestId('app-list').waitFor()
+  await until('the first app', async () => (await page.getByTestId('app-list').locator('button').count()) > 0)
+  await photograph(page, 'menu')
+  const axe = await new AxeBuilder({ page }).analyze()
+  assert.deepEqual(serious(axe), [])
+})
+
+function serious(axe) {
+  return axe.violations.filter(({ impact }) => impact === 'serious' || impact === 'critical').map(({ id }) => id)
+}
+
+test('a click opens the desktop, and the canvas equals the guest', async () => {
+  await openFirstApp(page)
+  await exact('boot')
+})
+
+test('what is typed arrives, by the word of the guest', async () => {
+  await page.getByTestId('desktop-canvas').click({ position: { x: 5, y: 5 } })
+  await typeLine('hello vidi 42')
+  await exact('typed')
+})
+
+test('a click arrives where it was made, and changes the picture', async () => {
+  const from = console_.lines.length
+  const before_ = (await quietMoment(page, domain)).digest
+  // F2 changes the picture too; the button is found by the guest's own word.
+  await page.keyboard.press('F2')
+  await console_.said(/picture \d/, from)
+  const changed = await exact('picture')
+  assert.ok(!changed.digest.equals(before_), 'the picture has changed')
+  const box = await page.getByTestId('desktop-canvas').boundingBox()
+  const size = await page.getByTestId('desktop-canvas').evaluate((canvas) => [canvas.width, canvas.height])
+  const clicksFrom = console_.lines.length
+  const [x, y] = [700, 300]
+  await page.mouse.click(box.x + (x * box.width) / size[0], box.y + (y * box.height) / size[1])
+  const click = await console_.said(/click (\d+) (\d+) /, clicksFrom)
+  assert.ok(Math.abs(Number(click[1]) - x) <= 2 && Math.abs(Number(click[2]) - y) <= 2, `the click arrived at ${click[1]}, ${click[2]}`)
+})
+
+test('the picture is back after the relay was killed', async () => {
+  await kill9('relay')
+  await page.getByTestId('connection-lost').waitFor()
+  await photograph(page, 'connection-lost')
+  await quickstart('up')
+  await page.getByTestId('connection-lost').waitFor({ state: 'hidden' })
+  await connected(page)
+  await exact('reconnect')
+  await typeLine('after the relay')
+})
+
+test('the picture is back after the gateway was killed, without a new sign-in', async () => {
+  await kill9('gateway')
+  await page.getByTestId('connection-lost').waitFor()
+  await quickstart('up')
+  await page.getByTestId('connection-lost').waitFor({ state: 'hidden' })
+  await connected(page)
+  await exact('gateway-restart')
+  await typeLine('after the gateway')
+})
+
+test('killing the controller and the agent is not seen by the user', async () => {
+  await kill9('controller')
+  await typeLine('without a controller')
+  await kill9('agent')
+  await typeLine('without an agent')
+  assert.equal(await page.getByTestId('connection-lost').isVisible(), false)
+  await quickstart('up')
+  assert.deepEqual(await domains(), [domain], 'the same desktop runs on, and no other')
+  await typeLine('all are back')
+})
+
+test('a killed libvirtd is survived', async () => {
+  const folder = new URL(`file://${process.env.VIDI_LIBVIRT_DIR}/`)
+  const daemon = Number(await readFile(new URL('run/libvirtd.pid', folder), 'utf8'))
+  process.kill(daemon, 'SIGKILL')
+  await typeLine('without libvirt')
+  await quickstartLibvirt()
+  await until('libvirt with the same desktop', async () => (await domains()).join() === domain)
+  await typeLine('libvirt is back')
+  const listed = await vidictlJson('desktop', 'list')
+  await until('the desktop seen as running', async () => JSON.stringify(await vidictlJson('desktop', 'list')).includes('POWER_RUNNING'), 60)
+  assert.ok(listed)
+})
+
+async function quickstartLibvirt() {
+  const { command, root } = await import('./stack.mjs')
+  await command(join(root, 'packaging/private-libvirt'), 'start', process.env.VIDI_LIBVIRT_DIR)
+}
+
+test('a second tab takes over, and the first says so', async () => {
+  const second = await browser.context.newPage()
+  await second.goto(access.url)
+  await openFirstApp(second)
+  await until('the first tab to know', async () => (await page.getByTestId('desktop-canvas').getAttribute('data-state').catch(() => 'ended')) === 'ended')
+  await photograph(page, 'taken-over')
+  await second.close()
+  await page.goto(access.url)
+  await openFirstApp(page)
+})
+
+test("another user's desktop cannot be reached", async () => {
+  await new Promise((resolve, reject) => {
+    import('node:child_process').then(({ spawn }) => {
+      const words = access.vidictl.split(' ')
+      const child = spawn(words[0], [...words.slice(1), 'user', 'create', 'eva', '--role', 'user'], { stdio: ['pipe', 'inherit', 'inherit'] })
+      child.stdin.end('a long enough password\n')
+      child.on('close', (code) => (code === 0 ? resolve() : reject(new Error(`user create ended with ${code}`))))
+    })
+  })
+  const sessions = JSON.stringify(await vidictlJson('session', 'list'))
+  const session = /sessions\/([0-9a-f-]{36})/.exec(sessions)[1]
+  const other = await open()
+  try {
+    await signIn(other.page, access.url, 'eva', 'a long enough password')
+    await other.page.getByTestId('app-list').waitFor()
+    assert.equal(await other.page.getByTestId('app-list').locator('button').count(), 0)
+    const code = await other.page.evaluate((id) => new Promise((resolve) => {
+      const socket = new WebSocket(`wss://${location.host}/display/${id}`, 'vidi.display.v1')
+      socket.onclose = (event) => resolve(event.code)
+    }), session)
+    assert.equal(code, 4003)
+  } finally {
+    await other.close()
+  }
+})
+
+test('stop, start and destroy leave nothing behind', async () => {
+  const name = /"(tenants\/default\/desktops\/[0-9a-f-]{36})"/.exec(JSON.stringify(await vidictlJson('desktop', 'list')))[1]
+  await vidictl('desktop', 'stop', name, '--wait')
+  assert.deepEqual(await domains(), [])
+  await vidictl('desktop', 'start', name, '--wait')
+  assert.deepEqual(await domains(), [domain])
+  await vidictl('desktop', 'delete', name, '--wait')
+  assert.deepEqual(await domains(), [])
+  const uuid = name.split('/').at(-1)
+  const { command } = await import('./stack.mjs')
+  const left = await command('find', '/var/lib/vidi/images', '-name', `*${uuid}*`)
+  assert.equal(left, '', 'no overlay is left')
+  const sessions = JSON.stringify(await vidictlJson('session', 'list'))
+  assert.ok(!/SESSION_STATE_(OPENING|CONNECTED|DISCONNECTED)/.test(sessions), sessions)
+})
+
+test('no secret is in any log', async () => {
+  for (const daemon of ['controller', 'agent', 'relay', 'gateway']) {
+    const text = await readFile(join(state, 'log', `${daemon}.log`), 'utf8')
+    assert.ok(!text.includes(access.password), `${daemon}.log holds the password`)
+    assert.ok(!/panicked/.test(text), `${daemon}.log tells of a panic`)
+    for (const typed of ['hello vidi 42', 'after the relay']) assert.ok(!text.includes(typed), `${daemon}.log holds what was typed`)
+  }
+  assert.deepEqual(browser.problems, [], 'no page error')
+  assert.ok((await pid('gateway')) > 0)
+  await delay(0)
+})

@@ -1,0 +1,146 @@
+// The installation under test: its programs, its guests, what libvirt and the guest say of them.
+import { execFile, spawn } from 'node:child_process'
+import { readFile, rm } from 'node:fs/promises'
+import { createReadStream } from 'node:fs'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { setTimeout as delay } from 'node:timers/promises'
+
+const run = promisify(execFile)
+const env = process.env
+
+export const root = join(import.meta.dirname ?? new URL('.', import.meta.url).pathname, '../..')
+export const state = need('VIDI_STATE')
+export const libvirt = need('VIDI_LIBVIRT')
+export const results = need('VIDI_RESULTS')
+
+function need(name) {
+  if (!env[name]) throw new Error(`${name} is not set: run tests/run e2e`)
+  return env[name]
+}
+
+export async function command(file, ...args) {
+  const { stdout } = await run(file, args, { maxBuffer: 64 << 20, encoding: 'utf8' })
+  return stdout
+}
+
+// Waits for a level, not for a time: `check` gives a value when it is reached.
+export async function until(what, check, seconds = 60) {
+  const end = performance.now() + seconds * 1000
+  let last
+  for (;;) {
+    try {
+      const value = await check()
+      if (value) return value
+    } catch (error) {
+      last = error
+    }
+    if (performance.now() > end) {
+      throw new Error(`${what} did not come within ${seconds} s${last ? `: ${last.message}` : ''}`)
+    }
+    await delay(100)
+  }
+}
+
+// Runs packaging/quickstart; gives what it prints last.
+export async function quickstart(...args) {
+  const child = spawn(join(root, 'packaging/quickstart'), [...args, '--state', state, '--libvirt', libvirt, '--yes'], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  let out = ''
+  child.stdout.on('data', (chunk) => (out += chunk))
+  const code = await new Promise((resolve) => child.on('close', resolve))
+  if (code !== 0) throw new Error(`quickstart ${args.join(' ')} ended with ${code}`)
+  const found = Object.fromEntries(
+    out.split('\n').flatMap((line) => {
+      const match = /^(url|user|password|vidictl): (.*)$/.exec(line)
+      return match ? [[match[1], match[2]]] : []
+    }),
+  )
+  return found
+}
+
+export async function pid(daemon) {
+  return Number(await readFile(join(state, 'run', `${daemon}.pid`), 'utf8'))
+}
+
+export async function kill9(daemon) {
+  const id = await pid(daemon)
+  process.kill(id, 'SIGKILL')
+  await until(`the end of ${daemon}`, () => {
+    try {
+      process.kill(id, 0)
+      return false
+    } catch {
+      return true
+    }
+  })
+}
+
+export const virsh = (...args) => command('virsh', '-q', '-c', libvirt, ...args)
+
+export async function domains() {
+  const names = (await virsh('list', '--name')).split('\n')
+  return names.filter((name) => name.startsWith('vidi-'))
+}
+
+let vidictlWords = []
+export function useVidictl(words) {
+  vidictlWords = words.split(' ')
+}
+export const vidictl = (...args) => command(vidictlWords[0], ...vidictlWords.slice(1), ...args)
+export const vidictlJson = async (...args) => JSON.parse(await vidictl(...args, '-o', 'json'))
+
+// What the guest shows, by libvirt's own screenshot: {width, height, rgb}.
+export async function screenshot(domain) {
+  const file = join(results, `screenshot-${process.pid}.ppm`)
+  await virsh('screenshot', domain, file)
+  const bytes = await readFile(file)
+  await rm(file)
+  return ppm(bytes)
+}
+
+// Netpbm P6: "P6", width, height, 255, one white space, then RGB.
+export function ppm(bytes) {
+  const head = /^P6\s+(?:#.*\n)?(\d+)\s+(\d+)\s+255\s/.exec(bytes.subarray(0, 64).toString('latin1'))
+  if (!head) throw new Error('the screenshot is not a P6 picture')
+  const [width, height] = [Number(head[1]), Number(head[2])]
+  const rgb = bytes.subarray(head[0].length)
+  if (rgb.length !== width * height * 3) throw new Error('the screenshot is cut short')
+  return { width, height, rgb }
+}
+
+// The guest's own reports, as it repeats them on its serial console.
+export class Console {
+  static async open(domain) {
+    const tty = (await virsh('ttyconsole', domain)).trim()
+    return new Console(tty)
+  }
+
+  constructor(tty) {
+    this.lines = []
+    this.stream = createReadStream(tty)
+    let rest = ''
+    this.stream.on('data', (chunk) => {
+      const parts = (rest + chunk.toString('latin1')).split(/\r*\n/)
+      rest = parts.pop()
+      this.lines.push(...parts)
+    })
+    this.stream.on('error', () => {})
+  }
+
+  // Waits for a line after the first `from` ones; gives the match.
+  said(pattern, from = 0, seconds = 60) {
+    return until(`the guest's word ${pattern}`, () => {
+      for (const line of this.lines.slice(from)) {
+        const match = pattern.exec(line)
+        if (match) return match
+      }
+      return undefined
+    }, seconds)
+  }
+
+  close() {
+    this.stream.destroy()
+  }
+}
