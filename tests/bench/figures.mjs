@@ -24,10 +24,6 @@ export class Figures {
     })
   }
 
-  valueOf(metric) {
-    return this.lines.find((line) => line.metric === metric).value
-  }
-
   async write(path) {
     const text = this.lines.map((line) => JSON.stringify(line) + '\n').join('')
     await writeFile(`${path}.new`, text)

@@ -4,7 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { tmpdir } from 'node:os'
 import { setTimeout as delay } from 'node:timers/promises'
-import { results, screenshot, until } from './stack.mjs'
+import { results, screenshot, until, withoutAlpha } from './stack.mjs'
 
 const FLAGS = [
   '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
@@ -20,6 +20,7 @@ export async function open({ ignoreCertificate = true, home } = {}) {
     ignoreHTTPSErrors: ignoreCertificate,
     viewport: { width: 1280, height: 900 },
   })
+  context.setDefaultTimeout(20_000)
   const page = context.pages()[0] ?? (await context.newPage())
   const problems = []
   page.on('pageerror', (error) => problems.push(error.message))
@@ -66,10 +67,7 @@ export async function canvasPixels(page) {
     for (let at = 0; at < data.length; at += 32768) text += String.fromCharCode(...data.subarray(at, at + 32768))
     return { width: canvas.width, height: canvas.height, base64: btoa(text) }
   })
-  const rgba = Buffer.from(base64, 'base64')
-  const rgb = Buffer.alloc(width * height * 3)
-  for (let from = 0, to = 0; from < rgba.length; from += 4, to += 3) rgba.copy(rgb, to, from, from + 3)
-  return { width, height, rgb }
+  return { width, height, rgb: withoutAlpha(Buffer.from(base64, 'base64')) }
 }
 
 // Compares canvas and libvirt's screenshot at a moment when nothing moves: canvas, screenshot, a

@@ -1,7 +1,7 @@
 // The installation under test: its programs, its guests, what libvirt and the guest say of them.
+import { PNG } from 'pngjs'
 import { execFile, spawn } from 'node:child_process'
 import { readFile, rm } from 'node:fs/promises'
-import { createReadStream } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -93,21 +93,23 @@ export const vidictlJson = async (...args) => JSON.parse(await vidictl(...args, 
 
 // What the guest shows, by libvirt's own screenshot: {width, height, rgb}.
 export async function screenshot(domain) {
-  const file = join(results, `screenshot-${process.pid}.ppm`)
+  const file = join(results, `screenshot-${process.pid}`)
   await virsh('screenshot', domain, file)
   const bytes = await readFile(file)
   await rm(file)
-  return ppm(bytes)
+  const { width, height, data } = PNG.sync.read(bytes)
+  return { width, height, rgb: withoutAlpha(data) }
 }
 
-// Netpbm P6: "P6", width, height, 255, one white space, then RGB.
-export function ppm(bytes) {
-  const head = /^P6\s+(?:#.*\n)?(\d+)\s+(\d+)\s+255\s/.exec(bytes.subarray(0, 64).toString('latin1'))
-  if (!head) throw new Error('the screenshot is not a P6 picture')
-  const [width, height] = [Number(head[1]), Number(head[2])]
-  const rgb = bytes.subarray(head[0].length)
-  if (rgb.length !== width * height * 3) throw new Error('the screenshot is cut short')
-  return { width, height, rgb }
+// RGBA to RGB.
+export function withoutAlpha(rgba) {
+  const rgb = Buffer.alloc((rgba.length / 4) * 3)
+  for (let from = 0, to = 0; from < rgba.length; from += 4, to += 3) {
+    rgb[to] = rgba[from]
+    rgb[to + 1] = rgba[from + 1]
+    rgb[to + 2] = rgba[from + 2]
+  }
+  return rgb
 }
 
 // The guest's own reports, as it repeats them on its serial console.
@@ -119,14 +121,14 @@ export class Console {
 
   constructor(tty) {
     this.lines = []
-    this.stream = createReadStream(tty)
+    // A read of a terminal cannot be called back; a process can.
+    this.reader = spawn('cat', [tty], { stdio: ['ignore', 'pipe', 'ignore'] })
     let rest = ''
-    this.stream.on('data', (chunk) => {
+    this.reader.stdout.on('data', (chunk) => {
       const parts = (rest + chunk.toString('latin1')).split(/\r*\n/)
       rest = parts.pop()
       this.lines.push(...parts)
     })
-    this.stream.on('error', () => {})
   }
 
   // Waits for a line after the first `from` ones; gives the match.
@@ -141,6 +143,6 @@ export class Console {
   }
 
   close() {
-    this.stream.destroy()
+    this.reader.kill()
   }
 }

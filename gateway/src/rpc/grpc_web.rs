@@ -10,6 +10,7 @@ use http::header::{AUTHORIZATION, COOKIE, HeaderValue};
 use http::{Request, Response};
 use tonic::body::Body;
 use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
 use tower::{Layer, Service, ServiceExt};
 
 use crate::adapters::controller::Controller;
@@ -73,6 +74,11 @@ impl Service<Request<Body>> for Forward {
     }
 }
 
+fn signed_out() -> Status {
+    let details = ErrorDetails::with_error_info("SIGNED_OUT", "vidi.io", []);
+    Status::with_error_details(Code::Unauthenticated, "not signed in: sign in first", details)
+}
+
 async fn forward(
     controller: &Controller,
     mut request: Request<Body>,
@@ -81,11 +87,9 @@ async fn forward(
     let headers = request.headers_mut();
     headers.remove(COOKIE);
     headers.remove(AUTHORIZATION);
-    if let Some(token) = token {
-        let value = HeaderValue::try_from(format!("Bearer {token}"))
-            .map_err(|_invalid| Status::unauthenticated("the sign-in cookie is damaged"))?;
-        headers.insert(AUTHORIZATION, value);
-    }
+    // Without a token the call would go out in the gateway's own name.
+    let value = token.and_then(|token| HeaderValue::try_from(format!("Bearer {token}")).ok());
+    headers.insert(AUTHORIZATION, value.ok_or_else(signed_out)?);
     let away = |text: String| Status::new(Code::Unavailable, text);
     let channel = controller.channel().map_err(|error| away(error.to_string()))?;
     channel

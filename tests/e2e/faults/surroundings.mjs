@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { readFile, readdir, writeFile } from 'node:fs/promises'
-import { basename, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { until } from '../stack.mjs'
 import { freePort } from '../port.mjs'
 import { Daemon, ended, fault, file, folder, microTemplate, noPanic, says, secondController, smallDisk, world } from './common.mjs'
@@ -13,6 +13,18 @@ const URI = 'qemu+unix:///system?socket=/nonexistent/libvirt-sock'
 async function filesBelow(path) {
   const found = await readdir(path, { recursive: true, withFileTypes: true })
   return found.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath ?? entry.path, entry.name))
+}
+
+// A template that takes almost no room: {path, digest of its one file}.
+async function smallTemplate() {
+  const disk = 'small'
+  const digest = createHash('sha256').update(disk).digest('hex')
+  await file('small/disk.qcow2', disk)
+  const manifest = await file('small/template.toml', [
+    'name = "small"', '[disk]', 'file = "disk.qcow2"', `sha256 = "${digest}"`,
+    '[guest]', 'memory_mib = 64', 'vcpus = 1', 'video = "qxl"', 'ready = "helper"',
+  ].join('\n'))
+  return { path: dirname(manifest), digest }
 }
 
 // What lies there is named by the digest of its bytes: nothing is half.
@@ -39,7 +51,9 @@ export default function () {
       await second.daemon.answers(second.metrics, 'live')
       await second.stop()
       second = await secondController('full', { images })
-      assert.deepEqual(await filesBelow(images), [], 'after the next start nothing is left of it')
+      const small = await smallTemplate()
+      assert.deepEqual(await second.vidictl('template', 'create', 'small', '--from', small.path).then(({ code }) => code), 0)
+      assert.deepEqual((await filesBelow(images)).map((name) => basename(name)), [small.digest], 'the next upload clears away what the failed one left')
     } finally {
       await second?.stop()
       await away()
