@@ -36,7 +36,7 @@ fn main() -> ExitCode {
         Err(refused) => {
             #[expect(clippy::print_stderr, reason = "logs are not started yet")]
             {
-                eprintln!("vidi-gateway: {refused}");
+                eprintln!("vidi-gateway: {}", vidi_kit::transport::describe(&refused));
             }
             return ExitCode::from(EXIT_BAD_CONFIG);
         }

@@ -77,7 +77,6 @@ build_web() {
 
 # Builds the five programs.
 build_programs() {
-  [ -z "${VIDI_SKIP_BUILD:-}" ] || return 0
   ensure_rust
   say "building the programs (profile $VIDI_PROFILE, into $CARGO_TARGET_DIR)"
   (cd "$VIDI_ROOT" && cargo build --locked --profile "$VIDI_PROFILE" --workspace --bins >&2) ||

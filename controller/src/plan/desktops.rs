@@ -7,8 +7,8 @@ use vidi_kit::ids::{AppId, DesktopId, OperationId, TemplateId, TenantId, UserId}
 use super::decide::{Decided, View, remember, replay};
 use super::users::unreachable_change;
 use crate::model::{
-    Answer, Change, Desktop, DesktopSpec, DesktopStatus, DesktopTarget, Operation, OperationKind,
-    Power, PowerEvent, Refusal, RequestKey, Row, World,
+    Answer, Change, Desktop, DesktopSpec, DesktopStatus, DesktopTarget, Observed, Operation,
+    OperationKind, Power, PowerEvent, Refusal, RequestKey, Row, World,
 };
 
 /// Names that are tried with a number behind them before a part of the desktop's id is used.
@@ -50,12 +50,19 @@ pub(super) fn decide(view: View<'_>, change: Change) -> Result<Decided, Refusal>
 }
 
 /// The spec and status of a desktop that is wanted on; a failed one is tried again. None when it is
-/// wanted on already and nothing speaks against it.
-pub(super) fn wanted_on(desktop: &Desktop, now_ms: i64) -> Option<(DesktopSpec, DesktopStatus)> {
+/// wanted on already and its host says so now.
+///
+/// What was last known is not enough: the desktop may have ended since, and its host's next report
+/// would then be taken as the guest's own wish to be off.
+pub(super) fn wanted_on(
+    desktop: &Desktop,
+    seen: Option<&Observed>,
+    now_ms: i64,
+) -> Option<(DesktopSpec, DesktopStatus)> {
     let failed = matches!(desktop.status.power, Power::Failed(_));
     let settled_off = matches!(desktop.status.power, Power::Off | Power::Saved)
         && desktop.status.observed_generation == desktop.spec.generation;
-    if desktop.spec.power_on && !failed && !settled_off {
+    if desktop.spec.power_on && seen.is_some() && !failed && !settled_off {
         return None;
     }
     let spec = DesktopSpec {
@@ -183,7 +190,7 @@ fn change_power(view: View<'_>, target: DesktopTarget, wanted: Wanted) -> Result
         Wanted::Gone => OperationKind::Delete,
     };
     let changed = match wanted {
-        Wanted::On => wanted_on(desktop, view.now_ms),
+        Wanted::On => wanted_on(desktop, view.world.observed(desktop, id), view.now_ms),
         Wanted::Off | Wanted::Unplugged | Wanted::Gone => wanted_off(desktop, wanted, view.now_ms),
     };
     let generation = changed.as_ref().map_or(desktop.spec.generation, |(spec, _)| spec.generation);

@@ -71,7 +71,12 @@ fn refusal(live: Option<&HostLive>, charged_mib: u64, charge_mib: u64) -> Option
         return Some("has not reported yet".to_owned());
     };
     if report.acceleration.is_empty() {
-        return Some("cannot run guests (no working KVM or TCG was found)".to_owned());
+        let problems = report.problems.join("; ");
+        return Some(if problems.is_empty() {
+            "does not know yet how it runs guests".to_owned()
+        } else {
+            format!("cannot run guests: {problems}")
+        });
     }
     let chargeable_mib = report.memory_total_mib.saturating_mul(CHARGEABLE_PERCENT) / 100;
     if chargeable_mib < charged_mib.saturating_add(charge_mib) {

@@ -100,7 +100,8 @@ fn open(
         .assignment()
         .next(&AssignmentEvent::Claim(session, user.clone()))
         .map_err(|_refusal| Refusal::DesktopInUse(id))?;
-    let (spec, mut status) = match wanted_on(desktop, view.now_ms) {
+    let (spec, mut status) = match wanted_on(desktop, view.world.observed(desktop, id), view.now_ms)
+    {
         Some((spec, status)) => (Some(spec), status),
         None => (None, desktop.status.clone()),
     };

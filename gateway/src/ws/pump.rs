@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use tokio::sync::mpsc;
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::{Error, Message};
 use tracing::debug;
 use vidi_display::protocol::{BrowserHello, ViewerMessage, decode};
 
@@ -49,45 +49,48 @@ pub(crate) async fn run(
     incoming: mpsc::Sender<FromViewer>,
     outgoing: mpsc::Receiver<ToViewer>,
 ) {
-    let (sink, stream) = socket.split();
-    let reader = read(stream, &incoming);
-    let writer = write(sink, outgoing, &incoming);
+    let (mut sink, stream) = socket.split();
     // Cancel-safe: when one direction ends, the socket is dropped with the other.
-    tokio::select! {
+    let problem = tokio::select! {
         biased;
-        () = writer => {}
-        () = reader => {}
+        () = write(&mut sink, outgoing, &incoming) => None,
+        problem = read(stream, &incoming) => problem,
+    };
+    if let Some(problem) = problem {
+        debug!(problem, "a browser broke the display protocol");
+        let closing = sink.send(close_message(CloseCode::Protocol, &problem));
+        // A browser that is gone already needs no word.
+        drop(tokio::time::timeout(SEND_SECS_MAX, closing).await);
     }
     // The session may be gone first.
     drop(incoming.send(FromViewer::Gone).await);
 }
 
-async fn read(mut stream: SplitStream<Socket>, incoming: &mpsc::Sender<FromViewer>) {
+/// Takes messages until the browser is gone, or has broken the protocol: how is told.
+async fn read(
+    mut stream: SplitStream<Socket>,
+    incoming: &mpsc::Sender<FromViewer>,
+) -> Option<String> {
     loop {
-        let Ok(message) = tokio::time::timeout(SILENCE_SECS_MAX, stream.next()).await else {
-            return;
-        };
+        let message = tokio::time::timeout(SILENCE_SECS_MAX, stream.next()).await.ok()?;
         let records = match message {
             Some(Ok(Message::Binary(bytes))) => match decode(&bytes) {
                 Ok(records) => records,
-                Err(malformed) => {
-                    debug!(%malformed, "a browser broke the display protocol");
-                    return;
-                }
+                Err(malformed) => return Some(malformed.to_string()),
             },
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
-            Some(Ok(Message::Text(_) | Message::Close(_) | Message::Frame(_)) | Err(_)) | None => {
-                return;
-            }
+            Some(Ok(Message::Text(_))) => return Some("messages are binary".to_owned()),
+            Some(Err(Error::Capacity(too_long))) => return Some(too_long.to_string()),
+            Some(Ok(Message::Close(_) | Message::Frame(_)) | Err(_)) | None => return None,
         };
         if incoming.send(FromViewer::Records(records)).await.is_err() {
-            return;
+            return None;
         }
     }
 }
 
 async fn write(
-    mut sink: SplitSink<Socket, Message>,
+    sink: &mut SplitSink<Socket, Message>,
     mut outgoing: mpsc::Receiver<ToViewer>,
     incoming: &mpsc::Sender<FromViewer>,
 ) {
