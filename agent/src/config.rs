@@ -1,14 +1,10 @@
 //! `/etc/vidi/agent.toml` and `/etc/vidi/relay.toml`.
 
-use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use serde::Deserialize;
-use vidi_kit::config::{
-    ConfigError, ControllerAccess, DaemonArgs, EXIT_BAD_CONFIG, TelemetryConfig, check_socket_path,
-};
+use vidi_kit::config::{ConfigError, ControllerAccess, TelemetryConfig, check_socket_path};
 
 /// Where the relay listens for gateways.
 pub const RELAY_PORT: u16 = 7444;
@@ -138,33 +134,6 @@ impl RelayConfig {
         let config: Self = vidi_kit::config::load(path, Path::new("/etc/vidi/relay.toml"))?;
         check_socket_path("agent_socket", &config.agent_socket)?;
         Ok(config)
-    }
-}
-
-/// What both daemons do first: read the configuration, then run, or only say that it is good.
-pub fn run_daemon<C>(
-    arguments: &DaemonArgs,
-    load: impl FnOnce(Option<&Path>) -> Result<C, ConfigError>,
-    run: impl FnOnce(C) -> Result<(), anyhow::Error>,
-) -> ExitCode {
-    // Nothing can be done about a standard error that is closed.
-    let say = |text: String| drop(writeln!(std::io::stderr(), "{text}"));
-    let config = match load(arguments.config.as_deref()) {
-        Ok(config) => config,
-        Err(error) => {
-            say(vidi_kit::transport::describe(&error));
-            return ExitCode::from(EXIT_BAD_CONFIG);
-        }
-    };
-    if arguments.check_config {
-        return ExitCode::SUCCESS;
-    }
-    match run(config) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            say(format!("{error:#}"));
-            ExitCode::FAILURE
-        }
     }
 }
 

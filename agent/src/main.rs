@@ -8,7 +8,7 @@ use clap::Parser;
 use tokio::sync::watch;
 use tracing::warn;
 use vidi_agent::adapters::journal::SledJournal;
-use vidi_agent::config::{AGENT_METRICS_PORT, AccelerationChoice, AgentConfig, run_daemon};
+use vidi_agent::config::{AGENT_METRICS_PORT, AccelerationChoice, AgentConfig};
 use vidi_agent::model::observed::HostState;
 use vidi_agent::model::wanted::WantedSet;
 use vidi_agent::ports::Journal;
@@ -35,14 +35,11 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    run_daemon(&arguments.daemon, AgentConfig::load, |config| {
-        start_logs(&config.telemetry)?;
-        vidi_kit::tls::install_provider();
-        tokio::runtime::Runtime::new()?.block_on(run(config))
-    })
+    vidi_kit::daemon::run("vidi-agent", &arguments.daemon, AgentConfig::load, run)
 }
 
 async fn run(config: AgentConfig) -> Result<(), anyhow::Error> {
+    start_logs(&config.telemetry)?;
     let tasks = Tasks::new();
     let ready = Readiness::default();
     start_metrics(&tasks, &config.telemetry, AGENT_METRICS_PORT, ready.clone()).await?;

@@ -1,6 +1,5 @@
 //! The controller's process: reads the configuration, starts the parts, stops them in order.
 
-use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -14,12 +13,12 @@ use vidi_controller::error::StartupError;
 use vidi_controller::ports::{Authority, Store};
 use vidi_controller::rpc::{Parts, server};
 use vidi_controller::{bootstrap, reconcile};
-use vidi_kit::config::{DaemonArgs, EXIT_BAD_CONFIG};
+use vidi_kit::config::DaemonArgs;
 use vidi_kit::grant::GrantSigner;
 use vidi_kit::tasks::terminated;
 use vidi_kit::telemetry::{Readiness, start_logs, start_metrics};
-use vidi_kit::transport::{bind, bind_unix, describe};
-use vidi_kit::{Clock, Tasks, files, tls};
+use vidi_kit::transport::{bind, bind_unix};
+use vidi_kit::{Clock, Tasks, files};
 
 /// Port of metrics and health, on loopback.
 const METRICS_PORT: u16 = 9441;
@@ -36,34 +35,13 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let config = match config::read(arguments.daemon.config.as_deref()) {
-        Ok(config) => config,
-        Err(error) => return fail(&error, EXIT_BAD_CONFIG),
-    };
-    if arguments.daemon.check_config {
-        return ExitCode::SUCCESS;
-    }
-    tls::install_provider();
-    let runtime = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(&error, 1),
-    };
-    match runtime.block_on(run(&config)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error, 1),
-    }
+    vidi_kit::daemon::run("vidi-controller", &arguments.daemon, config::read, run)
 }
 
-fn fail(error: &dyn std::error::Error, code: u8) -> ExitCode {
-    // Standard error may be closed; the exit code says the rest.
-    drop(writeln!(std::io::stderr(), "vidi-controller: {}", describe(error)));
-    ExitCode::from(code)
-}
-
-async fn run(config: &ControllerConfig) -> Result<(), StartupError> {
+async fn run(config: ControllerConfig) -> Result<(), StartupError> {
     start_logs(&config.telemetry)?;
     let (tasks, readiness) = (Tasks::new(), Readiness::default());
-    let started = start(config, &tasks, &readiness).await;
+    let started = start(&config, &tasks, &readiness).await;
     if started.is_ok() {
         let stopping = terminated().await.map_err(in_io("cannot wait for signals"));
         readiness.set(false);

@@ -1,13 +1,13 @@
 //! `/etc/vidi/gateway.toml`.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use vidi_kit::config::{ConfigError, ControllerAccess, TelemetryConfig};
 
 /// Where the configuration lies when none is named.
-pub const DEFAULT_PATH: &str = "/etc/vidi/gateway.toml";
+const DEFAULT_PATH: &str = "/etc/vidi/gateway.toml";
 /// Port of metrics and health on loopback.
 pub const METRICS_PORT: u16 = 9443;
 
@@ -62,8 +62,13 @@ impl Default for HttpsConfig {
 }
 
 impl Config {
-    /// Checks what the types cannot.
-    pub fn check(&self) -> Result<(), ConfigError> {
+    /// Reads and checks the configuration.
+    pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let config: Self = vidi_kit::config::load(path, Path::new(DEFAULT_PATH))?;
+        config.check().map(|()| config)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
         let given = !self.https.certificate.as_os_str().is_empty();
         if given == self.https.key.as_os_str().is_empty() {
             return Err(ConfigError::Value {

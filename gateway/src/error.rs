@@ -13,8 +13,11 @@ pub enum GatewayError {
     /// The controller refused; its own words.
     #[error("{}", .0.message())]
     Refused(#[source] Box<tonic::Status>),
-    /// The host's relay cannot be reached or refused.
-    #[error("the desktop's host cannot be reached: {0}")]
+    /// The host's relay does not answer; the details are for operators.
+    #[error("the desktop's host does not answer: {0}")]
+    HostAway(String),
+    /// The relay refused, or ended what it had granted; its own words.
+    #[error("the desktop's host says: {0}")]
     Relay(String),
     /// The desktop's display server spoke in a way that cannot be followed.
     #[error("the desktop's display cannot be followed: {0}")]
@@ -37,6 +40,18 @@ impl From<tonic::Status> for GatewayError {
 }
 
 impl GatewayError {
+    /// For the person in front of the desktop: no address, no library's words.
+    pub fn for_people(&self) -> String {
+        match self {
+            Self::HostAway(_) | Self::Tls(_) | Self::Io(_) | Self::PageCertificate(_) => {
+                "the desktop's host does not answer".to_owned()
+            }
+            Self::ControllerAway | Self::Refused(_) | Self::Relay(_) | Self::Spice(_) => {
+                self.to_string()
+            }
+        }
+    }
+
     /// What follows from it for a session.
     pub fn outlook(&self) -> Outlook {
         match self {
@@ -46,6 +61,7 @@ impl GatewayError {
                 _ => Outlook::TryAgain,
             },
             Self::ControllerAway
+            | Self::HostAway(_)
             | Self::Relay(_)
             | Self::Spice(_)
             | Self::Tls(_)

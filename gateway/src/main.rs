@@ -1,19 +1,18 @@
 //! `vidi-gateway`: wires the parts together and runs until told to stop.
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
 use tokio::sync::watch;
-use tracing::{error, info};
+use tracing::info;
 use vidi_gateway::adapters::controller::{Controller, tickets};
 use vidi_gateway::adapters::relay::RelayDial;
-use vidi_gateway::config::{Config, DEFAULT_PATH, METRICS_PORT};
+use vidi_gateway::config::{Config, METRICS_PORT};
 use vidi_gateway::http::router::Edge;
 use vidi_gateway::http::{page_certificate, server};
 use vidi_gateway::reconcile::registry::Registry;
-use vidi_kit::config::{DaemonArgs, EXIT_BAD_CONFIG};
+use vidi_kit::config::DaemonArgs;
 use vidi_kit::telemetry::{Readiness, start_logs, start_metrics};
 use vidi_kit::tls::Role;
 use vidi_kit::{Clock, Tasks, tasks};
@@ -28,40 +27,7 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let loaded =
-        vidi_kit::config::load::<Config>(args.daemon.config.as_deref(), Path::new(DEFAULT_PATH))
-            .and_then(|config| config.check().map(|()| config));
-    let config = match loaded {
-        Ok(config) => config,
-        Err(refused) => {
-            #[expect(clippy::print_stderr, reason = "logs are not started yet")]
-            {
-                eprintln!("vidi-gateway: {}", vidi_kit::transport::describe(&refused));
-            }
-            return ExitCode::from(EXIT_BAD_CONFIG);
-        }
-    };
-    if args.daemon.check_config {
-        return ExitCode::SUCCESS;
-    }
-    vidi_kit::tls::install_provider();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(refused) => {
-            #[expect(clippy::print_stderr, reason = "logs are not started yet")]
-            {
-                eprintln!("vidi-gateway: cannot start threads: {refused}");
-            }
-            return ExitCode::FAILURE;
-        }
-    };
-    match runtime.block_on(run(config)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            error!(error = %failure, "gateway stops");
-            ExitCode::FAILURE
-        }
-    }
+    vidi_kit::daemon::run("vidi-gateway", &args.daemon, Config::load, run)
 }
 
 async fn run(config: Config) -> anyhow::Result<()> {

@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::Parser;
 use tokio::sync::watch;
 use tracing::info;
-use vidi_agent::config::{RELAY_METRICS_PORT, RelayConfig, run_daemon};
+use vidi_agent::config::{RELAY_METRICS_PORT, RelayConfig};
 use vidi_agent::rpc::agent_line::{AgentLine, AgentNews};
 use vidi_agent::rpc::relay_service::RelayService;
 use vidi_kit::config::DaemonArgs;
@@ -25,14 +25,11 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    run_daemon(&arguments.daemon, RelayConfig::load, |config| {
-        start_logs(&config.telemetry)?;
-        vidi_kit::tls::install_provider();
-        tokio::runtime::Runtime::new()?.block_on(run(config))
-    })
+    vidi_kit::daemon::run("vidi-relay", &arguments.daemon, RelayConfig::load, run)
 }
 
 async fn run(config: RelayConfig) -> Result<(), anyhow::Error> {
+    start_logs(&config.telemetry)?;
     let tasks = Tasks::new();
     let terminated = vidi_kit::tasks::terminated();
     let ready = Readiness::default();

@@ -47,18 +47,18 @@ impl Dial for RelayDial {
         let channel =
             connect_tls(&ticket.relay_address, &ticket.relay_name, identity.client_config()?)
                 .await
-                .map_err(|error| GatewayError::Relay(describe(&error)))?;
+                .map_err(|error| GatewayError::HostAway(describe(&error)))?;
         let client = RelayClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
         let request = AttachRequest { grant: ticket.grant.clone() };
         let relay_says = |status: tonic::Status| GatewayError::Relay(status.message().to_owned());
         let mut attaching = client.clone();
         let attached = tokio::time::timeout(ATTACH_SECS_MAX, attaching.attach(request))
             .await
-            .map_err(|_elapsed| GatewayError::Relay("its relay does not answer".to_owned()))?;
+            .map_err(|_elapsed| GatewayError::HostAway("its relay is silent".to_owned()))?;
         let mut events = attached.map_err(relay_says)?.into_inner();
         let first = tokio::time::timeout(ATTACH_SECS_MAX, events.message())
             .await
-            .map_err(|_elapsed| GatewayError::Relay("its relay does not answer".to_owned()))?;
+            .map_err(|_elapsed| GatewayError::HostAway("its relay is silent".to_owned()))?;
         first.map_err(relay_says)?;
 
         let (ended, ended_receiver) = watch::channel(None);

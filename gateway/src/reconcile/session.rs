@@ -206,11 +206,13 @@ impl SessionTask {
         warn!(session = self.name, error = text, "the desktop is not reached");
         match error.outlook() {
             Outlook::Ended => {
-                self.end(&text);
+                self.end(&error.for_people());
                 return false;
             }
             Outlook::SignedOut => self.close_all(CloseCode::SignedOut, "sign in again"),
-            Outlook::TryAgain => self.display.status(SessionState::Connecting, &text),
+            Outlook::TryAgain => {
+                self.display.status(SessionState::Connecting, &error.for_people());
+            }
         }
         self.link = Link::Waiting(Instant::now() + self.backoff.next_wait());
         true
@@ -275,7 +277,7 @@ impl SessionTask {
         if let Err(error) = handled {
             warn!(session = self.name, %error, "the desktop is lost; connecting again");
             self.display.display_closed();
-            self.display.status(SessionState::Connecting, &error.to_string());
+            self.display.status(SessionState::Connecting, &error.for_people());
             self.link = Link::Waiting(Instant::now() + self.backoff.next_wait());
             self.tell_presence();
         }

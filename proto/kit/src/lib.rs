@@ -10,6 +10,7 @@
 pub mod backoff;
 pub mod clock;
 pub mod config;
+pub mod daemon;
 pub mod enroll;
 pub mod files;
 pub mod grant;

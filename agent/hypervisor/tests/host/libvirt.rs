@@ -124,7 +124,15 @@ async fn a_desktop_outlives_the_daemon_and_is_found_again() {
     }
     eprintln!("healed {:.1} s after the restart", begin.elapsed().as_secs_f64());
     assert_eq!(find(&host, spec.id).await.unwrap().mark().unwrap().generation, 1);
-    let mut port = GuestPort::new(host.open_guest_port(spec.id).await.unwrap());
+    // libvirt's lock on the port is the killed daemon's until that has been waited for.
+    let port = loop {
+        match host.open_guest_port(spec.id).await {
+            Ok(port) => break port,
+            Err(error) => assert!(begin.elapsed() < HEAL_SECS_MAX, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    let mut port = GuestPort::new(port);
     assert_eq!(ready(&mut port).await, spec.id.uuid(), "the same guest, never restarted");
     port.send_ping().await.unwrap();
     hear(&mut port, "pong").await;
