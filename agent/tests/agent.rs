@@ -263,6 +263,35 @@ async fn desktops_go_on_while_the_controller_is_away() {
 }
 
 #[tokio::test]
+async fn a_journal_that_lost_the_wanted_set_ends_nothing() {
+    let mut scene = Scene::new().await;
+    let id = DesktopId::generate();
+    scene.want(&[(id, 1, On)]);
+    scene.reported(id, |one| one.ready).await;
+    scene.stop_agent().await;
+    scene.controller_tasks.stop().await;
+    let journal = SledJournal::open(&scene.folder.path().join("journal")).unwrap();
+    journal.save_wanted(&std::collections::BTreeMap::new()).await.unwrap();
+    drop(journal);
+    scene.start_agent().await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(scene.hypervisor.list().await.unwrap().len(), 1);
+    assert_eq!(scene.overlays().await, BTreeSet::from([id]));
+    // The controller comes back: first it still wants the desktop, then it does not.
+    let tasks = Tasks::new();
+    let socket = scene.folder.path().join("controller-2.sock");
+    scene.controller.serve(&tasks, scene.address, &socket).await;
+    scene.reported(id, |one| one.ready && one.reason.is_empty()).await;
+    assert_eq!(scene.hypervisor.starts(), 1);
+    scene.want(&[]);
+    scene.gone(id).await;
+    assert_eq!(scene.hypervisor.list().await.unwrap().len(), 0);
+    assert_eq!(scene.overlays().await, BTreeSet::new());
+    scene.agent.stop_token().cancel();
+    tasks.stop_token().cancel();
+}
+
+#[tokio::test]
 async fn a_damaged_image_is_never_used_and_fetched_again() {
     let scene = Scene::new().await;
     let initrd = scene.manifest.initrd.clone().unwrap().sha256;

@@ -226,6 +226,60 @@ fn a_deleted_desktop_goes_step_by_step_and_an_unknown_one_only_after_its_grace()
 }
 
 #[test]
+fn only_a_set_of_the_open_connection_says_that_a_desktop_is_to_go() {
+    // No set at all (a damaged journal) and the journal's set without it look the same here.
+    let mut case = Case::runs(DomainPower::Running);
+    (case.wanted, case.fresh) = (None, false);
+    case.expect(Power::Running, "waits for the controller's word", "none");
+    let report = case.decide().report.unwrap();
+    assert!(report.ready && report.start_count == 1, "{report:?}");
+    case.fresh = true;
+    case.expect(Power::Running, "removed", "Destroy");
+
+    for (overlay, step) in [(true, "RemoveOverlay"), (false, "Forget")] {
+        (case.domain, case.overlay, case.fresh) = (None, overlay, false);
+        case.expect(Power::Off, "waits for the controller's word", "none");
+        case.fresh = true;
+        case.expect(Power::Off, "removed", step);
+    }
+    for (power, told) in [
+        (DomainPower::Crashed, Power::Failed),
+        (DomainPower::Off, Power::Off),
+        (DomainPower::Starting, Power::Starting),
+        (DomainPower::Paused(PauseCause::External), Power::Running),
+    ] {
+        let mut case = Case::runs(power);
+        (case.wanted, case.fresh) = (None, false);
+        case.expect(told, "waits for the controller's word", "none");
+    }
+}
+
+#[test]
+fn a_disk_that_is_gone_is_not_replaced_by_an_empty_one() {
+    let tried = Record { start_count: 1, ..Record::default() };
+    let started = Record { started_generation: 2, ..tried.clone() };
+    for record in [tried, started] {
+        for image in [ImageState::Present, ImageState::Missing] {
+            let mut case = Case::new();
+            (case.record, case.overlay, case.image) = (Some(record.clone()), false, image);
+            case.expect(Power::Failed, "is the images' folder mounted?", "none");
+            case.image = ImageState::Present;
+            // Mounted again.
+            case.overlay = true;
+            case.expect(Power::Preparing, "", "Start(Start { generation: 3, start_count: 2");
+            // Removed as it was to be; then it is wanted once more.
+            case.overlay = false;
+            case.record.as_mut().unwrap().lose_disk();
+            case.expect(Power::Preparing, "", "MakeOverlay");
+            case.record = None;
+            case.expect(Power::Preparing, "", "MakeOverlay");
+            case.record = Some(record.clone());
+            case.wish(Wish::Off).expect(Power::Off, "", "none");
+        }
+    }
+}
+
+#[test]
 fn a_step_that_did_not_work_waits_and_its_reason_is_told() {
     let mut case = Case::new();
     case.fleeting.retry = Some((case.now_ms + 1, "libvirt is away".to_owned()));
@@ -244,6 +298,8 @@ struct World {
     fleeting: BTreeMap<DesktopId, Fleeting>,
     image_here: bool,
     guests_listen: bool,
+    /// The wanted set came on the open connection.
+    fresh: bool,
     now_ms: i64,
 }
 
@@ -272,7 +328,8 @@ impl World {
             if !self.domains.contains_key(&id) {
                 fleeting.shutdown_asked_ms = None;
             }
-            if !self.wanted.contains_key(&id) && !self.records.contains_key(&id) {
+            let known = self.wanted.contains_key(&id) || self.records.contains_key(&id);
+            if !known && self.fresh {
                 fleeting.unknown_since_ms.get_or_insert(self.now_ms);
             }
             let state = if self.image_here { ImageState::Present } else { ImageState::Missing };
@@ -288,7 +345,7 @@ impl World {
             let around = Surroundings {
                 images: &images,
                 acceleration: Some(Acceleration::Tcg),
-                wanted_is_fresh: true,
+                wanted_is_fresh: self.fresh,
                 now_ms: self.now_ms,
             };
             if let Some(step) = plan(&view, &around).step {
@@ -305,10 +362,13 @@ impl World {
         let foreign =
             self.domains.get(&id).is_some_and(|domain| domain.ownership == Ownership::Foreign);
         assert!(!foreign, "{step:?} on a domain that is not ours");
+        let said = self.fresh || self.wanted.contains_key(&id);
+        assert!(said, "{step:?} on what no controller spoke of");
         match step {
             Step::Fetch(_) => self.image_here = true,
             Step::MakeOverlay(_) => {
                 assert!(self.image_here);
+                assert!(!self.records.get(&id).unwrap().has_disk(), "its disk is replaced");
                 self.overlays.insert(id);
             }
             Step::Start(start) => {
@@ -343,6 +403,9 @@ impl World {
                 assert!(!self.wanted.contains_key(&id), "the disk of a wanted desktop");
                 assert!(!self.domains.contains_key(&id), "the disk of a running desktop");
                 self.overlays.remove(&id);
+                if let Some(record) = self.records.get_mut(&id) {
+                    record.lose_disk();
+                }
             }
             Step::Forget => {
                 assert!(!self.domains.contains_key(&id) && !self.overlays.contains(&id));
@@ -413,6 +476,11 @@ proptest! {
             .filter(|domain| domain.ownership == Ownership::Foreign)
             .cloned()
             .collect();
+        // The controller is away at first, and longer than any grace.
+        for _ in 0..100 {
+            world.round();
+        }
+        world.fresh = true;
         let mut quiet = 0;
         // The longest wait is the grace of an unknown domain, 60 rounds.
         for _ in 0..200 {
@@ -432,7 +500,8 @@ proptest! {
             let runs = world.domains.contains_key(id);
             let record = world.records.get(id).unwrap();
             let tried = record.started_generation == wanted.generation || record.failure.is_some();
-            prop_assert!(runs || tried, "{} was never started", id);
+            let no_disk = record.has_disk() && !world.overlays.contains(id);
+            prop_assert!(runs || tried || no_disk, "{} was never started", id);
         }
         for id in &world.overlays {
             prop_assert!(world.wanted.contains_key(id) || world.domains.contains_key(id));

@@ -1,4 +1,4 @@
-//! Why a controller cannot start.
+//! Why a controller cannot start or go on.
 
 use vidi_kit::telemetry::TelemetryError;
 use vidi_kit::tls::TlsError;
@@ -7,12 +7,18 @@ use crate::adapters::sled::OpenError;
 use crate::bootstrap::BootstrapError;
 use crate::ports::DirectoryError;
 
-/// Why a controller cannot start.
+/// Why a controller cannot start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum StartupError {
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// The store was open and cannot be written any more.
+    #[error(
+        "the store failed and must be opened again ({0}): look at the disk of the `state` folder \
+         and start the controller again"
+    )]
+    StoreBroken(String),
     /// The installation cannot be made or opened.
     #[error(transparent)]
     Bootstrap(#[from] BootstrapError),

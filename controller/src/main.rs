@@ -1,5 +1,6 @@
 //! The controller's process: reads the configuration, starts the parts, stops them in order.
 
+use std::future::Future;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -41,29 +42,39 @@ fn main() -> ExitCode {
 async fn run(config: ControllerConfig) -> Result<(), StartupError> {
     start_logs(&config.telemetry)?;
     let (tasks, readiness) = (Tasks::new(), Readiness::default());
-    let started = start(&config, &tasks, &readiness).await;
-    if started.is_ok() {
-        let stopping = terminated().await.map_err(in_io("cannot wait for signals"));
-        readiness.set(false);
-        info!("Stopping");
-        tasks.stop().await;
-        // A stale socket would only be a slower error for the next caller.
-        drop(std::fs::remove_file(&config.socket));
-        return stopping;
-    }
+    let broken = match start(&config, &tasks, &readiness).await {
+        Ok(broken) => broken,
+        Err(error) => {
+            tasks.stop().await;
+            return Err(error);
+        }
+    };
+    // Cancel-safe: both arms only wait, and the other is not asked again.
+    let ended = tokio::select! {
+        biased;
+        stopping = terminated() => stopping.map_err(in_io("cannot wait for signals")),
+        why = broken => Err(StartupError::StoreBroken(why)),
+    };
+    readiness.set(false);
+    info!("Stopping");
     tasks.stop().await;
-    started
+    // A stale socket would only be a slower error for the next caller.
+    drop(std::fs::remove_file(&config.socket));
+    ended
 }
 
+/// Starts all parts; what it answers resolves when the store cannot be written any more.
 async fn start(
     config: &ControllerConfig,
     tasks: &Tasks,
     readiness: &Readiness,
-) -> Result<(), StartupError> {
+) -> Result<impl Future<Output = String> + use<>, StartupError> {
     make_folders(config)?;
     // The port before the store: a second controller is told at once, and nothing is touched.
     let listener = bind(config.listen).await.map_err(in_io("the port cannot be had"))?;
-    let store: Arc<dyn Store> = Arc::new(SledStore::open(&config.state.join("store"))?);
+    let store = SledStore::open(&config.state.join("store"))?;
+    let broken = store.broken();
+    let store: Arc<dyn Store> = Arc::new(store);
     let clock = Clock::system();
     let opened = bootstrap::open(store.as_ref(), &clock, &config.key_file, &config.state).await?;
     let authority: Arc<dyn Authority> = Arc::new(opened);
@@ -96,7 +107,7 @@ async fn start(
     server::serve_tls(&parts, routes, listener, identity);
     readiness.set(true);
     info!(listen = %config.listen, socket = %config.socket.display(), id = config.id, "Controller is up");
-    Ok(())
+    Ok(broken)
 }
 
 fn make_folders(config: &ControllerConfig) -> Result<(), StartupError> {

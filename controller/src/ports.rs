@@ -46,6 +46,10 @@ pub trait Store: Send + Sync + fmt::Debug {
     async fn lead(&self, controller: &str) -> Result<Leadership, StoreError>;
 }
 
+/// Every commit of a leader writes a new value here and expects the one before. A store that has run
+/// full lets a commit pass that writes nothing else and deletes something.
+pub const NONCE_KEY: &str = "leader/nonce";
+
 /// One entry by its exact key; none when it is not there.
 pub async fn get(store: &dyn Store, key: &str) -> Result<Option<Entry>, StoreError> {
     // The exact key sorts before every other that starts with it.

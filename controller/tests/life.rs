@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use stack::{Crash, GATEWAY, Stack};
 use tonic::{Code, Status};
+use tonic_types::StatusExt;
 use vidi_controller::model::Presence;
 use vidi_proto::v1::desktop_service_client::DesktopServiceClient;
 use vidi_proto::v1::gateway_link_client::GatewayLinkClient;
@@ -22,9 +23,9 @@ use vidi_proto::v1::operation_service_client::OperationServiceClient;
 use vidi_proto::v1::session_service_client::SessionServiceClient;
 use vidi_proto::v1::{
     CreateDesktopRequest, DeleteDesktopRequest, GatewayMessage, GetDesktopRequest,
-    IssueGrantRequest, ListAppsRequest, OpenAppRequest, Operation, Power, PresentSession,
-    ReleaseSessionRequest, Session, SessionState, StartDesktopRequest, StopDesktopRequest,
-    WaitOperationRequest, operation,
+    GetOperationRequest, IssueGrantRequest, ListAppsRequest, OpenAppRequest, Operation, Power,
+    PresentSession, ReleaseSessionRequest, Session, SessionState, StartDesktopRequest,
+    StopDesktopRequest, WaitOperationRequest, operation,
 };
 
 /// More commits than a life needs: the loop ends at the first life without a crash.
@@ -116,6 +117,35 @@ async fn without_a_host_a_creation_ends_and_is_undone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn waits_beyond_the_limit_are_told_to_come_again_and_hold_up_nothing_else() {
+    const WAITS_MAX: usize = 256;
+    let stack = Stack::new(Crash::Never).await;
+    stack.cut_agent(true);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let name = create(&stack, "r1").await.unwrap().name;
+    let client = OperationServiceClient::new(stack.admin());
+    let mut waits = tokio::task::JoinSet::new();
+    for _ in 0..=WAITS_MAX {
+        let mut client = client.clone();
+        let request = WaitOperationRequest { name: name.clone(), timeout_secs: 5 };
+        waits.spawn(async move { client.wait_operation(request).await.map(|_| ()) });
+    }
+    // Who is refused is told at once, long before the first wait is over.
+    let refused = waits.join_next().await.unwrap().unwrap().unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
+    let details = refused.get_error_details();
+    assert_eq!(details.error_info().unwrap().reason, "TRY_LATER");
+    assert!(details.retry_info().unwrap().retry_delay.is_some());
+    let get = GetOperationRequest { name: name.clone() };
+    assert!(!client.clone().get_operation(get).await.unwrap().into_inner().done);
+    let rest = waits.join_all().await;
+    assert_eq!(rest.iter().filter(|one| one.is_ok()).count(), WAITS_MAX);
+    // Waits that are over leave their places.
+    let request = WaitOperationRequest { name, timeout_secs: 1 };
+    client.clone().wait_operation(request).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_guest_that_shuts_itself_down_stays_off_and_its_session_ends() {
     let mut stack = Stack::new(Crash::Never).await;
     let created = again(&mut stack, async |stack| create(stack, "r1").await).await;
@@ -130,6 +160,8 @@ async fn a_guest_that_shuts_itself_down_stays_off_and_its_session_ends() {
     assert_eq!(desktop.status.session, None);
     let ended = world.sessions.values().next().unwrap();
     assert!(matches!(ended.presence, Presence::Ended(_)), "{ended:?}");
+    let refused = grant(&stack, &session.name).await.unwrap_err();
+    assert_eq!(refused.code(), Code::NotFound, "a viewer's gateway gives up: {refused:?}");
     let next = open(&stack).await.unwrap();
     assert_ne!(next.name, session.name);
     tokio::time::sleep(Duration::from_secs(5)).await;

@@ -33,19 +33,19 @@ ensure_packages() {
 
 HOST_PACKAGES=(qemu-system-x86 qemu-utils seabios libvirt-daemon libvirt-daemon-system
   libvirt-daemon-driver-qemu libvirt-clients iproute2 ca-certificates)
-BUILD_PACKAGES=(gcc g++ libc6-dev make pkg-config libvirt-dev protobuf-compiler libprotobuf-dev cpio)
+BUILD_PACKAGES=(gcc g++ libc6-dev make pkg-config libvirt-dev protobuf-compiler libprotobuf-dev cpio xz-utils)
 
 version_at_least() { # have, want
   [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]
 }
 
-# cargo 1.95 or newer: the one that is there, or the distribution's.
+# cargo 1.95 or newer with rustfmt and clippy: the one that is there, or the distribution's.
 ensure_rust() {
   [ ! -e "$HOME/.cargo/bin/cargo" ] || PATH=$HOME/.cargo/bin:$PATH
   local have
   have=$(cargo --version 2>/dev/null | awk '{print $2}' || true)
   if [ -z "$have" ] || ! version_at_least "$have" 1.95.0; then
-    ensure_packages rustc-web cargo-web
+    ensure_packages rustc-web cargo-web rustfmt-web rust-web-clippy
     have=$(cargo --version 2>/dev/null | awk '{print $2}' || true)
     [ -n "$have" ] && version_at_least "$have" 1.95.0 ||
       fail "Rust 1.95 or newer is needed, and this distribution has ${have:-none}"
@@ -83,8 +83,21 @@ build_programs() {
     fail "the programs could not be built"
 }
 
+# Where AppArmor confines guests, libvirt's helper looks into the images for what a guest may open;
+# Debian's rules let it read only files with a disk's ending, and an image is named by its digest.
+ensure_apparmor() {
+  local helper=usr.lib.libvirt.virt-aa-helper rule='/var/lib/vidi/images/** r,'
+  [ "$(cat /sys/module/apparmor/parameters/enabled 2>/dev/null)" = Y ] || return 0
+  [ -e "/etc/apparmor.d/$helper" ] && command -v apparmor_parser >/dev/null || return 0
+  ! grep -qsxF "$rule" "/etc/apparmor.d/local/$helper" || return 0
+  mkdir -p /etc/apparmor.d/local
+  printf '%s\n' "$rule" >>"/etc/apparmor.d/local/$helper"
+  apparmor_parser -r "/etc/apparmor.d/$helper" || fail "AppArmor refuses the rule in /etc/apparmor.d/local/$helper"
+}
+
 # Starts virtlogd and libvirtd where nothing else (systemd) does.
 ensure_libvirt() { # uri
+  ensure_apparmor
   [ "$1" = qemu:///system ] || return 0
   # What udev does on a normal machine; without it libvirt probes QEMU anew for every domain.
   if [ -e /dev/kvm ] && getent group kvm >/dev/null; then

@@ -205,6 +205,14 @@ step("another user's desktop cannot be reached", async () => {
   }
 })
 
+step('a sign-out ends the display that is open', async () => {
+  const origin = new URL(access.url).origin
+  const answer = await browser.context.request.delete(`${origin}/session`, { headers: { origin } })
+  assert.equal(answer.status(), 204)
+  await page.getByTestId('login-user').waitFor({ timeout: 60_000 })
+  await photograph(page, 'signed-out')
+})
+
 step('stop, start and destroy leave nothing behind', async () => {
   const name = /"(tenants\/default\/desktops\/[0-9a-f-]{36})"/.exec(JSON.stringify(await vidictlJson('desktop', 'list')))[1]
   await vidictl('desktop', 'stop', name, '--wait')

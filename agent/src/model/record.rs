@@ -33,6 +33,16 @@ impl Record {
         before != (self.start_count, self.started_generation)
     }
 
+    /// It was started here, or that was tried: its disk was made and has what its user did.
+    pub const fn has_disk(&self) -> bool {
+        0 < self.started_generation || 0 < self.start_count
+    }
+
+    /// Its disk is being removed: what comes after, if anything does, begins with a new one.
+    pub fn lose_disk(&mut self) {
+        *self = Self { generation: self.generation, ..Self::default() };
+    }
+
     /// The failure, when it is of this generation.
     pub fn failure_of(&self, generation: u64) -> Option<&str> {
         let failure = self.failure.as_ref().filter(|failure| failure.generation == generation);

@@ -3,7 +3,7 @@
 //! ```text
 //!  wanted on:   images ─▶ overlay ─▶ start ─▶ watch for ready ─▶ (runs)
 //!  wanted off:  ask the guest, again, after 60 s pull the plug ─▶ (off)
-//!  not wanted:  pull the plug ─▶ remove the overlay ─▶ forget
+//!  not wanted:  with a controller that says so now: pull the plug ─▶ remove the overlay ─▶ forget
 //!  never told:  leave alone; after a grace, with a controller that does not know it either, as above
 //! ```
 
@@ -27,6 +27,9 @@ pub const SHUTDOWN_AGAIN_MS: i64 = 10_000;
 pub const UNKNOWN_GRACE_MS: i64 = 300_000;
 const FOREIGN: &str = "a domain of another installation or host has this desktop's name or UUID; it \
                        is left alone: remove it with virsh";
+const NO_DISK: &str = "its disk is not there; is the images' folder mounted?";
+const PAUSED: &str = "paused from outside; it is left alone: resume it with virsh";
+const NO_WORD: &str = "waits for the controller's word";
 
 /// All that is known of one desktop.
 #[derive(Clone, Copy, Debug)]
@@ -179,11 +182,7 @@ fn plan_there(
         }
         // Ours are transient: a definition without a process is a rest.
         DomainPower::Off => says(view, Power::Off, "").with(Step::Destroy),
-        DomainPower::Paused(PauseCause::External) => says(
-            view,
-            Power::Running,
-            "paused from outside; it is left alone: resume it with virsh",
-        ),
+        DomainPower::Paused(PauseCause::External) => says(view, Power::Running, PAUSED),
         DomainPower::Starting
         | DomainPower::Running
         | DomainPower::ShuttingDown
@@ -191,12 +190,7 @@ fn plan_there(
             plan_alive(view, wanted, power, mark, around)
         }
     };
-    if let Some(report) = &mut verdict.report {
-        let alive = report.power == Power::Running;
-        report.ready = alive && view.record.is_some_and(|it| it.ready_start == mark.start_count);
-        report.acceleration = Some(mark.acceleration);
-        report.start_count = report.start_count.max(mark.start_count);
-    }
+    verdict.tell_start(view, mark);
     verdict
 }
 
@@ -259,6 +253,10 @@ fn plan_absent(view: &View<'_>, wanted: &Wanted, around: &Surroundings<'_>) -> V
     if view.fleeting.busy == Some(Busy::Starting) {
         return says(view, Power::Starting, "");
     }
+    // Before any image is fetched: it would fill the disk under a folder that is not mounted.
+    if !view.overlay && view.record.is_some_and(Record::has_disk) {
+        return says(view, Power::Failed, NO_DISK);
+    }
     for image in template.images() {
         let state = around.images.get(&image.digest).unwrap_or(&ImageState::Missing);
         match state {
@@ -298,6 +296,9 @@ fn plan_unwanted(
         let report = view.record.and(says(view, Power::Failed, FOREIGN).report);
         return Verdict { report, step: None };
     }
+    if view.record.is_some() && !around.wanted_is_fresh {
+        return plan_unsaid(view, domain);
+    }
     let ours = domain.filter(|domain| domain.mark().is_some());
     let removal = match ours.map(|domain| domain.power) {
         Some(DomainPower::Paused(PauseCause::External)) => None,
@@ -325,6 +326,24 @@ fn plan_unwanted(
     Verdict { report: None, step: removal.filter(|_| over) }
 }
 
+/// It was told of once, and no controller says now that it is to go: the set that does not list it
+/// is an old one, or was lost.
+fn plan_unsaid(view: &View<'_>, domain: Option<&ObservedDomain>) -> Verdict {
+    let power = match domain.map(|domain| domain.power) {
+        None | Some(DomainPower::Off) => Power::Off,
+        Some(DomainPower::Crashed) => Power::Failed,
+        Some(DomainPower::Starting) => Power::Starting,
+        Some(DomainPower::Running | DomainPower::ShuttingDown | DomainPower::Paused(_)) => {
+            Power::Running
+        }
+    };
+    let mut verdict = says(view, power, NO_WORD);
+    if let Some(mark) = domain.and_then(ObservedDomain::mark) {
+        verdict.tell_start(view, mark);
+    }
+    verdict
+}
+
 fn says(view: &View<'_>, power: Power, reason: &str) -> Verdict {
     let generation = view.wanted.map(|wanted| wanted.generation);
     let record = view.record;
@@ -343,5 +362,14 @@ fn says(view: &View<'_>, power: Power, reason: &str) -> Verdict {
 impl Verdict {
     fn with(self, step: Step) -> Self {
         Self { step: Some(step), ..self }
+    }
+
+    /// Reports which start is there and whether its guest is ready.
+    fn tell_start(&mut self, view: &View<'_>, mark: &DesktopMark) {
+        let Some(report) = &mut self.report else { return };
+        let alive = report.power == Power::Running;
+        report.ready = alive && view.record.is_some_and(|it| it.ready_start == mark.start_count);
+        report.acceleration = Some(mark.acceleration);
+        report.start_count = report.start_count.max(mark.start_count);
     }
 }

@@ -265,7 +265,12 @@ impl Reconciler {
                 // Before the start: no later one may have the same number.
                 self.change_record(id, |record| record.start_count = start_count).await;
             }
-            Step::MakeOverlay(_) | Step::Destroy | Step::Bury(_) | Step::RemoveOverlay => {
+            Step::RemoveOverlay => {
+                fleeting.busy = Some(Busy::Other);
+                // Before the removal: a desktop that is wanted again after it may be prepared anew.
+                self.change_record(id, Record::lose_disk).await;
+            }
+            Step::MakeOverlay(_) | Step::Destroy | Step::Bury(_) => {
                 fleeting.busy = Some(Busy::Other);
             }
         }

@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::future::Future;
 use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -17,21 +18,24 @@ use std::thread::JoinHandle;
 use async_trait::async_trait;
 use bytes::Bytes;
 use rustix::fs::{FlockOperation, flock, fstatvfs, syncfs};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::history::{History, batch};
 use super::memory::Map;
 use super::rules::{Seat, check_commit};
 use crate::ports::{
-    CommitError, Committed, Expect, Leadership, Page, Store, StoreError, Watch, Write,
+    CommitError, Committed, Expect, Leadership, NONCE_KEY, Page, Store, StoreError, Watch, Write,
 };
 
 /// Commits that wait for the writer; more callers wait outside the queue.
 const QUEUE_MAX: usize = 256;
 /// Commits that share one sync.
 const GROUP_MAX: usize = 64;
-/// Free bytes below which nothing is written any more: sled does not survive a full disk by itself.
+/// Free bytes below which nothing is put any more: sled does not survive a full disk by itself.
 const FREE_BYTES_MIN: u64 = 32 * 1024 * 1024;
+/// Free bytes below which nothing is deleted either: sled writes a deletion down before it frees
+/// anything, in segments of 512 KiB. Between the two limits the store can get smaller.
+const FREE_BYTES_DELETING_MIN: u64 = 4 * 1024 * 1024;
 /// From this size on sled may put a value into a file of its own, which it does not sync either.
 const LARGE_BYTES: usize = 64 * 1024;
 /// sled's page cache; the map in memory serves the reads.
@@ -93,6 +97,7 @@ pub struct SledStore {
     seat: Seat,
     queue: Option<mpsc::Sender<Request>>,
     writer: Option<JoinHandle<()>>,
+    broken: watch::Receiver<Option<String>>,
 }
 
 #[derive(Debug)]
@@ -122,24 +127,41 @@ impl SledStore {
         for made in [folder.join("sled"), folder.to_owned()] {
             File::open(made).and_then(|it| it.sync_all()).map_err(in_folder)?;
         }
+        Self::start(database, file, map, lock).map_err(in_folder)
+    }
+
+    fn start(database: sled::Db, file: File, map: Map, lock: File) -> io::Result<Self> {
         let history = History::new(map.revision);
         let revision = map.revision;
         let map = Arc::new(RwLock::new(map));
         let (queue, requests) = mpsc::channel(QUEUE_MAX);
+        let (sender, broken) = watch::channel(None);
         let writer = Writer {
             database,
             file,
             map: Arc::clone(&map),
             history: Arc::clone(&history),
             revision,
-            broken: None,
+            broken: sender,
             _lock: lock,
         };
         let writer = std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || writer.run(requests))
-            .map_err(in_folder)?;
-        Ok(Self { map, history, seat: Seat::new(), queue: Some(queue), writer: Some(writer) })
+            .spawn(move || writer.run(requests))?;
+        let (queue, writer) = (Some(queue), Some(writer));
+        Ok(Self { map, history, seat: Seat::new(), queue, writer, broken })
+    }
+
+    /// Resolves with the reason when this store cannot write any more, or is gone: only opening it
+    /// again helps.
+    pub fn broken(&self) -> impl Future<Output = String> + Send + use<> {
+        let mut broken = self.broken.clone();
+        async move {
+            match broken.wait_for(Option::is_some).await {
+                Ok(why) => why.clone().unwrap_or_default(),
+                Err(_gone) => "its writer ended".to_owned(),
+            }
+        }
     }
 }
 
@@ -186,7 +208,7 @@ struct Writer {
     history: Arc<History>,
     revision: u64,
     /// After a failed write nobody knows what is on disk: only opening again tells.
-    broken: Option<String>,
+    broken: watch::Sender<Option<String>>,
     _lock: File,
 }
 
@@ -225,7 +247,7 @@ impl Writer {
         let large = applied.iter().flat_map(|one| &one.writes).any(is_large);
         if let Err(error) = self.sync(large) {
             tracing::error!(%error, "the store cannot write; it must be opened again");
-            self.broken = Some(error.clone());
+            self.broken.send_replace(Some(error.clone()));
             for one in applied {
                 drop(one.answer.send(Err(CommitError::Unknown(error.clone()))));
             }
@@ -247,7 +269,7 @@ impl Writer {
         request: &Request,
         pending: &mut BTreeMap<String, u64>,
     ) -> Result<u64, CommitError> {
-        if let Some(broken) = &self.broken {
+        if let Some(broken) = &*self.broken.borrow() {
             return Err(CommitError::Unavailable(broken.clone()));
         }
         {
@@ -260,7 +282,7 @@ impl Writer {
                 }
             }
         }
-        self.check_space()?;
+        self.check_space(&request.writes)?;
         let revision = self.revision.saturating_add(1);
         let mut changes = sled::Batch::default();
         for write in &request.writes {
@@ -278,19 +300,20 @@ impl Writer {
         changes.insert(REVISION_KEY, record(revision, "", b""));
         self.database.apply_batch(changes).map_err(|error| {
             let text = error.to_string();
-            self.broken = Some(text.clone());
+            tracing::error!(error = text, "the store cannot write; it must be opened again");
+            self.broken.send_replace(Some(text.clone()));
             CommitError::Unknown(text)
         })?;
         self.revision = revision;
         Ok(revision)
     }
 
-    fn check_space(&self) -> Result<(), CommitError> {
+    fn check_space(&self, writes: &[Write]) -> Result<(), CommitError> {
         let unavailable = |text: String| CommitError::Unavailable(text);
         let space = fstatvfs(&self.file)
             .map_err(|error| unavailable(format!("cannot ask for free space: {error}")))?;
         let free = space.f_bavail.saturating_mul(space.f_frsize);
-        if free < FREE_BYTES_MIN {
+        if free < free_bytes_min(writes) {
             let free_mib = free / 1024 / 1024;
             return Err(unavailable(format!(
                 "the disk is full ({free_mib} MiB free): make room in the `state` folder"
@@ -305,6 +328,17 @@ impl Writer {
             syncfs(&self.file).map_err(|error| error.to_string())?;
         }
         self.file.sync_data().map_err(|error| error.to_string())
+    }
+}
+
+/// Free bytes that a commit must find: deletions must pass where nothing else does.
+fn free_bytes_min(writes: &[Write]) -> u64 {
+    let is_delete = |write: &Write| matches!(write, Write::Delete { .. });
+    let only_deletes = writes.iter().all(|write| is_delete(write) || write.key() == NONCE_KEY);
+    if only_deletes && writes.iter().any(is_delete) {
+        FREE_BYTES_DELETING_MIN
+    } else {
+        FREE_BYTES_MIN
     }
 }
 
@@ -405,6 +439,45 @@ mod tests {
         }
         let error = SledStore::open(folder.path()).expect_err("damaged").to_string();
         assert!(error.contains("user/default/admin"), "{error}");
+    }
+
+    #[test]
+    fn deletions_pass_on_a_disk_that_is_full_for_everything_else() {
+        let nonce = || Write::put(NONCE_KEY, "n");
+        for deleting in [vec![Write::delete("a")], vec![Write::delete("a"), nonce()]] {
+            assert_eq!(free_bytes_min(&deleting), FREE_BYTES_DELETING_MIN, "{deleting:?}");
+        }
+        let putting = || Write::put("b", "1");
+        for full in [vec![], vec![nonce()], vec![Write::delete("a"), nonce(), putting()]] {
+            assert_eq!(free_bytes_min(&full), FREE_BYTES_MIN, "{full:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_store_whose_disk_fails_is_broken_for_good_and_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        // A pipe cannot be synced: the kernel refuses it as it would report a failed disk.
+        let pipe = folder.path().join("pipe");
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        let file = File::options().read(true).write(true).open(&pipe).unwrap();
+        let lock = take_lock(folder.path()).unwrap();
+        let database = sled::open(folder.path().join("sled")).unwrap();
+        let store = SledStore::start(database, file, Map::default(), lock).unwrap();
+        let broken = store.broken();
+        assert!(store.broken.borrow().is_none());
+        let put = |key: &str| (Expect::absent(key), Write::put(key, "1"));
+        let (expect, write) = put("a");
+        let failed = store.commit(&[expect], &[write]).await.expect_err("not synced");
+        assert!(matches!(failed, CommitError::Unknown(_)), "{failed:?}");
+        let why = broken.await;
+        let (expect, write) = put("b");
+        let refused = store.commit(&[expect], &[write]).await;
+        assert_eq!(refused, Err(CommitError::Unavailable(why)));
+        // The end of a store's life resolves it, too: nobody waits for ever.
+        let broken = store.broken();
+        drop(store);
+        broken.await;
     }
 
     #[test]

@@ -138,13 +138,9 @@ fn grant(
     let world = view.world;
     let (sign_in, _) = world.signed_in(token_sha256, view.now_ms).ok_or(Refusal::SignedOut)?;
     let session = own_session(world, tenant, id, (&sign_in.tenant, &sign_in.user))?;
-    if let Presence::Ended(reason) = &session.presence {
-        return Err(Refusal::WrongState {
-            kind: "session",
-            id: id.to_string(),
-            state: format!("over ({reason})"),
-            remedy: "open the app again",
-        });
+    // A session that is over is none to a gateway: it ends its viewer instead of asking again.
+    if !session.is_live() {
+        return Err(Refusal::not_found("session", id));
     }
     let desktop = world.desktop(tenant, session.desktop);
     let desktop = desktop.ok_or_else(|| Refusal::not_found("desktop", session.desktop))?;

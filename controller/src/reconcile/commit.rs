@@ -9,13 +9,13 @@ use uuid::Uuid;
 use vidi_kit::Backoff;
 
 use crate::model::Step;
-use crate::ports::{COMMIT_OPERATIONS_MAX, CommitError, Expect, Store, StoreError, Write, get};
+use crate::ports::{
+    COMMIT_OPERATIONS_MAX, CommitError, Expect, NONCE_KEY, Store, StoreError, Write, get,
+};
 use crate::records;
 
 /// Steps of one commit; the nonce takes one operation more.
 pub(super) const STEPS_MAX: usize = COMMIT_OPERATIONS_MAX - 8;
-/// Every commit writes a new value here and expects the one before.
-const NONCE_KEY: &str = "leader/nonce";
 /// Repetitions of a commit of which nobody knows whether it happened. After these the leader gives
 /// up its leadership and reads again what is stored.
 const UNKNOWN_TRIES_MAX: u32 = 12;

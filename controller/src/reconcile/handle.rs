@@ -43,6 +43,19 @@ impl Handle {
             Err(mpsc::error::TrySendError::Full(_)) => return Err(Refusal::Busy),
             Err(mpsc::error::TrySendError::Closed(_)) => return Err(Refusal::NotLeader),
         }
+        Self::decision(answered).await
+    }
+
+    /// As [`Handle::change`], but waits while the queue is full: for what nobody would ask again.
+    pub async fn change_when_free(&self, change: Change) -> Result<Answer, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.queue.send(Asked { change, answer }).await.map_err(|_closed| Refusal::NotLeader)?;
+        Self::decision(answered).await
+    }
+
+    async fn decision(
+        answered: oneshot::Receiver<Result<Answer, Refusal>>,
+    ) -> Result<Answer, Refusal> {
         answered.await.unwrap_or_else(|_gone| {
             debug!("the reconciler ended before it answered");
             Err(Refusal::NotLeader)
@@ -57,5 +70,38 @@ impl Handle {
     /// Snapshots as they come; some may be skipped.
     pub fn watch(&self) -> watch::Receiver<Arc<World>> {
         self.world.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_end_of_a_link_waits_for_a_full_queue_and_others_come_again() {
+        let (queue, mut asked) = mpsc::channel(1);
+        let (_published, world) = watch::channel(Arc::new(World::default()));
+        let handle = Handle::new(queue, world);
+        let end = |link| Change::HostUnlinked { host: "h".parse().unwrap(), link };
+        let first = handle.change_when_free(end(1));
+        let last = handle.change_when_free(end(2));
+        let owner = async {
+            tokio::task::yield_now().await;
+            assert_eq!(handle.change(end(3)).await, Err(Refusal::Busy));
+            let mut links = Vec::new();
+            for _ in 0..2 {
+                let Asked { change, answer } = asked.recv().await.unwrap();
+                if let Change::HostUnlinked { link, .. } = change {
+                    links.push(link);
+                }
+                answer.send(Ok(Answer::Done)).unwrap();
+            }
+            links
+        };
+        let (first, last, links) = tokio::join!(first, last, owner);
+        assert_eq!((first, last), (Ok(Answer::Done), Ok(Answer::Done)));
+        assert_eq!(links, [1, 2]);
+        drop(asked);
+        assert_eq!(handle.change_when_free(end(4)).await, Err(Refusal::NotLeader));
     }
 }

@@ -150,10 +150,10 @@ impl Owner {
         look: Look,
     ) -> Result<(), Failed> {
         let mut more = waiting(&draft.world, look);
-        self.take_fitting(draft, new_hosts(&draft.world, now_ms)).await?;
         if look == Look::Everything {
-            self.take_fitting(draft, expired(&draft.world, now_ms, STEPS_MAX)).await?;
+            self.expire(draft, now_ms).await?;
         }
+        self.take_fitting(draft, new_hosts(&draft.world, now_ms)).await?;
         for _ in 0..SETTLE_PASSES_MAX {
             let mut dirty = changed(&draft.world, draft.cursor);
             dirty.append(&mut more);
@@ -169,6 +169,17 @@ impl Owner {
         }
         error!("the plans do not come to rest; the next round goes on");
         Ok(())
+    }
+
+    /// Deletes what has expired, in a commit of its own: a full disk still takes deletions alone.
+    async fn expire(&mut self, draft: &mut Draft, now_ms: i64) -> Result<(), Failed> {
+        self.flush(draft).await?;
+        draft.take(expired(&draft.world, now_ms, STEPS_MAX));
+        match self.flush(draft).await {
+            // Nothing else depends on it; a later round tries again.
+            Ok(()) | Err(Failed::Refused(_)) => Ok(()),
+            Err(deposed @ Failed::Deposed(_)) => Err(deposed),
+        }
     }
 
     async fn take_fitting(&mut self, draft: &mut Draft, steps: Vec<Step>) -> Result<(), Failed> {

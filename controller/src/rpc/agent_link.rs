@@ -180,7 +180,8 @@ impl Link {
             drop(self.messages.try_send(Err(why)));
         }
         let change = Change::HostUnlinked { host: self.host.clone(), link: self.number };
-        if let Err(refusal) = self.parts.handle.change(change).await {
+        // Nobody would say it again: it waits for a place in the queue.
+        if let Err(refusal) = self.parts.handle.change_when_free(change).await {
             warn!(host = %self.host, %refusal, "The end of a link was not taken");
         }
     }

@@ -149,7 +149,8 @@ impl Link {
             drop(self.commands.try_send(Err(why)));
         }
         let change = Change::GatewayUnlinked { gateway: self.gateway.clone(), link: self.number };
-        if let Err(refusal) = self.parts.handle.change(change).await {
+        // Nobody would say it again: it waits for a place in the queue.
+        if let Err(refusal) = self.parts.handle.change_when_free(change).await {
             warn!(gateway = %self.gateway, %refusal, "The end of a link was not taken");
         }
     }

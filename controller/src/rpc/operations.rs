@@ -3,6 +3,7 @@
 use std::ops::Bound;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 use vidi_kit::ids::OperationId;
 use vidi_proto::v1::operation_service_server::OperationService;
@@ -14,7 +15,7 @@ use vidi_proto::v1::{
 use super::desktops::operation_id;
 use super::names::id;
 use super::page::Query;
-use super::status::{invalid_field, not_found};
+use super::status::{invalid_field, not_found, try_later};
 use super::wire::{SEEING, may_see};
 use super::{Caller, Parts, wire};
 use crate::model::{self, World};
@@ -23,17 +24,24 @@ use crate::model::{self, World};
 const WAIT_SECS_DEFAULT: u32 = 60;
 /// How long a wait may take; a caller that wants more asks again.
 const WAIT_SECS_MAX: u32 = 600;
+/// Waits at once. A gateway brings all its users' requests by one connection, which serves 1,024
+/// side by side: waits must leave most of them to requests that end soon.
+const WAITS_MAX: usize = 256;
+/// When to come again if that many wait; meanwhile the operation can be read.
+const WAIT_RETRY: Duration = Duration::from_secs(2);
 
 /// The service.
 #[derive(Debug)]
 pub struct OperationsRpc {
     parts: Parts,
+    /// Waits that may begin now.
+    waits: Semaphore,
 }
 
 impl OperationsRpc {
     /// Over these parts.
     pub fn new(parts: &Parts) -> Self {
-        Self { parts: parts.clone() }
+        Self { parts: parts.clone(), waits: Semaphore::new(WAITS_MAX) }
     }
 }
 
@@ -86,6 +94,12 @@ impl OperationService for OperationsRpc {
         let mut worlds = self.parts.handle.watch();
         // Whoever may see it now may see its end, though its desktop may be gone then.
         let mut last = read(&caller, &worlds.borrow_and_update(), id)?;
+        let _waiting = self.waits.try_acquire().map_err(|_none| {
+            try_later(
+                "too many wait for operations now: come again or get the operation",
+                WAIT_RETRY,
+            )
+        })?;
         let ended =
             worlds.wait_for(|world| world.operations.get(&id).is_none_or(|one| one.end.is_some()));
         let stop = self.parts.tasks.stop_token();

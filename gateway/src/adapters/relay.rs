@@ -62,9 +62,17 @@ impl Dial for RelayDial {
         first.map_err(relay_says)?;
 
         let (ended, ended_receiver) = watch::channel(None);
-        let _watching = self.tasks.spawn("relay-attachment", async move {
+        let tasks = self.tasks.child();
+        let stop = tasks.stop_token();
+        let _watching = tasks.spawn("relay-attachment", async move {
             let reason = loop {
-                match events.message().await {
+                // Cancel-safe: at the stop the stream is dropped, which is the detachment.
+                let event = tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return,
+                    event = events.message() => event,
+                };
+                match event {
                     Ok(Some(_event)) => {}
                     Ok(None) => break "the relay ended the attachment".to_owned(),
                     Err(status) => break status.message().to_owned(),
@@ -72,7 +80,6 @@ impl Dial for RelayDial {
             };
             ended.send_replace(Some(reason));
         });
-        let tasks = self.tasks.child();
         Ok(Box::new(RelayAttachment { client, ended: ended_receiver, tasks }))
     }
 }

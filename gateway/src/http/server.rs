@@ -19,6 +19,8 @@ use crate::http::router::{Edge, answer};
 const CONNECTIONS_MAX: usize = 10_000;
 /// A handshake or a request's head that takes longer is dropped.
 const HEAD_SECS_MAX: Duration = Duration::from_secs(10);
+/// A browser that is silent on HTTP/2 is pinged this often, and let go when it does not answer.
+const PING_PERIOD: Duration = Duration::from_secs(30);
 /// Calls of one browser at once on one HTTP/2 connection.
 const STREAMS_MAX: u32 = 64;
 
@@ -32,7 +34,13 @@ pub async fn serve(
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
     loop {
-        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
+        // Cancel-safe: a permit that is not taken stays with the others.
+        let permit = tokio::select! {
+            biased;
+            () = tasks.stopping() => return,
+            permit = Arc::clone(&permits).acquire_owned() => permit,
+        };
+        let Ok(permit) = permit else { return };
         // Cancel-safe: `accept` takes a connection or does not.
         let accepted = tokio::select! {
             biased;
@@ -80,9 +88,17 @@ async fn connection(stream: TcpStream, tls: Arc<ServerConfig>, edge: Edge) {
             Ok::<_, std::convert::Infallible>(response)
         }
     });
+    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2".as_slice());
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_SECS_MAX);
-    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .keep_alive_interval(Some(PING_PERIOD))
+        .keep_alive_timeout(HEAD_SECS_MAX);
+    // Told by TLS, not guessed from the first bytes: a caller that sends none is not waited for.
+    let builder = if is_http2 { builder.http2_only() } else { builder.http1_only() };
     let serving = builder
         .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
     if let Err(error) = serving.await {

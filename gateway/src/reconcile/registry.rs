@@ -94,8 +94,11 @@ impl Registry {
             while let Some(Ending { session, reason }) = endings.recv().await {
                 let requests = ended.lock().get(&session).cloned();
                 if let Some(requests) = requests {
-                    // A task that is gone has ended already.
-                    drop(requests.send(Request::End(reason)).await);
+                    // One session's full queue must not hold up the others' endings. A task that is
+                    // gone has ended already.
+                    let _ending = ended.tasks.spawn("session-ending", async move {
+                        drop(requests.send(Request::End(reason)).await);
+                    });
                 }
             }
         });

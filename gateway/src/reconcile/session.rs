@@ -155,8 +155,9 @@ impl SessionTask {
         tokio::select! {
             biased;
             () = tasks.stopping() => Wake::Stop,
-            Some((id, event)) = self.incoming.next(), if !self.incoming.is_empty() => Wake::Viewer(id, event),
+            // Rare, and never to be held up by a browser that floods.
             request = self.requests.recv() => Wake::Request(request),
+            Some((id, event)) = self.incoming.next(), if !self.incoming.is_empty() => Wake::Viewer(id, event),
             Some((id, encoded)) = self.results.recv() => Wake::Encoded(id, encoded),
             wake = link => wake,
             () = tokio::time::sleep_until(deadline) => Wake::Deadline,
@@ -228,8 +229,9 @@ impl SessionTask {
                 self.viewers.insert(id, outgoing);
                 self.incoming.insert(id, ReceiverStream::new(incoming));
                 self.lonely_since = None;
-                if let Link::Waiting(until) = &mut self.link {
-                    *until = Instant::now();
+                // An attempt under way is made in the name of the viewer before.
+                if !matches!(self.link, Link::Connected(_)) {
+                    self.link = Link::Waiting(Instant::now());
                 }
                 self.tell_presence();
             }

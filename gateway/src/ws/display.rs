@@ -31,7 +31,7 @@ use crate::error::GatewayError;
 use crate::http::cookie;
 use crate::http::router::Edge;
 use crate::model::CloseCode;
-use crate::reconcile::registry::Viewer;
+use crate::reconcile::registry::{ToViewer, Viewer};
 use crate::ws::pump;
 
 /// The subprotocol of docs/display-protocol.md.
@@ -45,6 +45,8 @@ const WRITE_BUFFER_BYTES_MAX: usize = 8 << 20;
 /// A browser that does not take its close frame in this time is dropped.
 const CLOSE_SECS_MAX: Duration = Duration::from_secs(2);
 
+/// Whether a viewer's sign-in and session are still good is asked this often.
+const RIGHTS_PERIOD: Duration = Duration::from_secs(20);
 /// Messages of a browser that wait for its session: input comes in small steps.
 const INCOMING_MAX: usize = 64;
 /// Messages that wait for the socket; the engine's credit keeps them few.
@@ -132,13 +134,41 @@ async fn view(
             let Some((socket, hello)) = pump::hello(socket).await else { return };
             let (incoming_sender, incoming) = mpsc::channel(INCOMING_MAX);
             let (outgoing, outgoing_receiver) = mpsc::channel(OUTGOING_MAX);
-            let viewer = Viewer { hello, token, incoming, outgoing };
+            let closer = outgoing.downgrade();
+            let viewer = Viewer { hello, token: token.clone(), incoming, outgoing };
             edge.registry.add(&found.name, viewer).await;
-            pump::run(socket, incoming_sender, outgoing_receiver).await;
+            // Cancel-safe: the end of the socket ends the checks, which hold nothing.
+            tokio::select! {
+                biased;
+                () = pump::run(socket, incoming_sender, outgoing_receiver) => {}
+                () = watch_rights(&edge.controller, &token, session, closer) => {}
+            }
         }
         Err(Refusal { code, text }) => {
             warn!(%session, text, "a viewer is refused");
             close(socket, code, &text).await;
+        }
+    }
+}
+
+/// Closes the viewer when its user signs out, the sign-in expires or the session is lost; never
+/// resolves, since the socket's end is the pump's. A controller that is away proves nothing.
+async fn watch_rights(
+    controller: &Controller,
+    token: &str,
+    session: SessionId,
+    closer: mpsc::WeakSender<ToViewer>,
+) {
+    loop {
+        tokio::time::sleep(RIGHTS_PERIOD).await;
+        let Err(Refusal { code, text }) = authorize(controller, token, session).await else {
+            continue;
+        };
+        if code != CloseCode::TryAgain
+            && let Some(closer) = closer.upgrade()
+        {
+            // The pump is there as long as this runs.
+            drop(closer.send(ToViewer::Close(code, text)).await);
         }
     }
 }

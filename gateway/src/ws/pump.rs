@@ -84,7 +84,8 @@ async fn read(
             Some(Ok(Message::Close(_) | Message::Frame(_)) | Err(_)) | None => return None,
         };
         if incoming.send(FromViewer::Records(records)).await.is_err() {
-            return None;
+            // The session has let this viewer go: the writer still has its last word to say.
+            return std::future::pending().await;
         }
     }
 }
@@ -94,8 +95,13 @@ async fn write(
     mut outgoing: mpsc::Receiver<ToViewer>,
     incoming: &mpsc::Sender<FromViewer>,
 ) {
+    // The session has let this viewer go: only the close that says why is still sent.
+    let mut let_go = false;
     loop {
         let next = tokio::time::timeout(PING_PERIOD, outgoing.recv()).await;
+        if let_go && matches!(next, Ok(Some(ToViewer::Message(_)))) {
+            continue;
+        }
         let (message, bytes, last) = match next {
             Err(_elapsed) => (Message::Ping(bytes::Bytes::new()), 0, false),
             Ok(Some(ToViewer::Message(bytes))) => {
@@ -109,8 +115,9 @@ async fn write(
             Ok(Ok(())) => {}
             Ok(Err(_)) | Err(_) => return,
         }
-        if last || (0 < bytes && incoming.send(FromViewer::Sent(bytes)).await.is_err()) {
+        if last {
             return;
         }
+        let_go = let_go || (0 < bytes && incoming.send(FromViewer::Sent(bytes)).await.is_err());
     }
 }

@@ -9,6 +9,7 @@
 mod convert;
 mod events;
 mod link;
+mod owner;
 mod pool;
 mod xml;
 
@@ -33,11 +34,11 @@ use virt::sys;
 use crate::error::HypervisorError;
 use crate::guest_port::{GuestLine, GuestPort};
 use crate::model::{
-    DOMAIN_NAME_PREFIX, DesktopMark, DomainPower, DomainSpec, HostVersions, ObservedDomain,
-    Ownership, PauseCause, ProbeGuest, ProbeOutcome,
+    DomainPower, DomainSpec, HostVersions, ObservedDomain, PauseCause, ProbeGuest, ProbeOutcome,
 };
 use crate::ports::{GuestStream, Hypervisor, Screenshot};
 use link::{Link, Live};
+use owner::Owner;
 use pool::Pool;
 use xml::DiskCache;
 
@@ -128,16 +129,14 @@ impl LibvirtHypervisor {
         let owner = self.owner();
         self.call(id.uuid(), what, limit, move |live| {
             let domain = lookup(live.connect(), id)?.ok_or(HypervisorError::NoDomain(id))?;
-            if owner.mark_of(&domain, id).is_none() {
-                return Err(HypervisorError::Foreign(id));
-            }
+            owner.require(&domain, id)?;
             call(live, &domain)
         })
         .await
     }
 
     fn owner(&self) -> Owner {
-        Owner { installation: self.options.installation, host: self.options.host.clone() }
+        Owner::new(self.options.installation, self.options.host.clone())
     }
 
     /// Opens the guest's port of any domain.
@@ -190,16 +189,12 @@ impl LibvirtHypervisor {
 impl Hypervisor for LibvirtHypervisor {
     async fn list(&self) -> Result<Vec<ObservedDomain>, HypervisorError> {
         let owner = self.owner();
-        self.call(LIST_LANE, "list the domains", ASK_SECS_MAX, move |live| {
-            let domains =
-                live.connect().list_all_domains(0).map_err(|error| HypervisorError::Refused {
-                    what: "list the domains",
-                    text: error.message().to_owned(),
-                })?;
-            let mut observed: Vec<ObservedDomain> =
-                domains.iter().filter_map(|domain| owner.observe(domain)).collect();
-            observed.sort_unstable_by_key(|domain| domain.id);
-            Ok(observed)
+        let what = "list the domains";
+        self.call(LIST_LANE, what, ASK_SECS_MAX, move |live| {
+            let domains = live.connect().list_all_domains(0);
+            domains.and_then(|domains| owner.list(&domains)).map_err(|error| {
+                HypervisorError::Refused { what, text: error.message().to_owned() }
+            })
         })
         .await
     }
@@ -281,10 +276,7 @@ impl Hypervisor for LibvirtHypervisor {
 
     async fn open_guest_port(&self, id: DesktopId) -> Result<GuestStream, HypervisorError> {
         let owner = self.owner();
-        self.open_port(id.uuid(), move |domain| {
-            owner.mark_of(domain, id).map(drop).ok_or(HypervisorError::Foreign(id))
-        })
-        .await
+        self.open_port(id.uuid(), move |domain| owner.require(domain, id)).await
     }
 
     async fn guest_agent_ping(&self, id: DesktopId) -> Result<(), HypervisorError> {
@@ -374,67 +366,6 @@ impl Drop for ProbeEnd {
             }
         });
     }
-}
-
-/// Tells which domains are ours.
-#[derive(Clone)]
-struct Owner {
-    installation: InstallationId,
-    host: HostId,
-}
-
-impl Owner {
-    fn mark_for(&self, spec: &DomainSpec) -> DesktopMark {
-        DesktopMark {
-            id: spec.id,
-            installation: self.installation,
-            host: self.host.clone(),
-            generation: spec.generation,
-            start_count: spec.start_count,
-            acceleration: spec.acceleration,
-        }
-    }
-
-    /// The mark of a domain that is ours: its metadata names it, this installation and this host.
-    fn mark_of(&self, domain: &Domain, id: DesktopId) -> Option<DesktopMark> {
-        let mark = mark(domain)?;
-        let ours =
-            mark.id == id && mark.installation == self.installation && mark.host == self.host;
-        ours.then_some(mark)
-    }
-
-    /// A domain that is Vidi's or looks so. One that ends while it is looked at is not there.
-    fn observe(&self, domain: &Domain) -> Option<ObservedDomain> {
-        let name = domain.get_name().ok()?;
-        let id = DesktopId::new(domain.get_uuid().ok()?);
-        let ownership = match self.mark_of(domain, id) {
-            Some(mark) if name == format!("{DOMAIN_NAME_PREFIX}{id}") => Ownership::Ours(mark),
-            _ if name.starts_with(DOMAIN_NAME_PREFIX) || mark(domain).is_some() => {
-                Ownership::Foreign
-            }
-            _ => return None,
-        };
-        let (state, reason) = domain.get_state().ok()?;
-        Some(ObservedDomain { id, name, power: convert::power(state, reason), ownership })
-    }
-
-    /// Asked to start what is there: fine when it is the same start.
-    fn same_start(&self, domain: &Domain, wanted: &DesktopMark) -> Result<(), HypervisorError> {
-        let text = match self.mark_of(domain, wanted.id) {
-            Some(found) if found == *wanted => return Ok(()),
-            Some(found) => format!(
-                "its start {} of generation {} still runs",
-                found.start_count, found.generation
-            ),
-            None => "a domain of another owner has its id".to_owned(),
-        };
-        Err(HypervisorError::Exists { id: wanted.id, text })
-    }
-}
-
-fn mark(domain: &Domain) -> Option<DesktopMark> {
-    let kind = i32::try_from(sys::VIR_DOMAIN_METADATA_ELEMENT).ok()?;
-    xml::read_mark(&domain.get_metadata(kind, Some(xml::METADATA_URI), 0).ok()?)
 }
 
 fn lookup(connect: &Connect, id: DesktopId) -> Result<Option<Domain>, HypervisorError> {
