@@ -39,13 +39,13 @@ version_at_least() { # have, want
   [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]
 }
 
-# cargo 1.95 or newer with rustfmt and clippy: the one that is there, or the distribution's.
+# cargo 1.95 or newer: the one that is there, or the distribution's.
 ensure_rust() {
   [ ! -e "$HOME/.cargo/bin/cargo" ] || PATH=$HOME/.cargo/bin:$PATH
   local have
   have=$(cargo --version 2>/dev/null | awk '{print $2}' || true)
   if [ -z "$have" ] || ! version_at_least "$have" 1.95.0; then
-    ensure_packages rustc-web cargo-web rustfmt-web rust-web-clippy
+    ensure_packages rustc-web cargo-web
     have=$(cargo --version 2>/dev/null | awk '{print $2}' || true)
     [ -n "$have" ] && version_at_least "$have" 1.95.0 ||
       fail "Rust 1.95 or newer is needed, and this distribution has ${have:-none}"
