@@ -1,10 +1,9 @@
 // A user opens a link, signs in, clicks, and works on a guest; then everything is killed, one by one.
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
-import { setTimeout as delay } from 'node:timers/promises'
 import { AxeBuilder } from '@axe-core/playwright'
 import {
-  Console, domains, kill9, pid, quickstart, results, until, useVidictl, vidictl, vidictlJson, virsh,
+  Console, command, domains, kill9, pid, quickstart, results, root, until, useVidictl, vidictl, vidictlJson, virsh,
 } from './stack.mjs'
 import { connected, open, openFirstApp, photograph, quietMoment, signIn } from './browser.mjs'
 import { readFile, writeFile } from 'node:fs/promises'
@@ -157,13 +156,10 @@ step('a killed libvirtd is survived', async () => {
   await quickstartLibvirt()
   await until('libvirt with the same desktop', async () => (await domains()).join() === domain)
   await typeLine('libvirt is back')
-  const listed = await vidictlJson('desktop', 'list')
   await until('the desktop seen as running', async () => JSON.stringify(await vidictlJson('desktop', 'list')).includes('POWER_RUNNING'), 60)
-  assert.ok(listed)
 })
 
 async function quickstartLibvirt() {
-  const { command, root } = await import('./stack.mjs')
   await command(join(root, 'packaging/private-libvirt'), 'start', process.env.VIDI_LIBVIRT_DIR)
 }
 
@@ -222,7 +218,6 @@ step('stop, start and destroy leave nothing behind', async () => {
   await vidictl('desktop', 'delete', name, '--wait')
   assert.deepEqual(await domains(), [])
   const uuid = name.split('/').at(-1)
-  const { command } = await import('./stack.mjs')
   const left = await command('find', '/var/lib/vidi/images', '-name', `*${uuid}*`)
   assert.equal(left, '', 'no overlay is left')
   const sessions = JSON.stringify(await vidictlJson('session', 'list'))
@@ -238,5 +233,4 @@ step('no secret is in any log', async () => {
   }
   assert.deepEqual(browser.problems, [], 'no page error')
   assert.ok((await pid('gateway')) > 0)
-  await delay(0)
 })
