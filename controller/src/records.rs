@@ -99,7 +99,7 @@ pub fn value(row: &Row) -> Bytes {
             manifest: manifest_to_wire(&one.manifest).encode_to_vec(),
             create_ms: one.create_ms,
         }),
-        Row::Host(_, one) => encode(&stored::Host { create_ms: one.create_ms }),
+        Row::Host(_, one) => encode(&stored::Host { create_ms: one.create_ms, ..Default::default() }),
         Row::Spec(_, _, one) => encode(&spec_to_stored(one)),
         Row::Status(_, _, one) => encode(&status_to_stored(one)),
         Row::Allocation(_, _, one) => encode(&stored::Allocation {
@@ -282,6 +282,7 @@ fn spec_to_stored(one: &DesktopSpec) -> stored::DesktopSpec {
         generation: one.generation,
         create_ms: one.create_ms,
         app_id: one.app_id.to_string(),
+        ..Default::default()
     }
 }
 
@@ -314,6 +315,7 @@ fn session_to_stored(one: &Session) -> stored::Session {
         end_reason,
         create_ms: one.create_ms,
         end_ms,
+        trace: String::new(),
     }
 }
 

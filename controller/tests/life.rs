@@ -310,6 +310,7 @@ fn creation(request_id: &str) -> CreateDesktopRequest {
         start: true,
         request_id: request_id.to_owned(),
         validate_only: false,
+        ..Default::default()
     }
 }
 

@@ -281,6 +281,6 @@ impl Line {
 }
 
 async fn send_open(writer: &mut FrameWriter, id: u64, desktop: DesktopId) -> io::Result<()> {
-    let open = OpenSpice { id, desktop: desktop.to_string() };
+    let open = OpenSpice { id, desktop: desktop.to_string(), trace: String::new() };
     writer.send(&RelayToAgent { message: Some(ToAgent::OpenSpice(open)) }, None).await
 }

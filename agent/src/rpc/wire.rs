@@ -225,5 +225,6 @@ fn desktop_to_wire(report: &DesktopReport) -> ObservedDesktop {
         ready: report.ready,
         acceleration: report.acceleration.map(|it| it.to_string()).unwrap_or_default(),
         start_count: report.start_count,
+        since_ms: 0,
     }
 }

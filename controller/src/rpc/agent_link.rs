@@ -332,6 +332,7 @@ fn on_wire(one: &crate::plan::wanted::WantedDesktop) -> WantedDesktop {
         template_digest: spec.template_digest.clone(),
         manifest: Some(manifest_to_wire(&one.version.manifest)),
         force_off: spec.force_off,
+        ..Default::default()
     }
 }
 

@@ -199,6 +199,13 @@ impl DesktopService for DesktopsRpc {
         self.begin(Change::StopDesktop { target, force: asked.force }).await
     }
 
+    async fn restart_desktop(
+        &self,
+        _request: Request<vidi_proto::v1::RestartDesktopRequest>,
+    ) -> Result<Response<vidi_proto::v1::Operation>, Status> {
+        Err(Status::unimplemented("not there yet"))
+    }
+
     async fn delete_desktop(
         &self,
         request: Request<DeleteDesktopRequest>,

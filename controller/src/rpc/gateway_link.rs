@@ -111,6 +111,7 @@ impl GatewayLink for GatewayLinkRpc {
             epoch: granted.epoch,
             expire_ms,
             user: granted.user.to_string(),
+            trace: String::new(),
         };
         info!(%session, %gateway, epoch = granted.epoch, "Grant issued");
         Ok(Response::new(IssueGrantResponse {

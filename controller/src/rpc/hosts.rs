@@ -69,6 +69,34 @@ impl HostService for HostsRpc {
         Ok(Response::new(ListHostsResponse { hosts, next_page_token }))
     }
 
+    async fn cordon_host(
+        &self,
+        _request: Request<vidi_proto::v1::CordonHostRequest>,
+    ) -> Result<Response<vidi_proto::v1::Host>, Status> {
+        Err(Status::unimplemented("not there yet"))
+    }
+
+    async fn uncordon_host(
+        &self,
+        _request: Request<vidi_proto::v1::UncordonHostRequest>,
+    ) -> Result<Response<vidi_proto::v1::Host>, Status> {
+        Err(Status::unimplemented("not there yet"))
+    }
+
+    async fn drain_host(
+        &self,
+        _request: Request<vidi_proto::v1::DrainHostRequest>,
+    ) -> Result<Response<vidi_proto::v1::Host>, Status> {
+        Err(Status::unimplemented("not there yet"))
+    }
+
+    async fn delete_host(
+        &self,
+        _request: Request<vidi_proto::v1::DeleteHostRequest>,
+    ) -> Result<Response<vidi_proto::v1::DeleteHostResponse>, Status> {
+        Err(Status::unimplemented("not there yet"))
+    }
+
     async fn create_enroll_token(
         &self,
         request: Request<CreateEnrollTokenRequest>,

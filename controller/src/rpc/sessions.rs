@@ -70,6 +70,7 @@ impl SessionService for SessionsRpc {
                 desktop: desktop_name(tenant, id),
                 state: state(&world, &desktop, id),
                 ready: world.is_ready(&desktop, id),
+                ..Default::default()
             })
             .collect();
         apps.sort_by(|one, other| one.name.cmp(&other.name));

@@ -123,6 +123,13 @@ impl UserService for UsersRpc {
         Ok(Response::new(ListUsersResponse { users, next_page_token }))
     }
 
+    async fn update_user(
+        &self,
+        _request: Request<vidi_proto::v1::UpdateUserRequest>,
+    ) -> Result<Response<vidi_proto::v1::User>, Status> {
+        Err(Status::unimplemented("not there yet"))
+    }
+
     async fn delete_user(
         &self,
         request: Request<DeleteUserRequest>,

@@ -44,6 +44,7 @@ pub fn desktop(world: &World, tenant: &TenantId, id: DesktopId, one: &Desktop) -
                 .unwrap_or_default(),
             power: wanted.into(),
             generation: one.spec.generation,
+            ..Default::default()
         }),
         status: Some(wire::DesktopStatus {
             power: power.into(),
@@ -56,6 +57,7 @@ pub fn desktop(world: &World, tenant: &TenantId, id: DesktopId, one: &Desktop) -
             host_unreachable: world.is_host_silent(one),
             acceleration: one.status.acceleration.clone(),
             power_since: Some(timestamp(one.status.power_since_ms)),
+            ..Default::default()
         }),
         create_time: Some(timestamp(one.spec.create_ms)),
         etag: World::desktop_etag(one),
@@ -92,6 +94,7 @@ pub fn session(tenant: &TenantId, id: SessionId, one: &Session) -> wire::Session
         state_since: Some(timestamp(one.since_ms)),
         gateway: attached.map(ToString::to_string).unwrap_or_default(),
         etag: format!("e{}-{}", one.epoch, one.presence.word()),
+        trace: String::new(),
     }
 }
 
@@ -167,6 +170,7 @@ pub fn host(world: &World, id: &HostId, one: &Host) -> wire::Host {
         status: Some(status),
         create_time: Some(timestamp(one.create_ms)),
         etag: format!("c{}", one.create_ms),
+        ..Default::default()
     }
 }
 

@@ -24,6 +24,8 @@ pub const PUBLIC_SERVICES: &[&str] = &[
     "vidi.v1.SessionService",
     "vidi.v1.SignInService",
     "vidi.v1.TemplateService",
+    "vidi.v1.TenantService",
+    "vidi.v1.UsageService",
     "vidi.v1.UserService",
 ];
 
