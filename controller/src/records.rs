@@ -99,7 +99,9 @@ pub fn value(row: &Row) -> Bytes {
             manifest: manifest_to_wire(&one.manifest).encode_to_vec(),
             create_ms: one.create_ms,
         }),
-        Row::Host(_, one) => encode(&stored::Host { create_ms: one.create_ms, ..Default::default() }),
+        Row::Host(_, one) => {
+            encode(&stored::Host { create_ms: one.create_ms, ..Default::default() })
+        }
         Row::Spec(_, _, one) => encode(&spec_to_stored(one)),
         Row::Status(_, _, one) => encode(&status_to_stored(one)),
         Row::Allocation(_, _, one) => encode(&stored::Allocation {

@@ -39,6 +39,7 @@ pub(crate) async fn desktop(global: &Global, command: DesktopCommand) -> anyhow:
                 start,
                 request_id: uuid::Uuid::new_v4().to_string(),
                 validate_only: false,
+                ..Default::default()
             };
             let operation = client.create_desktop(request).await?.into_inner();
             follow(global, api, operation, wait).await

@@ -1,7 +1,5 @@
 //! Who calls: from the token, the certificate or the local process's user.
 
-use std::sync::OnceLock;
-
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use sha2::{Digest, Sha256};
@@ -179,19 +177,16 @@ fn bearer(headers: &HeaderMap) -> Bearer {
 
 /// The role that a local user's daemon may enrol for, by the names that the packages make.
 pub fn daemon_roles_of(uid: u32) -> &'static [Role] {
-    // Read once: the packages make the users before any daemon starts.
-    static AGENT: OnceLock<Option<u32>> = OnceLock::new();
-    static GATEWAY: OnceLock<Option<u32>> = OnceLock::new();
+    // Read each time: another package may bring its user while this process runs.
     if uid == ROOT_UID {
-        return &[Role::Agent, Role::Relay, Role::Gateway];
+        &[Role::Agent, Role::Relay, Role::Gateway]
+    } else if uid_of("vidi-agent") == Some(uid) {
+        &[Role::Agent, Role::Relay]
+    } else if uid_of("vidi-gateway") == Some(uid) {
+        &[Role::Gateway]
+    } else {
+        &[]
     }
-    if *AGENT.get_or_init(|| uid_of("vidi-agent")) == Some(uid) {
-        return &[Role::Agent, Role::Relay];
-    }
-    if *GATEWAY.get_or_init(|| uid_of("vidi-gateway")) == Some(uid) {
-        return &[Role::Gateway];
-    }
-    &[]
 }
 
 /// From passwd(5): `name:password:uid:...`.

@@ -4,7 +4,7 @@
 //!  <folder>/                  0711: QEMU's own user passes, nobody lists
 //!    <sha256>                 0444: a whole, verified image file
 //!    partial-<sha256>         0600: what was fetched so far
-//!    desktop-<id>.qcow2       the overlay of a desktop
+//!    desktop-<id>.qcow2       0660: the overlay of a desktop
 //!    new-<id>.qcow2           an overlay being made; never used
 //! ```
 
@@ -32,6 +32,9 @@ const TOOL_SECS_MAX: Duration = Duration::from_secs(60);
 const DIGEST_CHUNK_BYTES: usize = 1 << 20;
 /// Entries of the folder that are looked at: a host has hundreds of desktops, not a million files.
 const ENTRIES_MAX: usize = 100_000;
+/// libvirt gives an overlay to QEMU's user and group; an agent that is not root is in that group, and
+/// has to read what a crash of the host left with that owner.
+const OVERLAY_MODE: u32 = 0o660;
 
 /// Images and overlays in a folder.
 #[derive(Clone, Debug)]
@@ -139,7 +142,7 @@ impl Volumes for LocalVolumes {
                 .read(true)
                 .open(&new)
                 .and_then(|file| file.sync_all())
-                .and_then(|()| fs::set_permissions(&new, Permissions::from_mode(0o600)))
+                .and_then(|()| fs::set_permissions(&new, Permissions::from_mode(OVERLAY_MODE)))
                 .and_then(|()| fs::rename(&new, &made))
                 .and_then(|()| File::open(&folder)?.sync_all());
             placed.map_err(|error| failed("put in place", &made, error))
