@@ -162,6 +162,7 @@ impl Scene {
             template_digest: "sha256:1".to_owned(),
             manifest: Some(self.manifest.clone()),
             force_off: false,
+            ..Default::default()
         });
         self.controller.wanted.send_replace(Some(WantedSet { desktops: desktops.collect() }));
     }

@@ -205,6 +205,7 @@ impl Scene {
             epoch,
             expire_ms: Clock::system().now_ms() + 30_000,
             user: "ana".to_owned(),
+            trace: String::new(),
         });
         let identity = self.controller.authority.identity(Role::Gateway, GATEWAY);
         let address = format!("127.0.0.1:{}", self.relay_port);

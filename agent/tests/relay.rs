@@ -97,6 +97,7 @@ impl Scene {
             epoch,
             expire_ms: Clock::system().now_ms() + 30_000,
             user: "ana".to_owned(),
+            trace: String::new(),
         }
     }
 
