@@ -6,6 +6,10 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use vidi_kit::config::{ConfigError, ControllerAccess, TelemetryConfig, check_socket_path};
 
+/// The agent's configuration where none is named.
+pub const AGENT_CONFIG: &str = "/etc/vidi/agent.toml";
+/// The relay's.
+pub const RELAY_CONFIG: &str = "/etc/vidi/relay.toml";
 /// Where the relay listens for gateways.
 pub const RELAY_PORT: u16 = 7444;
 /// Where the agent's metrics and health are.
@@ -86,7 +90,7 @@ impl Default for RelayTable {
 impl AgentConfig {
     /// Reads and checks the file; `None` is the default one, which may be missing.
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
-        let config: Self = vidi_kit::config::load(path, Path::new("/etc/vidi/agent.toml"))?;
+        let config: Self = vidi_kit::config::load(path, Path::new(AGENT_CONFIG))?;
         check_socket_path("relay_socket", &config.relay_socket)?;
         check_socket_path("controller.socket", &config.controller.socket)?;
         let value = |key, text: &str| Err(ConfigError::Value { key, text: text.to_owned() });
@@ -131,7 +135,7 @@ impl Default for RelayConfig {
 impl RelayConfig {
     /// Reads and checks the file; `None` is the default one, which may be missing.
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
-        let config: Self = vidi_kit::config::load(path, Path::new("/etc/vidi/relay.toml"))?;
+        let config: Self = vidi_kit::config::load(path, Path::new(RELAY_CONFIG))?;
         check_socket_path("agent_socket", &config.agent_socket)?;
         Ok(config)
     }

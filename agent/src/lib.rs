@@ -12,9 +12,12 @@
 
 pub mod adapters;
 pub mod config;
+pub mod doctor;
+pub mod join;
 pub mod model;
 pub mod plan;
 pub mod ports;
 pub mod reconcile;
 pub mod records;
 pub mod rpc;
+pub mod telemetry;

@@ -15,39 +15,52 @@ use vidi_agent::ports::Journal;
 use vidi_agent::reconcile::{Parts, Reconciler, acceleration};
 use vidi_agent::rpc::controller_link::{ControllerLink, Hello, LinkParts, own_names};
 use vidi_agent::rpc::relay_door::{self, RelayDoor};
+use vidi_agent::telemetry;
+use vidi_agent::{doctor, join};
 use vidi_hypervisor::acceleration::{AccelerationOptions, repair_kvm_device};
 use vidi_hypervisor::adapters::linux_host::LinuxHost;
 use vidi_hypervisor::adapters::local_volumes::LocalVolumes;
 use vidi_hypervisor::libvirt::{LibvirtHypervisor, LibvirtOptions};
 use vidi_hypervisor::{Acceleration, Hypervisor};
-use vidi_kit::config::DaemonArgs;
-use vidi_kit::telemetry::{Readiness, start_logs, start_metrics};
+use vidi_kit::commands::{AgentArguments, AgentCommand};
+use vidi_kit::telemetry::{Health, start_logs, start_metrics};
 use vidi_kit::tls::Role;
-use vidi_kit::{Clock, Tasks};
-
-/// Makes this host's desktops what the controller wants.
-#[derive(Debug, Parser)]
-#[command(version)]
-struct Arguments {
-    #[command(flatten)]
-    daemon: DaemonArgs,
-}
+use vidi_kit::{Clock, Tasks, daemon};
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    vidi_kit::daemon::run("vidi-agent", &arguments.daemon, AgentConfig::load, run)
+    const PROGRAM: &str = "vidi-agent";
+    let AgentArguments { daemon, command } = AgentArguments::parse();
+    let path = daemon.config.clone();
+    match command {
+        None => daemon::run(PROGRAM, &daemon, AgentConfig::load, run),
+        Some(AgentCommand::Doctor { json }) => {
+            daemon::run_command(PROGRAM, &daemon, AgentConfig::load, |config| async move {
+                doctor::doctor(config, path.as_deref(), json).await
+            })
+        }
+        Some(AgentCommand::Join(arguments)) => {
+            // The default file need not be there.
+            daemon::run_command(PROGRAM, &daemon, AgentConfig::load, |config| async move {
+                match join::join(config, path, arguments).await {
+                    Ok(()) => ExitCode::SUCCESS,
+                    Err(error) => daemon::fail(PROGRAM, &error, 1),
+                }
+            })
+        }
+    }
 }
 
 async fn run(config: AgentConfig) -> Result<(), anyhow::Error> {
     start_logs(&config.telemetry)?;
     let tasks = Tasks::new();
-    let ready = Readiness::default();
-    start_metrics(&tasks, &config.telemetry, AGENT_METRICS_PORT, ready.clone()).await?;
+    let health = Health::default();
+    let metrics = (AGENT_METRICS_PORT, telemetry::AGENT_METRICS);
+    start_metrics(&tasks, &config.telemetry, metrics, health.clone()).await?;
     // Not polled again: either the process ends now, or starting has.
     let started = tokio::select! {
         biased;
         terminated = vidi_kit::tasks::terminated() => terminated.context("cannot wait for signals"),
-        started = start(&tasks, config, ready) => match started {
+        started = start(&tasks, config, health) => match started {
             Ok(()) => vidi_kit::tasks::terminated().await.context("cannot wait for signals"),
             Err(error) => Err(error),
         },
@@ -56,13 +69,14 @@ async fn run(config: AgentConfig) -> Result<(), anyhow::Error> {
     started
 }
 
-async fn start(tasks: &Tasks, config: AgentConfig, ready: Readiness) -> Result<(), anyhow::Error> {
+async fn start(tasks: &Tasks, config: AgentConfig, health: Health) -> Result<(), anyhow::Error> {
     vidi_kit::files::make_folder(&config.state, 0o700)
         .with_context(|| format!("cannot make the state folder {}", config.state.display()))?;
     let journal = SledJournal::open(&config.state.join("journal"))?;
     let journaled = journal.load().await?;
     // Before the controller is there: what runs goes on anyway, and the socket is a cheap promise.
     let relay_socket = relay_door::listen(&config.relay_socket)?;
+    health.starts_with("it waits for its own certificate from the controller");
     let folder = config.state.join("identity");
     let identity = vidi_kit::enroll::identity(
         tasks,
@@ -94,7 +108,7 @@ async fn start(tasks: &Tasks, config: AgentConfig, ready: Readiness) -> Result<(
             own,
             hello,
             state: state.clone(),
-            first_wanted: WantedSet { connection: None, desktops: journaled.wanted.clone() },
+            first_wanted: WantedSet { desktops: journaled.wanted.clone(), ..WantedSet::default() },
         },
     );
     let parts = Parts {
@@ -110,11 +124,13 @@ async fn start(tasks: &Tasks, config: AgentConfig, ready: Readiness) -> Result<(
             acceleration_options(&config),
         ),
     };
+    telemetry::watch(&health, &link, &state);
     let reconciler = Reconciler::new(tasks, parts, journaled, publish);
+    health.loop_turns("reconcile", reconciler.pulse(), telemetry::ROUND_SECS_MAX);
     let _reconciling = tasks.spawn("reconcile", reconciler.run());
-    let door = RelayDoor { link, hypervisor, state };
+    let door = RelayDoor::new(link, hypervisor, state);
     let _serving = tasks.spawn("relay-door", door.serve(tasks.clone(), relay_socket));
-    ready.set(true);
+    health.started();
     Ok(())
 }
 

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use prost::Message;
+use uuid::Uuid;
 use vidi_kit::ids::DesktopId;
 use vidi_proto::v1::WantedSet;
 
@@ -48,7 +49,9 @@ fn checksum(sequence: &[u8], body: &[u8]) -> u32 {
 
 /// The wanted set as the link's own message.
 pub fn encode_wanted(wanted: &BTreeMap<DesktopId, Wanted>) -> Vec<u8> {
-    WantedSet { desktops: wanted.values().map(wanted_to_wire).collect() }.encode_to_vec()
+    let desktops = wanted.values().map(wanted_to_wire).collect();
+    // Numbers are of a connection, which ends before this is read.
+    WantedSet { desktops, number: 0 }.encode_to_vec()
 }
 
 /// What [`encode_wanted`] made.
@@ -69,6 +72,20 @@ struct StoredRecord {
     ready_start: u64,
     #[prost(message, tag = "5")]
     failure: Option<StoredFailure>,
+    /// Since form 1; a form-0 record counted its last start as one that worked.
+    #[prost(uint64, tag = "6")]
+    started: u64,
+    #[prost(bytes = "vec", tag = "7")]
+    started_boot: Vec<u8>,
+    #[prost(uint64, tag = "8")]
+    guest_off_start: u64,
+    #[prost(uint32, tag = "9")]
+    unwanted_ends: u32,
+    #[prost(uint64, tag = "10")]
+    counted_start: u64,
+    /// Form of this record.
+    #[prost(uint32, tag = "15")]
+    version: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -78,6 +95,9 @@ struct StoredFailure {
     #[prost(string, tag = "2")]
     reason: String,
 }
+
+/// Form of the records that this program writes. It reads all up to this one.
+const RECORD_VERSION: u32 = 1;
 
 /// A record's message.
 pub fn encode_record(record: &Record) -> Vec<u8> {
@@ -89,6 +109,12 @@ pub fn encode_record(record: &Record) -> Vec<u8> {
         ready_start: record.ready_start,
         failure: failure
             .map(|it| StoredFailure { generation: it.generation, reason: it.reason.clone() }),
+        started: record.started,
+        started_boot: record.started_boot.as_bytes().to_vec(),
+        guest_off_start: record.guest_off_start,
+        unwanted_ends: record.unwanted_ends,
+        counted_start: record.counted_start,
+        version: RECORD_VERSION,
     }
     .encode_to_vec()
 }
@@ -102,6 +128,15 @@ pub fn decode_record(body: &[u8]) -> Result<Record, Damaged> {
         started_generation: stored.started_generation,
         ready_start: stored.ready_start,
         failure: stored.failure.map(|it| Failure { generation: it.generation, reason: it.reason }),
+        started: if stored.version == 0 && 0 < stored.started_generation {
+            stored.start_count
+        } else {
+            stored.started
+        },
+        started_boot: Uuid::from_slice(&stored.started_boot).unwrap_or_default(),
+        guest_off_start: stored.guest_off_start,
+        unwanted_ends: stored.unwanted_ends,
+        counted_start: stored.counted_start,
     })
 }
 
@@ -112,7 +147,14 @@ mod tests {
     #[test]
     fn one_changed_bit_anywhere_is_seen() {
         let failure = Failure { generation: 2, reason: "no memory".to_owned() };
-        let record = Record { start_count: 7, failure: Some(failure), ..Record::default() };
+        let record = Record {
+            start_count: 7,
+            started: 6,
+            started_boot: Uuid::from_u128(5),
+            unwanted_ends: 4,
+            failure: Some(failure),
+            ..Record::default()
+        };
         let value = seal(9, &encode_record(&record));
         let (sequence, body) = open(&value).unwrap();
         assert_eq!((sequence, decode_record(body)), (9, Ok(record)));
@@ -122,5 +164,18 @@ mod tests {
             assert_eq!(open(&bent), Err(Damaged), "byte {index}");
         }
         assert_eq!(open(&value[..5]), Err(Damaged));
+    }
+
+    #[test]
+    fn a_record_of_the_first_form_is_one_of_a_desktop_that_was_started() {
+        // generation 3, start_count 2, started_generation 3, ready_start 2.
+        let first = [0x08, 3, 0x10, 2, 0x18, 3, 0x20, 2];
+        let record = decode_record(&first).unwrap();
+        assert_eq!((record.generation, record.start_count, record.ready_start), (3, 2, 2));
+        assert_eq!((record.started, record.started_boot), (2, Uuid::nil()));
+        assert!(!record.is_off_by_guest() && record.ends_with_last() == 1);
+        // One that was never started.
+        assert_eq!(decode_record(&[0x08, 3]).unwrap().started, 0);
+        assert_eq!(decode_record(&encode_record(&record)), Ok(record));
     }
 }

@@ -27,8 +27,8 @@ use vidi_kit::Tasks;
 use vidi_kit::ids::DesktopId;
 use vidi_kit::tls::Role;
 use vidi_proto::v1::{
-    GuestSettings, ImageFile, ObservedDesktop, Power, Readiness, TemplateManifest, WantedDesktop,
-    WantedPower, WantedSet,
+    GuestSettings, HostReport, ImageFile, ObservedDesktop, Power, Readiness, TemplateManifest,
+    WantedDesktop, WantedPower, WantedSet,
 };
 
 struct Scene {
@@ -124,7 +124,10 @@ impl Scene {
                     relay_advertise: String::new(),
                 },
                 state,
-                first_wanted: ModelSet { connection: None, desktops: journaled.wanted.clone() },
+                first_wanted: ModelSet {
+                    desktops: journaled.wanted.clone(),
+                    ..ModelSet::default()
+                },
             },
         );
         let hypervisor: Arc<dyn Hypervisor> = Arc::new(self.hypervisor.clone());
@@ -153,6 +156,20 @@ impl Scene {
     }
 
     fn want(&self, desktops: &[(DesktopId, u64, WantedPower)]) {
+        self.want_and_destroy(desktops, &[]);
+    }
+
+    /// As a controller does that knows nothing more of the destroyed ones than their ids.
+    fn want_and_destroy(
+        &self,
+        desktops: &[(DesktopId, u64, WantedPower)],
+        destroyed: &[DesktopId],
+    ) {
+        let destroyed = destroyed.iter().map(|id| WantedDesktop {
+            id: id.to_string(),
+            destroy: true,
+            ..Default::default()
+        });
         let desktops = desktops.iter().map(|(id, generation, power)| WantedDesktop {
             id: id.to_string(),
             generation: *generation,
@@ -164,7 +181,9 @@ impl Scene {
             force_off: false,
             ..Default::default()
         });
-        self.controller.wanted.send_replace(Some(WantedSet { desktops: desktops.collect() }));
+        let desktops = desktops.chain(destroyed).collect();
+        let number = self.controller.wanted.borrow().as_ref().map_or(1, |set| set.number + 1);
+        self.controller.wanted.send_replace(Some(WantedSet { desktops, number }));
     }
 
     /// Waits for a report in which the desktop is as `what` says.
@@ -181,13 +200,30 @@ impl Scene {
         .await
     }
 
+    /// Waits until the newest wanted set is answered and the desktop is nowhere in the answer.
     async fn gone(&self, id: DesktopId) {
         until(|| {
+            let number = self.controller.wanted.borrow().as_ref()?.number;
             let report = self.controller.report.borrow();
-            let report = report.as_ref().filter(|report| report.wanted_received)?;
-            (!report.desktops.iter().any(|one| one.id == id.to_string())).then_some(())
+            let answers =
+                |report: &&HostReport| report.wanted_received && report.wanted_number == number;
+            let report = report.as_ref().filter(answers)?;
+            let id = id.to_string();
+            let there = report.desktops.iter().any(|one| one.id == id);
+            (!there && !report.unknown.contains(&id)).then_some(())
         })
         .await;
+    }
+
+    /// Waits until the host says that it has a desktop that it is not told of; its problems then.
+    async fn unknown(&self, id: DesktopId) -> Vec<String> {
+        until(|| {
+            let report = self.controller.report.borrow();
+            let report = report.as_ref().filter(|report| report.unknown == [id.to_string()])?;
+            assert!(!report.desktops.iter().any(|one| one.id == id.to_string()));
+            Some(report.problems.clone())
+        })
+        .await
     }
 
     async fn overlays(&self) -> BTreeSet<DesktopId> {
@@ -230,7 +266,7 @@ async fn a_restarted_agent_adopts_what_runs_and_a_deleted_desktop_leaves_nothing
     scene.reported(deleted, |one| one.ready).await;
     scene.stop_agent().await;
     // While the agent is away one is deleted.
-    scene.want(&[(kept, 1, On)]);
+    scene.want_and_destroy(&[(kept, 1, On)], &[deleted]);
     scene.start_agent().await;
     let adopted = scene.reported(kept, |one| one.ready).await;
     assert_eq!(adopted.start_count, 1);
@@ -284,10 +320,78 @@ async fn a_journal_that_lost_the_wanted_set_ends_nothing() {
     scene.controller.serve(&tasks, scene.address, &socket).await;
     scene.reported(id, |one| one.ready && one.reason.is_empty()).await;
     assert_eq!(scene.hypervisor.starts(), 1);
-    scene.want(&[]);
+    scene.want_and_destroy(&[], &[id]);
     scene.gone(id).await;
     assert_eq!(scene.hypervisor.list().await.unwrap().len(), 0);
     assert_eq!(scene.overlays().await, BTreeSet::new());
+    scene.agent.stop_token().cancel();
+    tasks.stop_token().cancel();
+}
+
+#[tokio::test]
+async fn what_a_restored_controller_does_not_know_runs_on_until_somebody_says_otherwise() {
+    let mut scene = Scene::new().await;
+    let (known, newer) = (DesktopId::generate(), DesktopId::generate());
+    scene.want(&[(known, 1, On), (newer, 1, On)]);
+    scene.reported(newer, |one| one.ready).await;
+    // An older copy of what the controller knew.
+    scene.want(&[(known, 1, On)]);
+    let problems = scene.unknown(newer).await;
+    assert!(problems.iter().any(|text| text.contains("remove-unknown")), "{problems:?}");
+    // A new agent that was never told of it keeps it as well, on a new link.
+    scene.stop_agent().await;
+    std::fs::remove_dir_all(scene.folder.path().join("journal")).unwrap();
+    scene.start_agent().await;
+    scene.unknown(newer).await;
+    scene.reported(known, |one| one.ready).await;
+    assert_eq!(scene.hypervisor.list().await.unwrap().len(), 2);
+    assert_eq!(scene.overlays().await, BTreeSet::from([known, newer]));
+    assert_eq!(scene.hypervisor.starts(), 2);
+    // A newer copy: it is as it was.
+    scene.want(&[(known, 1, On), (newer, 1, On)]);
+    let again = scene.reported(newer, |one| one.ready).await;
+    assert_eq!((again.start_count, scene.hypervisor.starts()), (1, 2));
+    // Or nobody misses it.
+    scene.want(&[(known, 1, On)]);
+    scene.unknown(newer).await;
+    scene.want_and_destroy(&[(known, 1, On)], &[newer]);
+    scene.gone(newer).await;
+    assert_eq!(scene.overlays().await, BTreeSet::from([known]));
+    assert_eq!(scene.hypervisor.list().await.unwrap().len(), 1);
+    scene.agent.stop_token().cancel();
+    scene.controller_tasks.stop_token().cancel();
+}
+
+#[tokio::test]
+async fn what_crashed_or_went_down_with_the_machine_is_started_again() {
+    let mut scene = Scene::new().await;
+    let (id, off) = (DesktopId::generate(), DesktopId::generate());
+    scene.want(&[(id, 1, On), (off, 1, On)]);
+    let first = scene.reported(id, |one| one.ready).await;
+    scene.reported(off, |one| one.ready).await;
+    scene.hypervisor.power_off(off);
+    scene.reported(off, |one| one.power() == Power::Off).await;
+    scene.hypervisor.kill(id);
+    let ended = scene.reported(id, |one| one.power() == Power::Starting).await;
+    assert!(ended.reason.contains("unexpectedly"), "{}", ended.reason);
+    let now_ms = vidi_kit::Clock::system().now_ms();
+    assert!((now_ms - ended.since_ms).abs() < 10_000, "{} at {now_ms}", ended.since_ms);
+    let second = scene.reported(id, |one| one.ready && one.start_count == 2).await;
+    assert!(first.since_ms < second.since_ms, "{first:?} {second:?}");
+    // The machine goes down while nobody looks; the controller is not there when it is up again.
+    scene.stop_agent().await;
+    scene.controller_tasks.stop().await;
+    scene.hypervisor.reboot();
+    scene.start_agent().await;
+    until(|| (scene.hypervisor.starts() == 4).then_some(())).await;
+    let tasks = Tasks::new();
+    let socket = scene.folder.path().join("controller-2.sock");
+    scene.controller.serve(&tasks, scene.address, &socket).await;
+    let third = scene.reported(id, |one| one.ready && one.start_count == 3).await;
+    assert_eq!(third.generation, 1);
+    let stayed = scene.reported(off, |one| one.power() == Power::Off).await;
+    assert_eq!((stayed.start_count, stayed.since_ms), (1, 0), "nobody saw when that began");
+    assert_eq!(scene.hypervisor.starts(), 4);
     scene.agent.stop_token().cancel();
     tasks.stop_token().cancel();
 }
@@ -324,7 +428,7 @@ async fn a_failed_start_says_why_and_only_a_new_generation_tries_again() {
     let ready = scene.reported(id, |one| one.ready).await;
     assert_eq!((ready.generation, ready.start_count), (2, 2));
     // The guest powers itself off: off it stays.
-    scene.hypervisor.kill(id);
+    scene.hypervisor.power_off(id);
     let off = scene.reported(id, |one| one.power() == Power::Off).await;
     assert!(off.reason.contains("by itself"), "{}", off.reason);
     scene.want(&[(id, 3, On)]);

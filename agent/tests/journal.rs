@@ -32,7 +32,15 @@ fn wanted(id: DesktopId, wish: Wish) -> Wanted {
         video: Video::Virtio,
         readiness: Readiness::Agent,
     };
-    Wanted { id, generation: 4, wish, title: "Ana's desktop".to_owned(), template: Ok(template) }
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736".parse().ok();
+    Wanted {
+        id,
+        generation: 4,
+        wish,
+        title: "Ana's desktop".to_owned(),
+        trace,
+        template: Ok(template),
+    }
 }
 
 fn record() -> Record {
@@ -41,7 +49,12 @@ fn record() -> Record {
         generation: 4,
         start_count: 3,
         started_generation: 2,
+        started: 2,
+        started_boot: uuid::Uuid::from_u128(9),
         ready_start: 1,
+        guest_off_start: 2,
+        unwanted_ends: 1,
+        counted_start: 1,
         failure: Some(failure),
     }
 }

@@ -28,8 +28,8 @@ use vidi_kit::{Clock, Tasks};
 use vidi_proto::v1::relay_client::RelayClient;
 use vidi_proto::v1::{
     AttachRequest, ChannelRequest, GrantClaims, GuestSettings, ImageFile, LiveSession,
-    LiveSessions, ObservedDesktop, Readiness, TemplateManifest, Video, WantedDesktop, WantedPower,
-    WantedSet,
+    LiveSessions, ObservedDesktop, Power, Readiness, TemplateManifest, Video, WantedDesktop,
+    WantedPower, WantedSet,
 };
 
 const GATEWAY: &str = "edge-1";
@@ -64,11 +64,21 @@ impl Libvirt {
         Self { folder, uri }
     }
 
-    fn domains(&self) -> Vec<String> {
-        let arguments = ["--quiet", "--connect", &self.uri, "list", "--all", "--name"];
-        let output = Command::new("virsh").args(arguments).output().unwrap();
+    fn virsh(&self, arguments: &[&str]) -> String {
+        let common = ["--quiet", "--connect", &self.uri];
+        let output = Command::new("virsh").args(common).args(arguments).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let text = String::from_utf8(output.stdout).unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn kill_qemu(&self, desktop: DesktopId) {
+        let pid = self.folder.join(format!("run/qemu/vidi-{desktop}.pid"));
+        let pid = std::fs::read_to_string(pid).unwrap();
+        assert!(Command::new("kill").args(["-KILL", pid.trim()]).status().unwrap().success());
+    }
+
+    fn domains(&self) -> Vec<String> {
+        let text = self.virsh(&["list", "--all", "--name"]);
         text.lines().filter(|line| !line.is_empty()).map(ToOwned::to_owned).collect()
     }
 }
@@ -245,6 +255,44 @@ impl Scene {
     }
 }
 
+async fn obeys_its_guest_alone(scene: &Scene, libvirt: &Libvirt, desktop: DesktopId) {
+    // QEMU is killed: that is nobody's wish.
+    libvirt.kill_qemu(desktop);
+    scene.reported("ended", desktop, |one| one.reason.contains("unexpectedly")).await;
+    let again = scene.reported("started again", desktop, |one| one.ready).await;
+    assert_eq!((again.start_count, again.generation), (2, 1));
+    let now_ms = Clock::system().now_ms();
+    assert!(0 < again.since_ms && again.since_ms <= now_ms, "{} at {now_ms}", again.since_ms);
+    // The guest shuts down: so it is.
+    libvirt.virsh(&["shutdown", &desktop.to_string()]);
+    let off = scene.reported("off", desktop, |one| one.power() == Power::Off).await;
+    assert!(off.reason.contains("by itself"), "{off:?}");
+}
+
+async fn is_destroyed_only_by_order(scene: &Scene, libvirt: &Libvirt, wanted: WantedDesktop) {
+    let desktop: DesktopId = wanted.id.parse().unwrap();
+    // A controller that names it no more does not end it; one that says so does.
+    let named = |number, desktops| {
+        scene.controller.wanted.send_replace(Some(WantedSet { desktops, number }))
+    };
+    named(2, vec![WantedDesktop { generation: 2, ..wanted.clone() }]);
+    scene.reported("on again", desktop, |one| one.ready && one.start_count == 3).await;
+    named(3, Vec::new());
+    until("unknown", || {
+        let report = scene.controller.report.borrow();
+        (report.as_ref()?.unknown == [desktop.to_string()]).then_some(())
+    })
+    .await;
+    assert_eq!(libvirt.domains(), [format!("vidi-{desktop}")]);
+    named(4, vec![WantedDesktop { generation: 3, destroy: true, ..wanted }]);
+    until("deleted", || {
+        let report = scene.controller.report.borrow();
+        let report = report.as_ref().filter(|report| report.wanted_number == 4)?;
+        (report.desktops.is_empty() && report.unknown.is_empty()).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_desktop_starts_is_reached_through_the_relay_survives_the_agent_and_leaves_nothing() {
     let folder = PathBuf::from(format!("/tmp/vidi-real-{}", std::process::id()));
@@ -272,7 +320,10 @@ async fn a_desktop_starts_is_reached_through_the_relay_survives_the_agent_and_le
         manifest: Some(manifest),
         ..WantedDesktop::default()
     };
-    scene.controller.wanted.send_replace(Some(WantedSet { desktops: vec![wanted] }));
+    scene
+        .controller
+        .wanted
+        .send_replace(Some(WantedSet { desktops: vec![wanted.clone()], number: 1 }));
     let ready = scene.reported("ready", desktop, |one| one.ready).await;
     assert_eq!((ready.start_count, ready.acceleration.as_str()), (1, "tcg"));
     assert_eq!(libvirt.domains(), [format!("vidi-{desktop}")]);
@@ -293,12 +344,14 @@ async fn a_desktop_starts_is_reached_through_the_relay_survives_the_agent_and_le
     let reply = scene.spice_link_reply(&signer, session, desktop, 2).await;
     assert_eq!(&reply[..4], b"REDQ");
 
-    scene.controller.wanted.send_replace(Some(WantedSet::default()));
-    until("deleted", || {
-        let report = scene.controller.report.borrow();
-        report.as_ref()?.desktops.is_empty().then_some(())
-    })
-    .await;
+    obeys_its_guest_alone(&scene, &libvirt, desktop).await;
+    drop(agent);
+    scene.controller.report.send_replace(None);
+    let agent = scene.agent();
+    scene.reported("still off", desktop, |one| one.power() == Power::Off).await;
+    assert_eq!(libvirt.domains(), Vec::<String>::new());
+
+    is_destroyed_only_by_order(&scene, &libvirt, wanted).await;
     assert_eq!(libvirt.domains(), Vec::<String>::new());
     let images = folder.join("images").join(scene.controller.authority.installation.to_string());
     let left: Vec<_> = std::fs::read_dir(images)

@@ -353,7 +353,7 @@ async fn a_relay_keeps_its_certificate_and_a_channel_waits_for_an_agent_that_is_
     assert!(news.identity.borrow().is_some());
     let opening = {
         let (line, desktop) = (line.clone(), scene.desktop);
-        tasks.spawn("open", async move { line.open_spice(desktop).await })
+        tasks.spawn("open", async move { line.open_spice(desktop, None).await })
     };
     tokio::time::sleep(Duration::from_millis(100)).await;
     let policy = scene.agent.policy.borrow().clone();

@@ -235,7 +235,7 @@ pub fn identity(
                     info!(id, "Certificate renewed");
                     sender.send_replace(Arc::new(renewed));
                 }
-                Err(error) => warn!(%error, "certificate not renewed yet"),
+                Err(error) => warn!(%error, "Certificate not renewed yet"),
             }
             wait_min = RENEW_WAIT_MIN;
         }

@@ -7,9 +7,14 @@ use serde::Deserialize;
 use vidi_kit::config::{ConfigError, TelemetryConfig, check_socket_path, load};
 use vidi_kit::ids::HostId;
 
+use crate::model::Limits;
+
 /// Where the configuration is looked for when nothing else is said.
 pub const DEFAULT_PATH: &str = "/etc/vidi/controller.toml";
 
+/// Less than a gateway needs to find its way back would end sessions that are looked at; never to end
+/// one would keep every desktop running.
+const DISCONNECT_SECS: std::ops::RangeInclusive<u64> = 10..=30 * 24 * 3_600;
 /// Longest host name that is taken as an id, in bytes; a label of DNS has 63.
 const ID_BYTES_MAX: usize = 63;
 
@@ -34,8 +39,33 @@ pub struct ControllerConfig {
     pub key_file: PathBuf,
     /// This controller's id; empty: the host name.
     pub id: String,
+    /// When somebody is taken as gone.
+    pub presence: PresenceConfig,
     /// Logs, metrics, health.
     pub telemetry: TelemetryConfig,
+}
+
+/// When somebody is taken as gone.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PresenceConfig {
+    /// A session that nobody has been connected to for so many seconds ends, and its desktop goes the
+    /// way of its release policy; 10 s to 30 days.
+    pub disconnect_secs: u64,
+}
+
+impl PresenceConfig {
+    /// As the plans take it.
+    pub fn limits(&self) -> Limits {
+        let disconnect_ms = i64::try_from(self.disconnect_secs.saturating_mul(1_000));
+        Limits { disconnect_ms: disconnect_ms.unwrap_or(i64::MAX) }
+    }
+}
+
+impl Default for PresenceConfig {
+    fn default() -> Self {
+        Self { disconnect_secs: 600 }
+    }
 }
 
 /// Which store.
@@ -60,6 +90,7 @@ impl Default for ControllerConfig {
             socket: PathBuf::from("/run/vidi/controller.sock"),
             key_file: PathBuf::from("/etc/vidi/controller.key"),
             id: String::new(),
+            presence: PresenceConfig::default(),
             telemetry: TelemetryConfig::default(),
         }
     }
@@ -94,6 +125,15 @@ fn check(mut config: ControllerConfig, hostname: &str) -> Result<ControllerConfi
     }
     if config.advertise.is_empty() {
         config.advertise = vec![format!("{hostname}:{}", config.listen.port())];
+    }
+    if !DISCONNECT_SECS.contains(&config.presence.disconnect_secs) {
+        let text = format!(
+            "{} is not between {} (10 s) and {} (30 days)",
+            config.presence.disconnect_secs,
+            DISCONNECT_SECS.start(),
+            DISCONNECT_SECS.end()
+        );
+        return Err(value("presence.disconnect_secs", text));
     }
     for address in &config.advertise {
         let port = address.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>()));
@@ -136,6 +176,9 @@ mod tests {
         assert_eq!(config.images, Path::new("/var/lib/vidi/controller/images"));
         assert_eq!(config.id, "node7");
         assert_eq!(config.advertise, ["Node_7.example.org:7443"]);
+        assert_eq!(config.presence.limits().disconnect_ms, 600_000);
+        let short = read_text("[presence]\ndisconnect_secs = 15").unwrap();
+        assert_eq!(short.presence.limits().disconnect_ms, 15_000);
     }
 
     #[test]
@@ -149,6 +192,11 @@ mod tests {
             ("state = \"relative\"", "state"),
             ("id = \"Not An Id\"", "id"),
             ("advertise = [\"host\"]", "advertise"),
+            ("[presence]\ndisconnect_secs = 9", "presence.disconnect_secs"),
+            ("[presence]\ndisconnect_secs = 0", "presence.disconnect_secs"),
+            ("[presence]\ndisconnect_secs = 2592001", "30 days"),
+            ("[presence]\ndisconnect_secs = 1.5", "disconnect_secs"),
+            ("[presence]\ndisconnects = 15", "disconnects"),
         ] {
             let error = read_text(text).expect_err(text);
             assert!(error.contains(expected), "{text}: {error}");

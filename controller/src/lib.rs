@@ -9,6 +9,7 @@
 pub mod adapters;
 pub mod bootstrap;
 pub mod config;
+pub mod contract;
 pub mod error;
 pub mod model;
 pub mod plan;
@@ -16,3 +17,4 @@ pub mod ports;
 pub mod reconcile;
 pub mod records;
 pub mod rpc;
+pub mod telemetry;

@@ -13,11 +13,11 @@ use vidi_controller::config::{self, ControllerConfig};
 use vidi_controller::error::StartupError;
 use vidi_controller::ports::{Authority, Store};
 use vidi_controller::rpc::{Parts, server};
-use vidi_controller::{bootstrap, reconcile};
-use vidi_kit::config::DaemonArgs;
+use vidi_controller::{bootstrap, reconcile, telemetry};
+use vidi_kit::commands::ControllerArguments;
 use vidi_kit::grant::GrantSigner;
 use vidi_kit::tasks::terminated;
-use vidi_kit::telemetry::{Readiness, start_logs, start_metrics};
+use vidi_kit::telemetry::{Health, start_logs, start_metrics};
 use vidi_kit::transport::{bind, bind_unix};
 use vidi_kit::{Clock, Tasks, files};
 
@@ -26,23 +26,15 @@ const METRICS_PORT: u16 = 9441;
 /// Everybody may connect to the local socket: the peer's uid decides what they may do.
 const SOCKET_MODE: u32 = 0o666;
 
-/// The control plane of Vidi.
-#[derive(Debug, Parser)]
-#[command(name = "vidi-controller", version)]
-struct Arguments {
-    #[command(flatten)]
-    daemon: DaemonArgs,
-}
-
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = ControllerArguments::parse();
     vidi_kit::daemon::run("vidi-controller", &arguments.daemon, config::read, run)
 }
 
 async fn run(config: ControllerConfig) -> Result<(), StartupError> {
     start_logs(&config.telemetry)?;
-    let (tasks, readiness) = (Tasks::new(), Readiness::default());
-    let broken = match start(&config, &tasks, &readiness).await {
+    let (tasks, health) = (Tasks::new(), Health::default());
+    let broken = match start(&config, &tasks, &health).await {
         Ok(broken) => broken,
         Err(error) => {
             tasks.stop().await;
@@ -55,7 +47,7 @@ async fn run(config: ControllerConfig) -> Result<(), StartupError> {
         stopping = terminated() => stopping.map_err(in_io("cannot wait for signals")),
         why = broken => Err(StartupError::StoreBroken(why)),
     };
-    readiness.set(false);
+    health.starts_with("it stops");
     info!("Stopping");
     tasks.stop().await;
     // A stale socket would only be a slower error for the next caller.
@@ -67,12 +59,16 @@ async fn run(config: ControllerConfig) -> Result<(), StartupError> {
 async fn start(
     config: &ControllerConfig,
     tasks: &Tasks,
-    readiness: &Readiness,
+    health: &Health,
 ) -> Result<impl Future<Output = String> + use<>, StartupError> {
     make_folders(config)?;
     // The port before the store: a second controller is told at once, and nothing is touched.
     let listener = bind(config.listen).await.map_err(in_io("the port cannot be had"))?;
-    let store = SledStore::open(&config.state.join("store"))?;
+    let metrics = (METRICS_PORT, telemetry::METRICS);
+    start_metrics(tasks, &config.telemetry, metrics, health.clone()).await?;
+    health.starts_with("it reads the store");
+    let store_folder = config.state.join("store");
+    let store = SledStore::open(&store_folder)?;
     let broken = store.broken();
     let store: Arc<dyn Store> = Arc::new(store);
     let clock = Clock::system();
@@ -87,8 +83,10 @@ async fn start(
     let images =
         ImageFolder::open(&config.images).map_err(in_io("cannot make the images' folder"))?;
     let directory = Arc::new(LocalDirectory::new(Arc::clone(&store))?);
-    let handle = reconcile::start(tasks, store, clock.clone(), config.id.clone()).await?;
+    let own = reconcile::Own { id: config.id.clone(), limits: config.presence.limits() };
+    let handle = reconcile::start(tasks, store, clock.clone(), own).await?;
     bootstrap::publish_grant_key(&handle, &config.id, signer.public_key()).await?;
+    telemetry::watch(health, &handle, store_folder);
     let parts = Parts {
         handle,
         authority,
@@ -102,10 +100,9 @@ async fn start(
     };
     let routes = server::routes(&parts)?;
     let local = bind_unix(&config.socket, SOCKET_MODE).map_err(in_io("no local socket"))?;
-    start_metrics(tasks, &config.telemetry, METRICS_PORT, readiness.clone()).await?;
     server::serve_unix(&parts, routes.clone(), local);
     server::serve_tls(&parts, routes, listener, identity);
-    readiness.set(true);
+    health.started();
     info!(listen = %config.listen, socket = %config.socket.display(), id = config.id, "Controller is up");
     Ok(broken)
 }

@@ -5,10 +5,14 @@ use prost::Message;
 use vidi_proto::store::v1 as stored;
 use vidi_proto::v1 as wire;
 
+pub use crate::contract::{
+    manifest_from_wire, manifest_to_wire, policy_from_wire, policy_to_wire, power_from_wire,
+    power_to_wire,
+};
 use crate::model::{
-    Allocation, DesktopSpec, DesktopStatus, EnrollToken, Guest, Host, ImageFile, Installation, Key,
-    Manifest, Operation, OperationError, OperationKind, Power, Presence, Readiness, Reason,
-    Request, Row, Session, SignIn, Step, Template, TemplateVersion, Tenant, User, Video,
+    Allocation, DesktopSpec, DesktopStatus, EnrollToken, Host, Installation, Key, Operation,
+    OperationError, OperationKind, Power, Presence, Reason, ReleasePolicy, Request, Row, Session,
+    SignIn, Step, Template, TemplateVersion, Tenant, UsageInterval, UsageKey, UsageKind, User,
 };
 use crate::ports::Write;
 
@@ -48,12 +52,18 @@ pub fn key(key: &Key) -> String {
             format!("version/{tenant}/{id}/{}", digest.trim_start_matches(DIGEST_PREFIX))
         }
         Key::Host(host) => format!("host/{host}"),
+        Key::RemovedHost(host) => format!("removedhost/{host}"),
         Key::Spec(tenant, id) => format!("desktop/{tenant}/{id}/spec"),
         Key::Status(tenant, id) => format!("desktop/{tenant}/{id}/status"),
         Key::Allocation(host, id) => format!("alloc/{host}/{id}"),
         Key::Session(tenant, id) => format!("session/{tenant}/{id}"),
         Key::Operation(id) => format!("operation/{id}"),
         Key::Request(tenant, id) => format!("request/{tenant}/{id}"),
+        Key::Usage(UsageKey { tenant, desktop, start_ms, kind }) => {
+            let kind = kind_to_stored(*kind);
+            format!("usage/{tenant}/{desktop}/{start_ms:016x}/{kind}")
+        }
+        Key::Alive => "meta/alive".to_owned(),
     }
 }
 
@@ -99,9 +109,8 @@ pub fn value(row: &Row) -> Bytes {
             manifest: manifest_to_wire(&one.manifest).encode_to_vec(),
             create_ms: one.create_ms,
         }),
-        Row::Host(_, one) => {
-            encode(&stored::Host { create_ms: one.create_ms, ..Default::default() })
-        }
+        Row::Host(_, one) => encode(&host_to_stored(one)),
+        Row::RemovedHost(_, remove_ms) => encode(&stored::RemovedHost { remove_ms: *remove_ms }),
         Row::Spec(_, _, one) => encode(&spec_to_stored(one)),
         Row::Status(_, _, one) => encode(&status_to_stored(one)),
         Row::Allocation(_, _, one) => encode(&stored::Allocation {
@@ -115,7 +124,17 @@ pub fn value(row: &Row) -> Bytes {
             operation: one.operation.map(|id| id.to_string()).unwrap_or_default(),
             resource: one.resource.clone(),
             create_ms: one.create_ms,
+            by: one.by.clone(),
         }),
+        Row::Usage(key, one) => encode(&stored::UsageInterval {
+            kind: kind_to_stored(key.kind),
+            user: one.user.as_ref().map(ToString::to_string).unwrap_or_default(),
+            display_name: one.display_name.clone(),
+            start_ms: key.start_ms,
+            end_ms: one.end_ms.unwrap_or(0),
+            session: one.session.map(|id| id.to_string()).unwrap_or_default(),
+        }),
+        Row::Alive(at_ms) => encode(&stored::Alive { at_ms: *at_ms }),
     }
 }
 
@@ -160,9 +179,9 @@ pub fn row(key: &str, value: &[u8], now_ms: i64) -> Result<Option<Row>, RecordEr
             let digest = format!("{DIGEST_PREFIX}{digest}");
             Row::Version(read.id(tenant)?, read.id(id)?, digest, read.version()?)
         }
-        ["host", host] => {
-            let one: stored::Host = read.message()?;
-            Row::Host(read.id(host)?, Host { create_ms: one.create_ms })
+        ["host", host] => Row::Host(read.id(host)?, read.host()?),
+        ["removedhost", host] => {
+            Row::RemovedHost(read.id(host)?, read.message::<stored::RemovedHost>()?.remove_ms)
         }
         ["desktop", tenant, id, "spec"] => Row::Spec(read.id(tenant)?, read.id(id)?, read.spec()?),
         ["desktop", tenant, id, "status"] => {
@@ -180,96 +199,38 @@ pub fn row(key: &str, value: &[u8], now_ms: i64) -> Result<Option<Row>, RecordEr
         ["request", tenant, id] => {
             Row::Request(read.id(tenant)?, (*id).to_owned(), read.request()?)
         }
+        ["usage", tenant, desktop, _, _] => {
+            let (start_ms, kind, one) = read.usage()?;
+            let (tenant, desktop) = (read.id(tenant)?, read.id(desktop)?);
+            Row::Usage(UsageKey { tenant, desktop, start_ms, kind }, one)
+        }
+        ["meta", "alive"] => {
+            let one: stored::Alive = read.message()?;
+            Row::Alive(one.at_ms)
+        }
         _ => return Ok(None),
     }))
 }
 
-/// The wire form of a manifest; its encoding is what a version's digest is of.
-pub fn manifest_to_wire(manifest: &Manifest) -> wire::TemplateManifest {
-    let file = |one: &ImageFile| wire::ImageFile {
-        file: one.file.clone(),
-        sha256: one.sha256.clone(),
-        size_bytes: one.size_bytes,
-    };
-    let video = match manifest.guest.video {
-        Video::Qxl => wire::Video::Qxl,
-        Video::Vga => wire::Video::Vga,
-        Video::Virtio => wire::Video::Virtio,
-    };
-    let readiness = match manifest.guest.readiness {
-        Readiness::Helper => wire::Readiness::Helper,
-        Readiness::Agent => wire::Readiness::Agent,
-    };
-    wire::TemplateManifest {
-        disk: Some(file(&manifest.disk)),
-        kernel: manifest.kernel.as_ref().map(file),
-        initrd: manifest.initrd.as_ref().map(file),
-        cmdline: manifest.cmdline.clone(),
-        guest: Some(wire::GuestSettings {
-            memory_mib: manifest.guest.memory_mib,
-            vcpus: manifest.guest.vcpus,
-            video: video.into(),
-            readiness: readiness.into(),
-        }),
-    }
-}
-
-/// The model of a manifest; none when a part that every manifest has is missing. Limits are judged
-/// where it is uploaded.
-pub fn manifest_from_wire(manifest: wire::TemplateManifest) -> Option<Manifest> {
-    let file = |one: wire::ImageFile| ImageFile {
-        file: one.file,
-        sha256: one.sha256,
-        size_bytes: one.size_bytes,
-    };
-    let guest = manifest.guest?;
-    let video = match guest.video() {
-        wire::Video::Qxl => Video::Qxl,
-        wire::Video::Vga => Video::Vga,
-        wire::Video::Virtio => Video::Virtio,
-        wire::Video::Unspecified => return None,
-    };
-    let readiness = match guest.readiness() {
-        wire::Readiness::Helper => Readiness::Helper,
-        wire::Readiness::Agent => Readiness::Agent,
-        wire::Readiness::Unspecified => return None,
-    };
-    Some(Manifest {
-        disk: file(manifest.disk?),
-        kernel: manifest.kernel.map(file),
-        initrd: manifest.initrd.map(file),
-        cmdline: manifest.cmdline,
-        guest: Guest { memory_mib: guest.memory_mib, vcpus: guest.vcpus, video, readiness },
-    })
-}
-
-/// The power of the API and the store, and the reason of a failure.
-pub fn power_to_wire(power: &Power) -> (wire::Power, String) {
-    match power {
-        Power::Preparing => (wire::Power::Preparing, String::new()),
-        Power::Off => (wire::Power::Off, String::new()),
-        Power::Starting => (wire::Power::Starting, String::new()),
-        Power::Running => (wire::Power::Running, String::new()),
-        Power::Saved => (wire::Power::Saved, String::new()),
-        Power::Failed(reason) => (wire::Power::Failed, reason.clone()),
-    }
-}
-
-/// The model of a power; none for a word that is not one.
-pub fn power_from_wire(power: wire::Power, reason: &str) -> Option<Power> {
-    match power {
-        wire::Power::Unspecified => None,
-        wire::Power::Preparing => Some(Power::Preparing),
-        wire::Power::Off => Some(Power::Off),
-        wire::Power::Starting => Some(Power::Starting),
-        wire::Power::Running => Some(Power::Running),
-        wire::Power::Saved => Some(Power::Saved),
-        wire::Power::Failed => Some(Power::Failed(reason.to_owned())),
+const fn kind_to_stored(kind: UsageKind) -> u32 {
+    match kind {
+        UsageKind::Running => 1,
+        UsageKind::Connected => 2,
     }
 }
 
 fn encode(message: &impl Message) -> Bytes {
     message.encode_to_vec().into()
+}
+
+fn host_to_stored(one: &Host) -> stored::Host {
+    stored::Host {
+        create_ms: one.create_ms,
+        cordoned: one.cordoned,
+        draining: one.draining,
+        stop_in_use: one.stop_in_use,
+        removing: one.removing.iter().map(ToString::to_string).collect(),
+    }
 }
 
 fn spec_to_stored(one: &DesktopSpec) -> stored::DesktopSpec {
@@ -284,7 +245,9 @@ fn spec_to_stored(one: &DesktopSpec) -> stored::DesktopSpec {
         generation: one.generation,
         create_ms: one.create_ms,
         app_id: one.app_id.to_string(),
-        ..Default::default()
+        restarting: one.restarting,
+        release_policy: u32::try_from(i32::from(policy_to_wire(one.release_policy))).unwrap_or(0),
+        trace: one.trace.map(|id| id.to_string()).unwrap_or_default(),
     }
 }
 
@@ -317,7 +280,7 @@ fn session_to_stored(one: &Session) -> stored::Session {
         end_reason,
         create_ms: one.create_ms,
         end_ms,
-        trace: String::new(),
+        trace: one.trace.map(|id| id.to_string()).unwrap_or_default(),
     }
 }
 
@@ -374,6 +337,17 @@ impl Reader<'_> {
         if text.is_empty() { Ok(None) } else { self.id(text).map(Some) }
     }
 
+    fn host(&self) -> Result<Host, RecordError> {
+        let one: stored::Host = self.message()?;
+        Ok(Host {
+            create_ms: one.create_ms,
+            cordoned: one.cordoned,
+            draining: one.draining,
+            stop_in_use: one.stop_in_use,
+            removing: one.removing.iter().map(|id| self.id(id)).collect::<Result<_, _>>()?,
+        })
+    }
+
     fn installation(&self) -> Result<Installation, RecordError> {
         let one: stored::Installation = self.message()?;
         if one.schema != SCHEMA {
@@ -423,7 +397,27 @@ impl Reader<'_> {
             generation: one.generation,
             create_ms: one.create_ms,
             app_id: self.id(&one.app_id)?,
+            restarting: one.restarting,
+            release_policy: self.policy(one.release_policy)?,
+            trace: self.maybe_id(&one.trace)?,
         })
+    }
+
+    fn policy(&self, number: u32) -> Result<ReleasePolicy, RecordError> {
+        let known = i32::try_from(number).ok().and_then(|number| number.try_into().ok());
+        known.map(policy_from_wire).ok_or_else(|| self.error("release policy"))
+    }
+
+    fn usage(&self) -> Result<(i64, UsageKind, UsageInterval), RecordError> {
+        let one: stored::UsageInterval = self.message()?;
+        let kind = UsageKind::ALL.into_iter().find(|kind| kind_to_stored(*kind) == one.kind);
+        let interval = UsageInterval {
+            user: self.maybe_id(&one.user)?,
+            display_name: one.display_name,
+            end_ms: (one.end_ms != 0).then_some(one.end_ms),
+            session: self.maybe_id(&one.session)?,
+        };
+        Ok((one.start_ms, kind.ok_or_else(|| self.error("kind"))?, interval))
     }
 
     fn status(&self) -> Result<DesktopStatus, RecordError> {
@@ -459,7 +453,9 @@ impl Reader<'_> {
             gateway: self.maybe_id(&one.gateway)?,
             create_ms: one.create_ms,
             since_ms,
+            sought_ms: 0,
             presence,
+            trace: self.maybe_id(&one.trace)?,
         })
     }
 
@@ -496,6 +492,7 @@ impl Reader<'_> {
             body_sha256: body.map_err(|error| self.error(error))?,
             operation: self.maybe_id(&one.operation)?,
             resource: one.resource,
+            by: one.by,
             create_ms: one.create_ms,
         })
     }
@@ -504,6 +501,7 @@ impl Reader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{Guest, ImageFile, Manifest, Readiness, Video};
 
     fn session(presence: Presence, epoch: u64, since_ms: i64) -> Session {
         Session {
@@ -513,7 +511,9 @@ mod tests {
             gateway: Some("edge-1".parse().unwrap()),
             create_ms: 5,
             since_ms,
+            sought_ms: 0,
             presence,
+            trace: "4bf92f3577b34da6a3ce929d0e0e4736".parse().ok(),
         }
     }
 
@@ -561,10 +561,20 @@ mod tests {
             generation: 8,
             create_ms: 1,
             app_id: "desk".parse().unwrap(),
+            restarting: true,
+            release_policy: ReleasePolicy::Delete,
+            trace: "4bf92f3577b34da6a3ce929d0e0e4736".parse().ok(),
         };
         let error = OperationError { reason: Reason::NoHost, message: "full".to_owned() };
         let session_id = vidi_kit::ids::SessionId::generate;
         let operation_id = vidi_kit::ids::OperationId::generate;
+        let usage_key = |kind| UsageKey { tenant: tenant.clone(), desktop, start_ms: 5, kind };
+        let interval = |end_ms| UsageInterval {
+            user: Some("ana".parse().unwrap()),
+            display_name: "Desk".to_owned(),
+            end_ms,
+            session: end_ms.map(|_| vidi_kit::ids::SessionId::generate()),
+        };
         for row in [
             Row::GrantKey("c1".to_owned(), vec![1; 32], 3),
             Row::Version(
@@ -577,6 +587,9 @@ mod tests {
             Row::Status(tenant.clone(), desktop, status),
             Row::Session(tenant.clone(), session_id(), session(Presence::Opening, 0, 5)),
             Row::Session(tenant.clone(), session_id(), session(Presence::Disconnected(77), 2, 77)),
+            Row::Usage(usage_key(UsageKind::Running), interval(Some(7))),
+            Row::Usage(usage_key(UsageKind::Connected), interval(None)),
+            Row::Alive(99),
             Row::Session(tenant, session_id(), session(Presence::Ended("left".to_owned()), 2, 9)),
             Row::Operation(operation_id(), operation(None)),
             Row::Operation(operation_id(), operation(Some((7, Ok(()))))),

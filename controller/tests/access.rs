@@ -11,6 +11,7 @@ use tonic_types::StatusExt;
 use vidi_controller::adapters::images::ImageFolder;
 use vidi_controller::adapters::local_directory::LocalDirectory;
 use vidi_controller::adapters::memory::MemoryStore;
+use vidi_controller::model::Limits;
 use vidi_controller::ports::{Authority, Store};
 use vidi_controller::rpc::{Parts, server};
 use vidi_controller::{bootstrap, reconcile};
@@ -19,17 +20,18 @@ use vidi_kit::tls::{
     CONTROLLER_NAME, CertificateName, Identity, Role, anonymous_client_config,
     generate_key_and_csr, install_provider,
 };
-use vidi_kit::transport::{bind, bind_unix, connect_tls, connect_unix};
+use vidi_kit::transport::{BROWSER_ADDRESS, bind, bind_unix, connect_tls, connect_unix};
 use vidi_kit::{Clock, Tasks};
 use vidi_proto::v1::enroll_service_client::EnrollServiceClient;
 use vidi_proto::v1::gateway_link_client::GatewayLinkClient;
 use vidi_proto::v1::host_service_client::HostServiceClient;
 use vidi_proto::v1::sign_in_service_client::SignInServiceClient;
+use vidi_proto::v1::tenant_service_client::TenantServiceClient;
 use vidi_proto::v1::user_service_client::UserServiceClient;
 use vidi_proto::v1::{
-    CertifyPageRequest, CreateEnrollTokenRequest, CreateUserRequest, DeleteUserRequest,
-    EnrollRequest, ListUsersRequest, RenewRequest, SetPasswordRequest, SignInRequest,
-    SignInResponse, SignOutRequest, User, WhoAmIRequest,
+    CertifyPageRequest, CreateEnrollTokenRequest, CreateTenantRequest, CreateUserRequest,
+    DeleteUserRequest, EnrollRequest, ListUsersRequest, RenewRequest, SetPasswordRequest,
+    SignInRequest, SignInResponse, SignOutRequest, User, WhoAmIRequest,
 };
 
 const START_MS: i64 = 1_800_000_000_000;
@@ -58,9 +60,9 @@ impl Controller {
         let identity = bootstrap::identity(&tasks, &clock, &authority, "c1").unwrap();
         let directory = Arc::new(LocalDirectory::new(Arc::clone(&store)).unwrap());
         // What expires is judged by a clock that the test moves.
+        let own = reconcile::Own { id: "c1".to_owned(), limits: Limits::default() };
         let judged = Clock::manual(clock.now_ms().max(START_MS));
-        let handle =
-            reconcile::start(&tasks, store, judged.clone(), "c1".to_owned()).await.unwrap();
+        let handle = reconcile::start(&tasks, store, judged.clone(), own).await.unwrap();
         let parts = Parts {
             handle,
             authority: Arc::clone(&authority),
@@ -205,6 +207,41 @@ async fn a_wrong_password_and_an_unknown_user_look_the_same_and_guessing_is_slow
 }
 
 #[tokio::test]
+async fn a_gateway_says_where_a_browser_is_and_nobody_else_is_believed() {
+    let controller = Controller::start().await;
+    let password = controller.admin_password();
+    let (request, key) = enroll("gateway", "g1", "");
+    let mut local = EnrollServiceClient::new(controller.local().await);
+    let answer = local.enroll(request).await.unwrap().into_inner();
+    let identity = Identity::new(answer.certificate, key, answer.cas).unwrap();
+    let config = identity.client_config().unwrap();
+    let gateway = connect_tls(&controller.address, CONTROLLER_NAME, config).await.unwrap();
+    let sign_in = async |channel: &Channel, password: &str, browser: &str| {
+        let (tenant, user) = (String::new(), "admin".to_owned());
+        let request = SignInRequest { tenant, user, password: password.to_owned() };
+        let mut request = Request::new(request);
+        request.metadata_mut().insert(BROWSER_ADDRESS, browser.parse().unwrap());
+        SignInServiceClient::new(channel.clone()).sign_in(request).await
+    };
+    let bad = (Code::Unauthenticated, "BAD_CREDENTIALS".to_owned());
+    for _ in 0..5 {
+        assert_eq!(reason(sign_in(&gateway, "wrong", "198.51.100.7").await), bad);
+    }
+    let later = (Code::ResourceExhausted, "TRY_LATER".to_owned());
+    assert_eq!(reason(sign_in(&gateway, &password, "198.51.100.7").await), later);
+    // The user is not held off at home.
+    sign_in(&gateway, &password, "192.0.2.1").await.unwrap();
+    // Somebody else cannot take another address by saying so.
+    let stranger = controller.anonymous().await;
+    for index in 0..5 {
+        let browser = format!("203.0.113.{index}");
+        assert_eq!(reason(sign_in(&stranger, "wrong", &browser).await), bad);
+    }
+    assert_eq!(reason(sign_in(&stranger, &password, "203.0.113.9").await), later);
+    controller.stop().await;
+}
+
+#[tokio::test]
 async fn users_are_made_listed_changed_and_deleted_by_managers_only() {
     let controller = Controller::start().await;
     let admin = controller.sign_in("admin", &controller.admin_password()).await.unwrap().token;
@@ -261,6 +298,46 @@ async fn users_are_made_listed_changed_and_deleted_by_managers_only() {
     let delete = DeleteUserRequest { name: set("ana").name, etag: String::new() };
     client.delete_user(by(&manager, delete)).await.unwrap();
     assert!(whoami(controller.anonymous().await, &ana).await.is_err());
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn the_same_name_in_two_tenants_is_two_people() {
+    let controller = Controller::start().await;
+    let admin = controller.sign_in("admin", &controller.admin_password()).await.unwrap().token;
+    let tenant = CreateTenantRequest { tenant_id: "acme".to_owned(), ..Default::default() };
+    let mut tenants = TenantServiceClient::new(controller.anonymous().await);
+    tenants.create_tenant(by(&admin, tenant)).await.unwrap();
+    let mut users = UserServiceClient::new(controller.anonymous().await);
+    for tenant in ["default", "acme"] {
+        let request = CreateUserRequest {
+            parent: format!("tenants/{tenant}"),
+            user_id: "ana".to_owned(),
+            password: format!("password at {tenant}"),
+            user: Some(User { roles: vec!["admin".to_owned()], ..User::default() }),
+            ..CreateUserRequest::default()
+        };
+        users.create_user(by(&admin, request)).await.unwrap();
+    }
+    let sign_in = async |tenant: &str, password: &str| {
+        let (tenant, user, password) = (tenant.to_owned(), "ana".to_owned(), password.to_owned());
+        let mut client = SignInServiceClient::new(controller.anonymous().await);
+        client.sign_in(SignInRequest { tenant, user, password }).await.map(|one| one.into_inner())
+    };
+    let bad = (Code::Unauthenticated, "BAD_CREDENTIALS".to_owned());
+    assert_eq!(reason(sign_in("acme", "password at default").await), bad);
+    assert_eq!(reason(sign_in("nowhere", "password at acme").await), bad);
+    let ana = sign_in("acme", "password at acme").await.unwrap();
+    assert_eq!(ana.who.unwrap().user, "tenants/acme/users/ana");
+    let list = |tenant: &str| {
+        let parent = format!("tenants/{tenant}");
+        by(&ana.token, ListUsersRequest { parent, ..Default::default() })
+    };
+    let own = users.list_users(list("acme")).await.unwrap().into_inner().users;
+    assert_eq!(own.len(), 1);
+    assert_eq!(reason(users.list_users(list("default")).await).0, Code::NotFound);
+    let other = sign_in("", "password at default").await.unwrap();
+    assert_eq!(other.who.unwrap().user, "tenants/default/users/ana");
     controller.stop().await;
 }
 

@@ -8,12 +8,14 @@
     reason = "a failed unwrap is a failed test"
 )]
 
+mod hosts;
 mod invariants;
+mod roles;
 mod stack;
 
 use std::time::Duration;
 
-use stack::{Crash, GATEWAY, Stack};
+use stack::{Crash, DISCONNECT_MS, GATEWAY, Stack};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use vidi_controller::model::Presence;
@@ -21,11 +23,13 @@ use vidi_proto::v1::desktop_service_client::DesktopServiceClient;
 use vidi_proto::v1::gateway_link_client::GatewayLinkClient;
 use vidi_proto::v1::operation_service_client::OperationServiceClient;
 use vidi_proto::v1::session_service_client::SessionServiceClient;
+use vidi_proto::v1::usage_service_client::UsageServiceClient;
 use vidi_proto::v1::{
-    CreateDesktopRequest, DeleteDesktopRequest, GatewayMessage, GetDesktopRequest,
-    GetOperationRequest, IssueGrantRequest, ListAppsRequest, OpenAppRequest, Operation, Power,
-    PresentSession, ReleaseSessionRequest, Session, SessionState, StartDesktopRequest,
-    StopDesktopRequest, WaitOperationRequest, operation,
+    CreateDesktopRequest, DeleteDesktopRequest, Desktop, GatewayCommand, GatewayMessage,
+    GetDesktopRequest, GetOperationRequest, IssueGrantRequest, ListAppsRequest, ListUsageRequest,
+    OpenAppRequest, Operation, Power, PresentSession, ReleasePolicy, ReleaseSessionRequest,
+    RestartDesktopRequest, Session, SessionState, StartDesktopRequest, StopDesktopRequest, Usage,
+    WaitOperationRequest, operation,
 };
 
 /// More commits than a life needs: the loop ends at the first life without a crash.
@@ -51,6 +55,22 @@ async fn a_controller_that_dies_at_any_commit_leaves_no_half_things() {
             }
         }
         assert!((10..COMMITS_MAX).contains(&lives), "{lives} lives");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_desktop_that_is_left_alone_is_destroyed_once_wherever_the_controller_dies() {
+    for after in [false, true] {
+        let mut lives = 0;
+        for commit in 0..COMMITS_MAX {
+            let mut stack = Stack::new(Crash::At { commit, after }).await;
+            left_alone(&mut stack).await;
+            lives += 1;
+            if !stack.crashed() {
+                break;
+            }
+        }
+        assert!((5..COMMITS_MAX).contains(&lives), "{lives} lives");
     }
 }
 
@@ -208,8 +228,273 @@ async fn a_repeated_request_has_the_first_answer_and_a_stale_etag_is_refused() {
     assert_eq!(stale.unwrap_err().code(), Code::Aborted);
 }
 
-/// Create, ready, open, grant, presence, release, stop, start, delete; each step again with a new
-/// controller when the old one died in it.
+#[tokio::test(start_paused = true)]
+async fn a_repeated_request_has_the_first_answer_when_its_desktop_is_gone_too() {
+    let mut stack = Stack::new(Crash::Never).await;
+    let created = create(&stack, "r-create").await.unwrap();
+    let stop = || StopDesktopRequest {
+        name: created.target.clone(),
+        request_id: "r-stop".to_owned(),
+        ..Default::default()
+    };
+    let delete = || DeleteDesktopRequest {
+        name: created.target.clone(),
+        request_id: "r-delete".to_owned(),
+        ..Default::default()
+    };
+    let mut admin = DesktopServiceClient::new(stack.admin());
+    let stopped = admin.stop_desktop(stop()).await.unwrap().into_inner();
+    let deleted = admin.delete_desktop(delete()).await.unwrap().into_inner();
+    assert_done(&ended(&mut stack, &deleted).await);
+    assert_nothing_left(&stack);
+    // Its first answer may have been lost on the way.
+    assert_eq!(admin.delete_desktop(delete()).await.unwrap().into_inner().name, deleted.name);
+    assert_eq!(admin.stop_desktop(stop()).await.unwrap().into_inner().name, stopped.name);
+    let mut owner = DesktopServiceClient::new(stack.user("ana"));
+    for request in [stop(), StopDesktopRequest { request_id: "r-other".to_owned(), ..stop() }] {
+        let stranger = owner.stop_desktop(request).await;
+        assert_eq!(stranger.unwrap_err().code(), Code::NotFound, "the answer is another's");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_is_an_operation_that_stop_and_delete_overtake_and_that_starts_what_is_off() {
+    let mut stack = Stack::new(Crash::Never).await;
+    let created = create(&stack, "r1").await.unwrap();
+    assert_done(&ended(&mut stack, &created).await);
+    let starts = stack.host_starts(&created.target);
+    let restarting = restart(&stack, &created.target, "").await.unwrap();
+    assert_eq!(restarting.kind, "restart");
+    let stopping = stop(&stack, &created.target).await.unwrap();
+    assert_done(&ended(&mut stack, &stopping).await);
+    assert_eq!(error(&ended(&mut stack, &restarting).await), "WRONG_STATE");
+    assert_eq!(stack.host_starts(&created.target), starts, "it was not started again");
+    let from_off = restart(&stack, &created.target, "").await.unwrap();
+    assert_done(&ended(&mut stack, &from_off).await);
+    assert_eq!(stack.host_starts(&created.target), starts + 1);
+    // Asked twice at once, it restarts once.
+    let first = restart(&stack, &created.target, "").await.unwrap();
+    let second = restart(&stack, &created.target, "").await.unwrap();
+    assert_done(&ended(&mut stack, &first).await);
+    assert_done(&ended(&mut stack, &second).await);
+    assert_eq!(stack.host_starts(&created.target), starts + 2);
+    let last = restart(&stack, &created.target, "").await.unwrap();
+    let request = DeleteDesktopRequest { name: created.target, ..Default::default() };
+    let deleting = DesktopServiceClient::new(stack.admin()).delete_desktop(request).await;
+    assert_done(&ended(&mut stack, &deleting.unwrap().into_inner()).await);
+    assert!(
+        ["WRONG_STATE", "NOT_FOUND"].contains(&error(&ended(&mut stack, &last).await).as_str())
+    );
+    assert_nothing_left(&stack);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_released_desktop_goes_the_way_of_its_policy_and_any_other_end_of_a_session_does_not() {
+    let mut stack = Stack::new(Crash::Never).await;
+    for (policy, runs, stays) in [
+        (ReleasePolicy::Keep, true, true),
+        (ReleasePolicy::Stop, false, true),
+        (ReleasePolicy::Unspecified, false, true),
+        (ReleasePolicy::Delete, false, false),
+    ] {
+        let created = create_with(&stack, policy).await.unwrap();
+        assert_done(&ended(&mut stack, &created).await);
+        let session = open(&stack).await.unwrap();
+        release(&stack, &session).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let found = desktop(&stack, &created.target).await;
+        assert_eq!(found.is_ok(), stays, "{policy:?}");
+        assert_eq!(stack.host_runs(&created.target), runs, "{policy:?}");
+        if let Ok(found) = found {
+            let shown = found.spec.unwrap().release_policy();
+            let expected =
+                if policy == ReleasePolicy::Unspecified { ReleasePolicy::Stop } else { policy };
+            assert_eq!(shown, expected);
+            delete(&mut stack, &created.target).await;
+        }
+    }
+    // One that ends with its desktop's stop destroys nothing.
+    let created = create_with(&stack, ReleasePolicy::Delete).await.unwrap();
+    assert_done(&ended(&mut stack, &created).await);
+    open(&stack).await.unwrap();
+    let stopped = stop(&stack, &created.target).await.unwrap();
+    assert_done(&ended(&mut stack, &stopped).await);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let found = desktop(&stack, &created.target).await.unwrap();
+    assert_eq!(found.status.unwrap().session, "");
+    assert_eq!(stack.world().live_sessions.len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_judged_gone_before_a_whole_time_and_a_gateway_that_is_back_has_lost_nobody() {
+    let mut stack = Stack::new(Crash::Never).await;
+    let created = create_with(&stack, ReleasePolicy::Stop).await.unwrap();
+    assert_done(&ended(&mut stack, &created).await);
+    let session = open(&stack).await.unwrap();
+    let epoch = grant(&stack, &session.name).await.unwrap();
+    let link = present(&stack, &session.name, epoch).await.unwrap();
+    state(&stack, &session.name, SessionState::Connected).await.unwrap();
+    let shown = desktop(&stack, &created.target).await.unwrap().status.unwrap();
+    assert_eq!(shown.session_user, "tenants/default/users/ana");
+    assert_eq!(shown.session_state(), SessionState::Connected);
+    drop(link);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let link = present(&stack, &session.name, epoch).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let shown = desktop(&stack, &created.target).await.unwrap().status.unwrap();
+    assert_eq!(shown.session_state(), SessionState::Connected, "a lost link has its grace");
+    drop(link);
+    let most = Duration::from_millis(DISCONNECT_MS.try_into().unwrap()) * 9 / 10;
+    tokio::time::sleep(most).await;
+    state(&stack, &session.name, SessionState::Disconnected).await.unwrap();
+    // A new leader cannot know what was before.
+    stack.restart().await;
+    tokio::time::sleep(most).await;
+    state(&stack, &session.name, SessionState::Disconnected).await.unwrap();
+    assert!(stack.host_runs(&created.target));
+    tokio::time::sleep(most).await;
+    state(&stack, &session.name, SessionState::Ended).await.unwrap();
+    assert!(!stack.host_runs(&created.target));
+    let world = stack.world();
+    let ended = world.sessions.values().next().unwrap();
+    assert_eq!(ended.presence, Presence::Ended("nobody was connected for 2 minutes".to_owned()));
+    // Who comes back has the desktop started.
+    let next = open(&stack).await.unwrap();
+    assert_ne!(next.name, session.name);
+    stack.until(|stack| stack.host_runs(&created.target), "it runs again").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_the_picture_is_not_gone() {
+    let mut stack = Stack::new(Crash::Never).await;
+    let created = create_with(&stack, ReleasePolicy::Stop).await.unwrap();
+    assert_done(&ended(&mut stack, &created).await);
+    let session = open(&stack).await.unwrap();
+    let half = Duration::from_millis(DISCONNECT_MS.try_into().unwrap()) / 2;
+    for _ in 0..6 {
+        grant(&stack, &session.name).await.unwrap();
+        tokio::time::sleep(half).await;
+    }
+    state(&stack, &session.name, SessionState::Opening).await.unwrap();
+    tokio::time::sleep(half).await;
+    state(&stack, &session.name, SessionState::Ended).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn hours_used_are_right_over_the_death_of_a_controller() {
+    let mut stack = Stack::new(Crash::Never).await;
+    let created = create(&stack, "r1").await.unwrap();
+    assert_done(&ended(&mut stack, &created).await);
+    let began_ms = stack.now_ms();
+    let session = open(&stack).await.unwrap();
+    let epoch = grant(&stack, &session.name).await.unwrap();
+    let link = present(&stack, &session.name, epoch).await.unwrap();
+    beat(&link, &session.name, epoch, 10).await;
+    // The gateway finds the new controller within its grace: the interval goes on.
+    stack.restart().await;
+    drop(link);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let link = present(&stack, &session.name, epoch).await.unwrap();
+    beat(&link, &session.name, epoch, 10).await;
+    let now = used(&stack, "ana").await;
+    assert!(now.running_now && now.connected_now, "{now:?}");
+    drop(link);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let first = used(&stack, "admin").await;
+    // A gateway that is lost is known to have had it when it was last heard.
+    assert!((190..=206).contains(&first.connected_secs), "{first:?}");
+    assert!(!first.connected_now);
+    // Neither it nor its gateway comes back: the last minute is in doubt.
+    let epoch = grant(&stack, &session.name).await.unwrap();
+    let link = present(&stack, &session.name, epoch).await.unwrap();
+    beat(&link, &session.name, epoch, 20).await;
+    stack.restart().await;
+    drop(link);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let second = used(&stack, "admin").await;
+    let more = second.connected_secs - first.connected_secs;
+    assert!((125..=201).contains(&more), "{more}");
+    let ran = u64::try_from((stack.now_ms() - began_ms) / 1_000).unwrap();
+    assert!(second.running_secs.abs_diff(ran) <= 2, "{second:?} {ran}");
+    assert_eq!(second.desktop, created.target);
+    assert_eq!(second.user, "tenants/default/users/ana");
+    // What is gone is still listed.
+    delete(&mut stack, &created.target).await;
+    let last = used(&stack, "admin").await;
+    assert!(!last.running_now && !last.connected_now);
+    assert_eq!(last.connected_secs, second.connected_secs);
+    let request = ListUsageRequest { parent: "tenants/default".to_owned(), ..Default::default() };
+    let stranger = UsageServiceClient::new(stack.user("ben")).list_usage(request.clone()).await;
+    assert_eq!(stranger.unwrap().into_inner().usage, []);
+    let user = "tenants/default/users/ana".to_owned();
+    let request = ListUsageRequest { user, ..request };
+    let stranger = UsageServiceClient::new(stack.user("ben")).list_usage(request).await;
+    assert_eq!(stranger.unwrap_err().code(), Code::PermissionDenied);
+}
+
+/// The only line of usage that this user sees.
+async fn used(stack: &Stack, user: &str) -> Usage {
+    let request = ListUsageRequest { parent: "tenants/default".to_owned(), ..Default::default() };
+    let listed = UsageServiceClient::new(stack.user(user)).list_usage(request).await;
+    let mut usage = listed.unwrap().into_inner().usage;
+    assert_eq!(usage.len(), 1, "{usage:?}");
+    usage.remove(0)
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_fills_the_store() {
+    const KEPT_MAX: usize = 64;
+    let mut stack = Stack::new(Crash::Never).await;
+    let created = create(&stack, "r1").await.unwrap();
+    assert_done(&ended(&mut stack, &created).await);
+    for _ in 0..KEPT_MAX * 2 {
+        let session = open(&stack).await.unwrap();
+        release(&stack, &session).await.unwrap();
+        restart(&stack, &created.target, "").await.unwrap();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+    let world = stack.stored_world();
+    assert!(world.operations.len() <= KEPT_MAX, "{}", world.operations.len());
+    assert!(world.sessions.len() <= KEPT_MAX, "{}", world.sessions.len());
+    assert!(world.operations.len() + 2 > KEPT_MAX, "the newest are kept");
+    // A host that does not answer lets nobody pile operations up.
+    stack.cut_agent(true);
+    let mut refused = None;
+    for _ in 0..KEPT_MAX {
+        refused = refused.or(restart(&stack, &created.target, "").await.err());
+    }
+    let refused = refused.unwrap();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert_eq!(refused.get_error_details().error_info().unwrap().reason, "LIMIT_EXCEEDED");
+    assert!(stack.world().open_operations.len() <= KEPT_MAX / 2);
+}
+
+/// Create with the policy to destroy, open, attach, leave: nothing is left.
+async fn left_alone(stack: &mut Stack) {
+    let request = || CreateDesktopRequest {
+        release_policy: ReleasePolicy::Delete.into(),
+        ..creation("r-create")
+    };
+    let created = again(stack, async |stack| {
+        let mut client = DesktopServiceClient::new(stack.admin());
+        client.create_desktop(request()).await.map(tonic::Response::into_inner)
+    })
+    .await;
+    assert_done(&ended(stack, &created).await);
+    let session = again(stack, async |stack| open(stack).await).await;
+    again(stack, async |stack| attach(stack, &session.name).await).await;
+    again(stack, async |stack| {
+        // A new leader judges nobody before a whole time, which is longer than one wait.
+        tokio::time::sleep(Duration::from_millis(DISCONNECT_MS.try_into().unwrap())).await;
+        let gone = |stack: &Stack| stack.world().desktops.is_empty() && stack.host_is_empty();
+        stack.until(gone, "it is destroyed").await
+    })
+    .await;
+    assert_nothing_left(stack);
+}
+
+/// Create, ready, open, grant, presence, restart, release, stop, start, delete; each step again with a
+/// new controller when the old one died in it.
 async fn live(stack: &mut Stack) {
     let created = again(stack, async |stack| create(stack, "r-create").await).await;
     assert_done(&ended(stack, &created).await);
@@ -225,14 +510,14 @@ async fn live(stack: &mut Stack) {
         stack.until(|stack| stack.agent_knows(&session.name, epoch), "the agent knows it").await
     })
     .await;
-    let released = again(stack, async |stack| {
-        let request = ReleaseSessionRequest { name: session.name.clone() };
-        let released = SessionServiceClient::new(stack.user("ana")).release_session(request).await;
-        released.map(tonic::Response::into_inner)
-    })
-    .await;
-    assert_eq!(released.state(), SessionState::Ended);
     let name = created.target.clone();
+    let restarted = again(stack, async |stack| restart(stack, &name, "r-restart").await).await;
+    assert_done(&ended(stack, &restarted).await);
+    assert_eq!(stack.host_starts(&name), 2, "a restart is one more start");
+    let same = again(stack, async |stack| open(stack).await).await;
+    assert_eq!(same.name, session.name, "the session goes on");
+    let released = again(stack, async |stack| release(stack, &session).await).await;
+    assert_eq!(released.state(), SessionState::Ended);
     let stopped = again(stack, async |stack| {
         let request = StopDesktopRequest {
             name: name.clone(),
@@ -278,6 +563,7 @@ fn assert_nothing_left(stack: &Stack) {
     assert!(world.live_sessions.is_empty(), "{:?}", world.sessions);
     assert!(world.operations.values().all(|one| one.end.is_some()));
     assert!(stack.host_is_empty());
+    assert!(world.usage.values().all(|one| one.end_ms.is_some()), "{:?}", world.usage);
 }
 
 /// Runs a step until it works; a controller that died is replaced by a new one on the same store.
@@ -310,7 +596,51 @@ fn creation(request_id: &str) -> CreateDesktopRequest {
         start: true,
         request_id: request_id.to_owned(),
         validate_only: false,
-        ..Default::default()
+        release_policy: ReleasePolicy::Keep.into(),
+    }
+}
+
+async fn create_with(stack: &Stack, policy: ReleasePolicy) -> Result<Operation, Status> {
+    let request = CreateDesktopRequest { release_policy: policy.into(), ..creation("") };
+    let mut client = DesktopServiceClient::new(stack.admin());
+    client.create_desktop(request).await.map(tonic::Response::into_inner)
+}
+
+async fn restart(stack: &Stack, name: &str, request_id: &str) -> Result<Operation, Status> {
+    let (name, request_id) = (name.to_owned(), request_id.to_owned());
+    let request = RestartDesktopRequest { name, request_id, ..Default::default() };
+    let mut client = DesktopServiceClient::new(stack.user("ana"));
+    client.restart_desktop(request).await.map(tonic::Response::into_inner)
+}
+
+async fn stop(stack: &Stack, name: &str) -> Result<Operation, Status> {
+    let request = StopDesktopRequest { name: name.to_owned(), ..Default::default() };
+    let mut client = DesktopServiceClient::new(stack.user("ana"));
+    client.stop_desktop(request).await.map(tonic::Response::into_inner)
+}
+
+async fn delete(stack: &mut Stack, name: &str) {
+    let request = DeleteDesktopRequest { name: name.to_owned(), ..Default::default() };
+    let deleting = DesktopServiceClient::new(stack.admin()).delete_desktop(request).await;
+    assert_done(&ended(stack, &deleting.unwrap().into_inner()).await);
+}
+
+async fn desktop(stack: &Stack, name: &str) -> Result<Desktop, Status> {
+    let request = GetDesktopRequest { name: name.to_owned() };
+    let mut client = DesktopServiceClient::new(stack.admin());
+    client.get_desktop(request).await.map(tonic::Response::into_inner)
+}
+
+async fn release(stack: &Stack, session: &Session) -> Result<Session, Status> {
+    let request = ReleaseSessionRequest { name: session.name.clone() };
+    let mut client = SessionServiceClient::new(stack.user("ana"));
+    client.release_session(request).await.map(tonic::Response::into_inner)
+}
+
+fn error(operation: &Operation) -> String {
+    match &operation.result {
+        Some(operation::Result::Error(error)) => error.reason.clone(),
+        other => panic!("{other:?} is no error"),
     }
 }
 
@@ -387,15 +717,33 @@ async fn grant(stack: &Stack, session: &str) -> Result<u64, Status> {
 /// Takes a grant and says so over the gateway's link; then cuts the link.
 async fn attach(stack: &Stack, session: &str) -> Result<u64, Status> {
     let epoch = grant(stack, session).await?;
+    let link = present(stack, session, epoch).await?;
+    state(stack, session, SessionState::Connected).await?;
+    drop(link);
+    state(stack, session, SessionState::Disconnected).await?;
+    Ok(epoch)
+}
+
+/// A gateway's link, as long as it is held.
+type Link = (tokio::sync::mpsc::Sender<GatewayMessage>, tonic::Streaming<GatewayCommand>);
+
+/// Says so again every 10 s, as a gateway does.
+async fn beat(link: &Link, session: &str, epoch: u64, times: u32) {
+    for _ in 0..times {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let present = PresentSession { session: session.to_owned(), viewers: 1, epoch };
+        link.0.send(GatewayMessage { sessions: vec![present] }).await.unwrap();
+    }
+}
+
+/// Says over a new link that the session is attached.
+async fn present(stack: &Stack, session: &str, epoch: u64) -> Result<Link, Status> {
     let present = PresentSession { session: session.to_owned(), viewers: 1, epoch };
     let (messages, outgoing) = tokio::sync::mpsc::channel(4);
     messages.send(GatewayMessage { sessions: vec![present] }).await.unwrap();
     let outgoing = tokio_stream::wrappers::ReceiverStream::new(outgoing);
     let commands = GatewayLinkClient::new(stack.gateway()).link(outgoing).await?.into_inner();
-    state(stack, session, SessionState::Connected).await?;
-    drop((messages, commands));
-    state(stack, session, SessionState::Disconnected).await?;
-    Ok(epoch)
+    Ok((messages, commands))
 }
 
 async fn state(stack: &Stack, session: &str, wanted: SessionState) -> Result<(), Status> {

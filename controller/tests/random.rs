@@ -11,17 +11,21 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use uuid::Uuid;
 use vidi_controller::model::{
-    Change, DesktopTarget, Guest, Host, HostHello, HostLive, HostReport, ImageFile, Manifest,
-    Observed, Power, Readiness, Row, SignIn, Step, Tenant, User, Video, World,
+    Change, DesktopTarget, GatewayLive, Guest, Host, HostHello, HostLive, HostReport, ImageFile,
+    Manifest, Observed, Power, Presence, Readiness, ReleasePolicy, Row, SignIn, Step, Tenant,
+    UsageKind, User, Video, World,
 };
+use vidi_controller::plan::presence::judged;
 use vidi_controller::plan::settle::settle;
-use vidi_controller::plan::wanted::wanted;
+use vidi_controller::plan::usage::{ALIVE_PERIOD_MS, GAP_MS, alive};
+use vidi_controller::plan::wanted::{WantedDesktop, wanted};
 use vidi_controller::plan::{View, decide};
 use vidi_controller::ports::{COMMIT_OPERATIONS_MAX, Write};
 use vidi_controller::records;
 use vidi_kit::ids::{DesktopId, HostId, SessionId, TenantId};
 
 const MINUTE_MS: i64 = 60_000;
+const SECOND_MS: i64 = 1_000;
 const DESKTOPS_MAX: usize = 4;
 
 /// One thing that happens; the number picks what it happens to.
@@ -30,28 +34,45 @@ enum Event {
     Create {
         start: bool,
         ben: bool,
+        policy: u8,
     },
     Start(usize),
     Stop(usize, bool),
+    Restart(usize, bool),
     Delete(usize),
     Open(usize, bool),
     Release(usize),
     Grant(usize),
+    /// The gateway says that it has this session attached, by its newest grant.
+    Attach(usize),
+    /// The gateway says that it has none.
+    Detach,
     /// A host does what is wanted of it, up to a point, and reports.
     Report {
         host: usize,
         outcome: u8,
     },
     HostGone(usize),
+    Cordon(usize),
+    /// With or without ending sessions.
+    Drain(usize, bool),
+    Uncordon(usize),
     /// The controller dies before it has settled what was decided.
     Crash,
     Wait,
+    /// A few seconds pass.
+    Tick,
 }
 
 fn event() -> impl Strategy<Value = Event> {
     let pick = 0..DESKTOPS_MAX;
     prop_oneof![
-        2 => (any::<bool>(), any::<bool>()).prop_map(|(start, ben)| Event::Create { start, ben }),
+        2 => (any::<bool>(), any::<bool>(), 0..3u8)
+            .prop_map(|(start, ben, policy)| Event::Create { start, ben, policy }),
+        1 => (pick.clone(), any::<bool>()).prop_map(|(one, force)| Event::Restart(one, force)),
+        2 => pick.clone().prop_map(Event::Attach),
+        1 => Just(Event::Detach),
+        3 => Just(Event::Tick),
         1 => pick.clone().prop_map(Event::Start),
         1 => (pick.clone(), any::<bool>()).prop_map(|(one, force)| Event::Stop(one, force)),
         1 => pick.clone().prop_map(Event::Delete),
@@ -60,6 +81,9 @@ fn event() -> impl Strategy<Value = Event> {
         1 => pick.prop_map(Event::Grant),
         6 => (0..2usize, 0..6u8).prop_map(|(host, outcome)| Event::Report { host, outcome }),
         1 => (0..2usize).prop_map(Event::HostGone),
+        1 => (0..2usize).prop_map(Event::Cordon),
+        1 => (0..2usize, any::<bool>()).prop_map(|(host, now)| Event::Drain(host, now)),
+        2 => (0..2usize).prop_map(Event::Uncordon),
         1 => Just(Event::Crash),
         1 => Just(Event::Wait),
     ]
@@ -70,18 +94,32 @@ struct Simulation {
     world: World,
     now_ms: i64,
     ids: u128,
+    /// What the desktops had by our own watch: while their stored power was running, and while their
+    /// session was attached in the eyes of the controller, ms.
+    ran_ms: BTreeMap<DesktopId, i64>,
+    connected_ms: BTreeMap<DesktopId, i64>,
+    /// How far a desktop's connected time may be off, ms.
+    doubt_ms: i64,
 }
 
 impl Simulation {
     fn new() -> Self {
         let world = World::default();
-        let mut one = Self { stored: BTreeMap::new(), world, now_ms: 1_000, ids: 1 };
+        let mut one = Self {
+            stored: BTreeMap::new(),
+            world,
+            now_ms: 1_000,
+            ids: 1,
+            ran_ms: BTreeMap::new(),
+            connected_ms: BTreeMap::new(),
+            doubt_ms: 0,
+        };
         let tenant = tenant();
         let named =
             |display_name: &str| Tenant { display_name: display_name.to_owned(), create_ms: 0 };
         let mut rows = vec![Row::Tenant(tenant.clone(), named("t"))];
         for host in 0..2 {
-            rows.push(Row::Host(self::host(host), Host { create_ms: 0 }));
+            rows.push(Row::Host(self::host(host), Host::default()));
         }
         for user in ["ana", "ben"] {
             let record = User {
@@ -121,6 +159,10 @@ impl Simulation {
         assert!(keys.len() < COMMIT_OPERATIONS_MAX, "fits one commit");
         assert_eq!(keys.len(), steps.len(), "a plan writes each key once");
         for step in steps {
+            if let Step::Put(Row::Allocation(host, ..)) = &step {
+                let host = self.world.hosts.get(host).unwrap();
+                assert!(!host.cordoned, "nothing new is placed on a cordoned host");
+            }
             match records::write(&step) {
                 Write::Put { key, value } => drop(self.stored.insert(key, value)),
                 Write::Delete { key } => drop(self.stored.remove(&key)),
@@ -143,6 +185,7 @@ impl Simulation {
         let view = View {
             world: &self.world,
             now_ms: self.now_ms,
+            trace: None,
             new_id: Uuid::from_u128(self.ids),
             new_operation: Uuid::from_u128(self.ids + 1),
         };
@@ -164,10 +207,22 @@ impl Simulation {
                 self.commit(steps);
             }
             if quiet {
+                self.check_drains();
                 return;
             }
         }
         unreachable!("the plans do not come to rest: {:?}", self.world.desktops);
+    }
+
+    /// On a host that is drained nothing is wanted on but what is in use and waited for.
+    fn check_drains(&self) {
+        for (_, desktop) in self.world.desktops.iter() {
+            let host = desktop.status.host.as_ref().and_then(|host| self.world.hosts.get(host));
+            let Some(host) = host.filter(|host| host.draining) else { continue };
+            let in_use = desktop.status.session.is_some();
+            let waits = in_use && !host.stop_in_use;
+            assert!(!desktop.spec.power_on || waits, "a drained host has a desktop that is on");
+        }
     }
 
     fn desktop(&self, pick: usize) -> Option<DesktopId> {
@@ -185,32 +240,6 @@ impl Simulation {
 
     fn happen(&mut self, event: Event) -> Option<()> {
         match event {
-            Event::Create { start, ben } => {
-                if DESKTOPS_MAX <= self.world.desktops.len() {
-                    return None;
-                }
-                self.ask(Change::CreateDesktop {
-                    tenant: tenant(),
-                    template: "micro".parse().unwrap(),
-                    display_name: "Desk".to_owned(),
-                    assigned_user: Some(user(ben)),
-                    start,
-                    request: None,
-                    validate_only: false,
-                });
-            }
-            Event::Start(pick) => {
-                let target = self.target(pick)?;
-                self.ask(Change::StartDesktop { target });
-            }
-            Event::Stop(pick, force) => {
-                let target = self.target(pick)?;
-                self.ask(Change::StopDesktop { target, force });
-            }
-            Event::Delete(pick) => {
-                let target = self.target(pick)?;
-                self.ask(Change::DeleteDesktop { target });
-            }
             Event::Open(pick, ben) => {
                 let app = self.world.apps.iter().nth(pick).map(|((_, app), _)| app.clone())?;
                 self.ask(Change::OpenApp { tenant: tenant(), app, user: user(ben), request: None });
@@ -226,16 +255,144 @@ impl Simulation {
             }
             Event::Report { host, outcome } => self.report(&self::host(host), outcome),
             Event::HostGone(host) => drop(self.world.hosts_live.remove(&self::host(host))),
-            Event::Crash => self.world = self.reload(),
-            Event::Wait => self.now_ms += 7 * MINUTE_MS,
+            Event::Cordon(host) => {
+                self.ask(Change::CordonHost { host: self::host(host), etag: String::new() });
+            }
+            Event::Drain(host, stop_in_use) => {
+                let (host, etag) = (self::host(host), String::new());
+                self.ask(Change::DrainHost { host, etag, stop_in_use });
+            }
+            Event::Uncordon(host) => {
+                self.ask(Change::UncordonHost { host: self::host(host), etag: String::new() });
+            }
+            Event::Attach(pick) => {
+                let session = self.session(pick)?;
+                let epoch = self.world.session(&tenant(), session)?.epoch;
+                self.present(BTreeMap::from([(session, epoch)]));
+            }
+            Event::Detach => self.present(BTreeMap::new()),
+            Event::Crash => {
+                self.world = self.reload();
+                self.doubt_ms += ALIVE_PERIOD_MS + GAP_MS;
+            }
+            Event::Wait => {
+                for _ in 0..14 {
+                    self.pass(MINUTE_MS / 2);
+                }
+            }
+            Event::Tick => self.pass(4 * SECOND_MS),
+            Event::Create { .. }
+            | Event::Start(_)
+            | Event::Stop(..)
+            | Event::Restart(..)
+            | Event::Delete(_) => return self.wish(event),
         }
         Some(())
     }
 
+    /// What somebody wants of a desktop.
+    fn wish(&mut self, event: Event) -> Option<()> {
+        match event {
+            Event::Create { start, ben, policy } => {
+                if DESKTOPS_MAX <= self.world.desktops.len() {
+                    return None;
+                }
+                let release_policy = match policy {
+                    0 => ReleasePolicy::Keep,
+                    1 => ReleasePolicy::Stop,
+                    _ => ReleasePolicy::Delete,
+                };
+                self.ask(Change::CreateDesktop {
+                    tenant: tenant(),
+                    template: "micro".parse().unwrap(),
+                    display_name: "Desk".to_owned(),
+                    assigned_user: Some(user(ben)),
+                    start,
+                    release_policy,
+                    request: None,
+                    validate_only: false,
+                });
+            }
+            Event::Start(pick) => {
+                let target = self.target(pick)?;
+                self.ask(Change::StartDesktop { target });
+            }
+            Event::Stop(pick, force) => {
+                let target = self.target(pick)?;
+                self.ask(Change::StopDesktop { target, force });
+            }
+            Event::Restart(pick, force) => {
+                let target = self.target(pick)?;
+                self.ask(Change::RestartDesktop { target, force });
+            }
+            Event::Delete(pick) => {
+                let target = self.target(pick)?;
+                self.ask(Change::DeleteDesktop { target });
+            }
+            _ => unreachable!("{event:?} is no wish"),
+        }
+        Some(())
+    }
+
+    /// Time passes; the leader says that it is there when that is due.
+    fn pass(&mut self, span_ms: i64) {
+        for ((_, id), desktop) in self.world.desktops.iter() {
+            if desktop.status.power == Power::Running {
+                *self.ran_ms.entry(*id).or_default() += span_ms;
+            }
+            let session = desktop.status.session.and_then(|id| self.world.session(&tenant(), id));
+            if session.is_some_and(|one| one.presence == Presence::Connected) {
+                *self.connected_ms.entry(*id).or_default() += span_ms;
+            }
+        }
+        self.now_ms += span_ms;
+        self.commit(alive(&self.world, self.now_ms).into_iter().collect());
+    }
+
+    /// Takes a gateway's word as the reconciler does, and lets follow what follows at once.
+    fn present(&mut self, sessions: BTreeMap<SessionId, u64>) {
+        let live = GatewayLive { link: 1, heard_ms: self.now_ms, sessions };
+        self.world.gateways.insert("edge".parse().unwrap(), live);
+        self.doubt_ms += GAP_MS;
+        let known: Vec<_> = self.world.live_sessions.iter().map(|(id, _)| *id).collect();
+        for id in known {
+            let session = self.world.session(&tenant(), id).unwrap();
+            if let Some(next) = judged(&self.world, id, session, self.now_ms) {
+                self.world.put(Row::Session(tenant(), id, next));
+            }
+        }
+        self.settle();
+    }
+
+    /// What the intervals say of a kind, ms.
+    fn counted(&self, kind: UsageKind) -> BTreeMap<DesktopId, i64> {
+        let mut sums = BTreeMap::new();
+        for (key, interval) in self.world.usage.iter().filter(|(key, _)| key.kind == kind) {
+            let end_ms = interval.end_ms.unwrap_or(self.now_ms);
+            *sums.entry(key.desktop).or_default() += end_ms - key.start_ms;
+        }
+        // What ran for no time at all ran all the same.
+        sums.retain(|_, sum_ms| *sum_ms != 0);
+        sums
+    }
+
+    fn check_account(&self) {
+        assert_eq!(self.counted(UsageKind::Running), self.ran_ms, "hours run");
+        let counted = self.counted(UsageKind::Connected);
+        let desktops = counted.keys().chain(self.connected_ms.keys());
+        for id in desktops {
+            let of = |sums: &BTreeMap<DesktopId, i64>| sums.get(id).copied().unwrap_or(0);
+            let off_ms = (of(&counted) - of(&self.connected_ms)).abs();
+            assert!(off_ms <= self.doubt_ms, "connected time is {off_ms} ms off");
+        }
+    }
+
     fn report(&mut self, host: &HostId, outcome: u8) {
-        let desktops = wanted(&self.world, host).into_iter().map(|one| {
+        // What is to be destroyed is there until the host has come to it.
+        let there = |one: &WantedDesktop| !one.desktop.spec.deleting || outcome < 4;
+        let desktops = wanted(&self.world, host).into_iter().filter(there).map(|one| {
             let generation = one.desktop.spec.generation;
-            let (power, ready) = match (outcome, one.desktop.spec.power_on) {
+            let (power, ready) = match (outcome, one.desktop.spec.host_power_on()) {
                 (0, _) => (Power::Preparing, false),
                 (1, true) => (Power::Starting, false),
                 (2, true) => (Power::Running, false),
@@ -250,6 +407,7 @@ impl Simulation {
             memory_available_mib: 1_024,
             acceleration: "kvm".to_owned(),
             wanted_received: true,
+            wanted_number: self.world.sequence,
             desktops: desktops.collect(),
             ..HostReport::default()
         };
@@ -284,6 +442,8 @@ proptest! {
                 one.settle();
             }
         }
+        one.settle();
+        one.check_account();
         // Everybody deletes everything, the hosts answer: nothing may be left.
         one.world = one.reload();
         for pick in 0..DESKTOPS_MAX {
@@ -302,5 +462,8 @@ proptest! {
         prop_assert!(one.world.unplaced.is_empty() && one.world.apps.is_empty());
         prop_assert!(one.world.user_desktops.is_empty() && one.world.host_templates.is_empty());
         prop_assert!(one.world.host_charges.values().all(|charge| **charge == 0));
+        prop_assert!(one.world.tenant_operations.is_empty() && one.world.tenant_desktops.is_empty());
+        prop_assert!(one.world.usage.values().all(|one| one.end_ms.is_some()));
+        one.check_account();
     }
 }

@@ -7,9 +7,12 @@ use serde::Deserialize;
 use vidi_kit::config::{ConfigError, ControllerAccess, TelemetryConfig};
 
 /// Where the configuration lies when none is named.
-const DEFAULT_PATH: &str = "/etc/vidi/gateway.toml";
+pub const DEFAULT_PATH: &str = "/etc/vidi/gateway.toml";
 /// Port of metrics and health on loopback.
 pub const METRICS_PORT: u16 = 9443;
+
+/// An office of 300 people behind one address, each with a desktop; a tenth of all that a gateway takes.
+const CONNECTIONS_PER_ADDRESS: usize = 1_000;
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, Deserialize)]
@@ -48,6 +51,9 @@ pub struct HttpsConfig {
     pub certificate: PathBuf,
     /// Its key, PEM.
     pub key: PathBuf,
+    /// Connections that one address may hold; 0: no limit, as behind a balancer, where all browsers
+    /// come from its address.
+    pub connections_per_address: usize,
 }
 
 impl Default for HttpsConfig {
@@ -57,6 +63,7 @@ impl Default for HttpsConfig {
             names: Vec::new(),
             certificate: PathBuf::new(),
             key: PathBuf::new(),
+            connections_per_address: CONNECTIONS_PER_ADDRESS,
         }
     }
 }

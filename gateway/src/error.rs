@@ -1,6 +1,7 @@
 //! Why the gateway cannot do what was asked.
 
 use tonic::Code;
+use tonic_types::StatusExt;
 
 use crate::model::Outlook;
 
@@ -40,16 +41,22 @@ impl From<tonic::Status> for GatewayError {
 }
 
 impl GatewayError {
-    /// For the person in front of the desktop: no address, no library's words.
+    /// For the person in front of the desktop: no address, no library's words. A code goes before the
+    /// sentence, by which the page says the same in the person's language (docs/display-protocol.md).
     pub fn for_people(&self) -> String {
-        match self {
+        let (code, text) = match self {
             Self::HostAway(_) | Self::Tls(_) | Self::Io(_) | Self::PageCertificate(_) => {
-                "the desktop's host does not answer".to_owned()
+                ("HOST_AWAY".to_owned(), "the desktop's host does not answer".to_owned())
             }
-            Self::ControllerAway | Self::Refused(_) | Self::Relay(_) | Self::Spice(_) => {
-                self.to_string()
+            Self::ControllerAway => ("CONTROLLER_AWAY".to_owned(), self.to_string()),
+            Self::Refused(status) => {
+                let reason = status.get_details_error_info().map(|info| info.reason);
+                (reason.unwrap_or_else(|| "REFUSED".to_owned()), self.to_string())
             }
-        }
+            Self::Relay(_) => ("DISPLAY_LOST".to_owned(), self.to_string()),
+            Self::Spice(_) => ("DISPLAY_UNREADABLE".to_owned(), self.to_string()),
+        };
+        format!("{code}: {text}")
     }
 
     /// What follows from it for a session.
@@ -67,6 +74,31 @@ impl GatewayError {
             | Self::Tls(_)
             | Self::PageCertificate(_)
             | Self::Io(_) => Outlook::TryAgain,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic_types::ErrorDetails;
+
+    use super::*;
+
+    #[test]
+    fn what_people_are_told_begins_with_a_code_and_names_no_address() {
+        let details = ErrorDetails::with_error_info("HOST_UNREACHABLE", "vidi.io", []);
+        let status =
+            tonic::Status::with_error_details(Code::Unavailable, "its host is away", details);
+        let plain = tonic::Status::new(Code::Unavailable, "not now");
+        for (error, told) in [
+            (GatewayError::from(status), "HOST_UNREACHABLE: its host is away"),
+            (GatewayError::from(plain), "REFUSED: not now"),
+            (
+                GatewayError::HostAway("10.0.0.7:7444 refused".to_owned()),
+                "HOST_AWAY: the desktop's host does not answer",
+            ),
+        ] {
+            assert_eq!(error.for_people(), told);
         }
     }
 }

@@ -17,4 +17,5 @@ pub mod model;
 pub mod ports;
 pub mod reconcile;
 pub mod rpc;
+pub mod telemetry;
 pub mod ws;

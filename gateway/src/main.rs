@@ -1,5 +1,6 @@
 //! `vidi-gateway`: wires the parts together and runs until told to stop.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -8,34 +9,63 @@ use tokio::sync::watch;
 use tracing::info;
 use vidi_gateway::adapters::controller::{Controller, tickets};
 use vidi_gateway::adapters::relay::RelayDial;
-use vidi_gateway::config::{Config, METRICS_PORT};
+use vidi_gateway::config::{Config, DEFAULT_PATH, METRICS_PORT};
+use vidi_gateway::http::addresses::Addresses;
 use vidi_gateway::http::router::Edge;
 use vidi_gateway::http::{page_certificate, server};
 use vidi_gateway::reconcile::registry::Registry;
-use vidi_kit::config::DaemonArgs;
-use vidi_kit::telemetry::{Readiness, start_logs, start_metrics};
+use vidi_gateway::telemetry::METRICS;
+use vidi_kit::commands::{GatewayArguments, GatewayCommand, JoinArguments};
+use vidi_kit::join::{JoinError, Joining, say};
+use vidi_kit::telemetry::{Health, start_logs, start_metrics};
 use vidi_kit::tls::Role;
-use vidi_kit::{Clock, Tasks, tasks};
-
-/// The edge gateway of Vidi.
-#[derive(Debug, Parser)]
-#[command(version)]
-struct Args {
-    #[command(flatten)]
-    daemon: DaemonArgs,
-}
+use vidi_kit::{Clock, Tasks, daemon, tasks};
 
 fn main() -> ExitCode {
-    let args = Args::parse();
-    vidi_kit::daemon::run("vidi-gateway", &args.daemon, Config::load, run)
+    const PROGRAM: &str = "vidi-gateway";
+    let GatewayArguments { daemon, command } = GatewayArguments::parse();
+    let path = daemon.config.clone();
+    match command {
+        None => daemon::run(PROGRAM, &daemon, Config::load, run),
+        Some(GatewayCommand::Join(arguments)) => {
+            daemon::run_command(PROGRAM, &daemon, Config::load, |config| async move {
+                match join(&config, path, arguments).await {
+                    Ok(()) => ExitCode::SUCCESS,
+                    Err(error) => daemon::fail(PROGRAM, &error, 1),
+                }
+            })
+        }
+    }
+}
+
+/// Makes this machine a gateway of an installation.
+async fn join(
+    config: &Config,
+    path: Option<PathBuf>,
+    arguments: JoinArguments,
+) -> Result<(), JoinError> {
+    let joining = Joining {
+        role: Role::Gateway,
+        config: path.unwrap_or_else(|| PathBuf::from(DEFAULT_PATH)),
+        identity: config.state.join("pki"),
+        state: config.state.clone(),
+        id: config.controller.id.clone(),
+        arguments,
+    };
+    let name = joining.join(joining.token()?).await?;
+    say(&format!("joined: gateway {} of installation {}", name.id, name.installation));
+    say(&joining.start(&["vidi-gateway"]));
+    say(&format!("browsers come to https://THIS-MACHINE:{}/", config.https.listen.port()));
+    Ok(())
 }
 
 async fn run(config: Config) -> anyhow::Result<()> {
     start_logs(&config.telemetry)?;
-    let (tasks, clock, readiness) = (Tasks::new(), Clock::system(), Readiness::default());
-    start_metrics(&tasks, &config.telemetry, METRICS_PORT, readiness.clone()).await?;
+    let (tasks, clock, health) = (Tasks::new(), Clock::system(), Health::default());
+    start_metrics(&tasks, &config.telemetry, (METRICS_PORT, METRICS), health.clone()).await?;
     // Asked for first: a port in use is said at once.
     let listener = vidi_kit::transport::bind(config.https.listen).await?;
+    health.starts_with("it waits for its own certificate from the controller");
     let identity = vidi_kit::enroll::identity(
         &tasks,
         &clock,
@@ -44,7 +74,8 @@ async fn run(config: Config) -> anyhow::Result<()> {
         &config.state.join("pki"),
     )
     .await?;
-    let controller = Controller::connect(&tasks, &config.controller, identity.clone(), readiness);
+    let controller = Controller::connect(&tasks, &config.controller, identity.clone());
+    health.starts_with("it waits for the page certificate");
     let page_folder = config.state.join("page");
     let tls =
         page_certificate::tls_config(&tasks, &clock, &config.https, &page_folder, &controller)
@@ -53,11 +84,16 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let endings = controller.link(&tasks, presence_receiver);
     let dial = Arc::new(RelayDial::new(identity, tasks.clone()));
     let registry = Registry::new(tasks.clone(), tickets(&controller), dial, presence, endings);
+    let linked = controller.clone();
+    health.needs("controller", move || linked.judge_link());
     let edge = Edge { controller, registry, clock };
-    info!(address = %config.https.listen, "gateway is open");
-    let _serving = tasks.spawn("https", server::serve(tasks.clone(), listener, tls, edge));
+    info!(address = %config.https.listen, "Gateway is open");
+    let addresses = Addresses::new(config.https.connections_per_address);
+    let serving = server::serve(tasks.clone(), listener, tls, (edge, addresses));
+    let _serving = tasks.spawn("https", serving);
+    health.started();
     tasks::terminated().await?;
-    info!("gateway stops");
+    info!("Gateway stops");
     tasks.stop().await;
     Ok(())
 }

@@ -118,7 +118,7 @@ impl Browser {
         let (from, incoming) = mpsc::channel(64);
         let (outgoing, to) = mpsc::channel(1_024);
         let hello = BrowserHello { webp: true, width: 1_280, height: 900 };
-        let viewer = Viewer { hello, token: "token".to_owned(), incoming, outgoing };
+        let viewer = Viewer { hello, token: "token".to_owned(), trace: None, incoming, outgoing };
         registry.add(SESSION, viewer).await;
         Self { from, to, size: None, frames: 0, pixels_bytes: 0, status: Vec::new() }
     }

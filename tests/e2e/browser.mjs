@@ -12,13 +12,15 @@ const FLAGS = [
 ]
 
 // `trust` false: the page CA is trusted for real by the caller (NSS), nothing is ignored.
-export async function open({ ignoreCertificate = true, home } = {}) {
+// `options` go to the browser: language, size, colours.
+export async function open({ ignoreCertificate = true, home, ...options } = {}) {
   const profile = home ?? (await mkdtemp(join(tmpdir(), 'vidi-e2e-')))
   const context = await chromium.launchPersistentContext(profile, {
     executablePath: '/usr/bin/chromium',
     args: FLAGS,
     ignoreHTTPSErrors: ignoreCertificate,
     viewport: { width: 1280, height: 900 },
+    ...options,
   })
   context.setDefaultTimeout(20_000)
   const page = context.pages()[0] ?? (await context.newPage())

@@ -91,10 +91,59 @@ export function useVidictl(words) {
 export const vidictl = (...args) => command(vidictlWords[0], ...vidictlWords.slice(1), ...args)
 export const vidictlJson = async (...args) => JSON.parse(await vidictl(...args, '-o', 'json'))
 
+// Asks the guest agent of a desktop (QEMU, docs/interop/qemu-ga-ref); it answers once the desktop is drawn.
+export async function guestAgent(domain, execute, args = undefined) {
+  const command = JSON.stringify({ execute, ...(args && { arguments: args }) })
+  return JSON.parse(await virsh('qemu-agent-command', domain, command)).return
+}
+
+// Runs a shell's line in the guest as its root, on the user's screen; gives what it printed.
+export async function guestRun(domain, line) {
+  const env = ['DISPLAY=:0', 'XAUTHORITY=/home/user/.Xauthority', 'PATH=/usr/sbin:/usr/bin:/sbin:/bin']
+  const asked = { path: '/bin/sh', arg: ['-c', line], env, 'capture-output': true }
+  const { pid } = await guestAgent(domain, 'guest-exec', asked)
+  const ended = await until(`the end of ${line}`, async () => {
+    const status = await guestAgent(domain, 'guest-exec-status', { pid })
+    return status.exited && status
+  })
+  return Buffer.from(ended['out-data'] ?? '', 'base64').toString()
+}
+
+// The bytes of a file in the guest, at most 64 KiB of them.
+export async function guestFile(domain, path) {
+  const handle = await guestAgent(domain, 'guest-file-open', { path, mode: 'r' })
+  try {
+    const read = await guestAgent(domain, 'guest-file-read', { handle, count: 65536 })
+    return Buffer.from(read['buf-b64'], 'base64').toString()
+  } finally {
+    await guestAgent(domain, 'guest-file-close', { handle })
+  }
+}
+
+// The value of a metric of one daemon of this installation, all its labels summed; 0 before its first.
+export async function metric(daemon, name) {
+  const ports = await readFile(join(state, 'etc/ports'), 'utf8')
+  const port = new RegExp(`^${daemon}_metrics=(\\d+)$`, 'm').exec(ports)[1]
+  const text = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text()
+  return text.split('\n')
+    .filter((line) => line.startsWith(`${name} `) || line.startsWith(`${name}{`))
+    .reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' '))), 0)
+}
+
+// Makes a desktop of a template for the administrator, from nothing to ready; gives the seconds that
+// took and the desktop's name. The template is there and its image is on the host.
+export async function createToReady(template, name) {
+  const began = performance.now()
+  await vidictl('desktop', 'create', '--template', template, '--name', name, '--user', 'admin', '--start', '--wait')
+  const seconds = (performance.now() - began) / 1000
+  const { desktops } = await vidictlJson('desktop', 'list')
+  return { seconds, name: desktops.find((desktop) => desktop.display_name === name).name }
+}
+
 // What the guest shows, by libvirt's own screenshot: {width, height, rgb}.
-export async function screenshot(domain) {
+export async function screenshot(domain, uri = libvirt) {
   const file = join(results, `screenshot-${process.pid}`)
-  await virsh('screenshot', domain, file)
+  await command('virsh', '-q', '-c', uri, 'screenshot', domain, file)
   const bytes = await readFile(file)
   await rm(file)
   const { width, height, data } = PNG.sync.read(bytes)

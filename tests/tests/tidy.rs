@@ -141,6 +141,50 @@ fn documents_keep_up_with_the_contract() {
     assert!(missing.is_empty(), "docs/api.md does not explain {missing:?}");
 }
 
+/// Links between the documents lead to files and headings that are there.
+#[test]
+fn links_of_documents_lead_somewhere() {
+    let mut faults = String::new();
+    let mut links = 0;
+    let mut documents = vec![root().join("README.md"), root().join("packaging/images/README.md")];
+    let docs = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    documents.extend(docs.filter(|path| path.extension().is_some_and(|it| it == "md")));
+    for document in &documents {
+        let text = fs::read_to_string(document).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.contains("://") {
+                continue;
+            }
+            links += 1;
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = match file {
+                "" => document.clone(),
+                _ => document.parent().unwrap().join(file),
+            };
+            let found = heading.is_empty()
+                || fs::read_to_string(&target)
+                    .is_ok_and(|text| headings(&text).iter().any(|one| one == heading));
+            if !target.exists() || !found {
+                writeln!(faults, "{}: {link}", document.display()).unwrap();
+            }
+        }
+    }
+    assert!(10 < links, "only {links} links were found: the test looks in the wrong place");
+    assert!(faults.is_empty(), "links to nowhere:\n{faults}");
+}
+
+/// The anchors of a document's headings, as code forges make them.
+fn headings(text: &str) -> Vec<String> {
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    headings
+        .map(|line| {
+            let words = line.trim_start_matches('#').trim().to_lowercase();
+            let kept = words.chars().filter(|it| it.is_alphanumeric() || " -_".contains(*it));
+            kept.map(|it| if it == ' ' { '-' } else { it }).collect()
+        })
+        .collect()
+}
+
 #[test]
 fn locks_hold_no_address_and_scripts_can_be_run() {
     let lock = fs::read_to_string(root().join("gateway/web/package-lock.json")).unwrap();

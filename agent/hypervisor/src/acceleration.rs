@@ -17,7 +17,8 @@ use crate::ports::Hypervisor;
 const PROBE_SECS_MAX: Duration = Duration::from_secs(20);
 /// The guest is a few MiB of files; the kept answer a few hundred bytes.
 const CACHE_BYTES_MAX: u64 = 64 * 1024;
-const KVM_DEVICE: &str = "/dev/kvm";
+/// The device node of KVM.
+pub const KVM_DEVICE: &str = "/dev/kvm";
 const KVM_GROUP: &str = "kvm";
 const GROUPS: &str = "/etc/group";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -101,6 +102,15 @@ pub async fn decide(
     Ok(verdict(kvm, reason, problems))
 }
 
+/// The answer that a probe left in `cache_file`, and why, where it is still valid for this boot, kernel,
+/// QEMU and guest. Nothing is booted.
+pub fn kept(cache_file: &Path, qemu: String, guest: &ProbeGuest) -> Option<(Acceleration, String)> {
+    let key = cache_key(qemu, guest);
+    let cached = read_cache(cache_file).filter(|cached| cached.key == key)?;
+    let acceleration = if cached.kvm { Acceleration::Kvm } else { Acceleration::Tcg };
+    Some((acceleration, cached.reason))
+}
+
 /// Gives `/dev/kvm` to the group `kvm`, as udev does, where this process is root and it is not so.
 /// Without that libvirt asks QEMU anew, for 100 s, at every start of a domain.
 pub fn repair_kvm_device() {
@@ -117,8 +127,8 @@ pub fn repair_kvm_device() {
     }
 }
 
-/// What is wrong with the device's owner or mode, and what to do.
-fn kvm_device_problem(device: &Path) -> Option<String> {
+/// What is wrong with the device's owner or mode, and what to do: "WHAT; run: COMMAND".
+pub fn kvm_device_problem(device: &Path) -> Option<String> {
     const GROUP_MAY: u32 = 0o060;
     const OTHERS_MAY: u32 = 0o006;
     let metadata = std::fs::metadata(device).ok()?;

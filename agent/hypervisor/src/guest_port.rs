@@ -61,6 +61,11 @@ impl GuestPort {
         self.send(b"ok\n").await
     }
 
+    /// Says `who`: a guest that is ready says so again, whatever another host told it before.
+    pub async fn send_who(&mut self) -> io::Result<()> {
+        self.send(b"who\n").await
+    }
+
     /// Asks for a `pong`.
     pub async fn send_ping(&mut self) -> io::Result<()> {
         self.send(b"ping\n").await

@@ -25,10 +25,12 @@ pub mod model;
 pub mod picture;
 pub mod ports;
 pub mod simulated;
+mod simulated_volumes;
 
 pub use error::{HypervisorError, VolumesError};
 pub use model::{
-    Acceleration, DesktopMark, DirectBoot, DomainPower, DomainSpec, HostFacts, HostVersions,
-    ImageDigest, ObservedDomain, Ownership, PauseCause, ProbeGuest, ProbeOutcome, Video,
+    Acceleration, DesktopMark, DirectBoot, DomainEnd, DomainPower, DomainSpec, HostFacts,
+    HostVersions, ImageDigest, ObservedDomain, Ownership, PauseCause, ProbeGuest, ProbeOutcome,
+    Video,
 };
 pub use ports::{ByteStream, GuestStream, HostMemory, Hypervisor, Screenshot, Volumes};

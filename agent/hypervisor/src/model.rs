@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use uuid::Uuid;
 use vidi_kit::ids::{DesktopId, HostId, InstallationId};
 
 /// Domains of Vidi are named by this and the desktop's id.
@@ -99,6 +100,15 @@ pub struct DomainSpec {
     pub boot: Option<DirectBoot>,
     /// How to run it.
     pub acceleration: Acceleration,
+}
+
+/// How a domain ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DomainEnd {
+    /// Its guest shut down.
+    ByGuest,
+    /// QEMU crashed, was killed or was told to end by somebody else than its guest.
+    Otherwise,
 }
 
 /// What a domain of Vidi carries in its metadata.
@@ -211,6 +221,8 @@ pub struct HostFacts {
     pub memory_total_mib: u64,
     /// MemAvailable, MiB.
     pub memory_available_mib: u64,
+    /// This boot of the machine (`boot_id`, random(4)).
+    pub boot: Uuid,
 }
 
 /// The guest with which acceleration is probed: the micro template's files.

@@ -13,7 +13,8 @@ use vidi_kit::ids::DesktopId;
 
 use crate::error::{HypervisorError, VolumesError};
 use crate::model::{
-    DomainSpec, HostFacts, HostVersions, ImageDigest, ObservedDomain, ProbeGuest, ProbeOutcome,
+    DomainEnd, DomainSpec, HostFacts, HostVersions, ImageDigest, ObservedDomain, ProbeGuest,
+    ProbeOutcome,
 };
 
 /// Bytes both ways.
@@ -69,6 +70,10 @@ pub trait Hypervisor: Send + Sync + fmt::Debug {
     /// Changes at every hint that [`Hypervisor::list`] has something new: a domain's life cycle,
     /// the daemon gone or back. Hints may be lost and merged: list periodically as well.
     fn changes(&self) -> watch::Receiver<u64>;
+
+    /// How a domain that is not there any more ended; none when that was not seen, or not yet: word of
+    /// it may come some moments after the domain has left the list. A new start forgets it.
+    fn end_of(&self, id: DesktopId) -> Option<DomainEnd>;
 
     /// Boots a guest with KVM, without disk and network and not named as a desktop, and says
     /// whether it became ready in time. The guest is gone when this returns.

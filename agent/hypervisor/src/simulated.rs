@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,15 +14,17 @@ use bytes::Bytes;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream};
 use tokio::sync::watch;
 use tokio::time::Instant;
+use uuid::Uuid;
 use vidi_kit::Tasks;
 use vidi_kit::ids::{DesktopId, HostId, InstallationId};
 
-use crate::error::{HypervisorError, VolumesError};
+use crate::error::HypervisorError;
 use crate::model::{
-    DesktopMark, DomainPower, DomainSpec, HostFacts, HostVersions, ImageDigest, ObservedDomain,
+    DesktopMark, DomainEnd, DomainPower, DomainSpec, HostFacts, HostVersions, ObservedDomain,
     Ownership, PauseCause, ProbeGuest, ProbeOutcome,
 };
-use crate::ports::{GuestStream, HostMemory, Hypervisor, Screenshot, Volumes};
+use crate::ports::{GuestStream, HostMemory, Hypervisor, Screenshot};
+pub use crate::simulated_volumes::SimulatedVolumes;
 
 /// How often a guest that was not answered says that it is ready.
 const READY_EVERY: Duration = Duration::from_secs(2);
@@ -63,7 +64,12 @@ impl Default for Behaviour {
             guests_get_ready: true,
             guests_shut_down: true,
             kvm: ProbeOutcome::NotReady("simulated".to_owned()),
-            facts: HostFacts { cpus: 2, memory_total_mib: 24_576, memory_available_mib: 20_480 },
+            facts: HostFacts {
+                cpus: 2,
+                memory_total_mib: 24_576,
+                memory_available_mib: 20_480,
+                boot: Uuid::from_u128(1),
+            },
         }
     }
 }
@@ -79,6 +85,7 @@ struct Domain {
 struct State {
     behaviour: Behaviour,
     domains: BTreeMap<DesktopId, Domain>,
+    ends: BTreeMap<DesktopId, DomainEnd>,
     starts: u64,
 }
 
@@ -101,7 +108,12 @@ impl fmt::Debug for SimulatedHypervisor {
 impl SimulatedHypervisor {
     /// An empty host; guests run in `tasks`.
     pub fn new(tasks: Tasks, host: HostId) -> Self {
-        let state = State { behaviour: Behaviour::default(), domains: BTreeMap::new(), starts: 0 };
+        let state = State {
+            behaviour: Behaviour::default(),
+            domains: BTreeMap::new(),
+            ends: BTreeMap::new(),
+            starts: 0,
+        };
         Self {
             tasks,
             host,
@@ -128,9 +140,24 @@ impl SimulatedHypervisor {
         self.hint();
     }
 
-    /// A guest's process ends by itself.
+    /// A guest's process is killed, or crashes.
     pub fn kill(&self, id: DesktopId) {
-        self.lock().domains.remove(&id);
+        self.end(id, DomainEnd::Otherwise);
+    }
+
+    /// A guest shuts itself down.
+    pub fn power_off(&self, id: DesktopId) {
+        self.end(id, DomainEnd::ByGuest);
+    }
+
+    /// The machine goes down and comes up again: nothing runs, and nobody saw it end.
+    pub fn reboot(&self) {
+        let mut state = self.lock();
+        state.domains.clear();
+        state.ends.clear();
+        let boot = &mut state.behaviour.facts.boot;
+        *boot = Uuid::from_u128(boot.as_u128().wrapping_add(1));
+        drop(state);
         self.hint();
     }
 
@@ -170,6 +197,15 @@ impl SimulatedHypervisor {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end(&self, id: DesktopId, end: DomainEnd) {
+        let mut state = self.lock();
+        if state.domains.remove(&id).is_some() {
+            state.ends.insert(id, end);
+        }
+        drop(state);
+        self.hint();
     }
 
     fn hint(&self) {
@@ -250,6 +286,7 @@ impl Hypervisor for SimulatedHypervisor {
             ownership: Ownership::Ours(mark),
         };
         state.starts = state.starts.wrapping_add(1);
+        state.ends.remove(&spec.id);
         drop(state);
         self.add_domain(observed);
         Ok(())
@@ -259,7 +296,7 @@ impl Hypervisor for SimulatedHypervisor {
         let listens =
             self.with_domain(id, Touch::Changes, |_, behaviour| behaviour.guests_shut_down)?;
         if listens {
-            self.kill(id);
+            self.power_off(id);
         }
         Ok(())
     }
@@ -325,6 +362,10 @@ impl Hypervisor for SimulatedHypervisor {
         self.changes.subscribe()
     }
 
+    fn end_of(&self, id: DesktopId) -> Option<DomainEnd> {
+        self.lock().ends.get(&id).copied()
+    }
+
     async fn boot_with_kvm(
         &self,
         _guest: &ProbeGuest,
@@ -361,6 +402,10 @@ async fn speak(
                     acknowledged = true;
                     continue;
                 }
+                Ok(Some(line)) if line == "who" => {
+                    acknowledged = ready_at.is_none();
+                    continue;
+                }
                 Ok(Some(line)) if line == "ping" => "pong\n".to_owned(),
                 Ok(Some(_other)) => continue,
                 Ok(None) | Err(_) => return,
@@ -373,123 +418,5 @@ async fn speak(
         if writing.write_all(said.as_bytes()).await.is_err() {
             return;
         }
-    }
-}
-
-/// Simulated volumes: names only.
-#[derive(Clone, Debug)]
-pub struct SimulatedVolumes(Arc<Mutex<VolumesState>>);
-
-#[derive(Debug)]
-struct VolumesState {
-    images: BTreeMap<ImageDigest, ()>,
-    partial: BTreeMap<ImageDigest, u64>,
-    overlays: BTreeMap<DesktopId, ImageDigest>,
-    free_mib: u64,
-}
-
-impl Default for SimulatedVolumes {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl SimulatedVolumes {
-    /// An empty storage with 100 GiB.
-    pub fn new() -> Self {
-        Self(Arc::new(Mutex::new(VolumesState {
-            images: BTreeMap::new(),
-            partial: BTreeMap::new(),
-            overlays: BTreeMap::new(),
-            free_mib: 100 * 1024,
-        })))
-    }
-
-    /// Sets the space left; with 0 every write fails.
-    pub fn set_free_mib(&self, free_mib: u64) {
-        self.lock().free_mib = free_mib;
-    }
-
-    fn lock(&self) -> MutexGuard<'_, VolumesState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn with_space(&self) -> Result<MutexGuard<'_, VolumesState>, VolumesError> {
-        let state = self.lock();
-        if state.free_mib == 0 {
-            return Err(VolumesError::NoSpace(PathBuf::from("/simulated")));
-        }
-        Ok(state)
-    }
-}
-
-#[async_trait]
-impl Volumes for SimulatedVolumes {
-    async fn image_present(&self, digest: &ImageDigest) -> Result<bool, VolumesError> {
-        Ok(self.lock().images.contains_key(digest))
-    }
-
-    fn image_path(&self, digest: &ImageDigest) -> PathBuf {
-        PathBuf::from(format!("/simulated/{digest}"))
-    }
-
-    fn overlay_path(&self, desktop: DesktopId) -> PathBuf {
-        PathBuf::from(format!("/simulated/desktop-{desktop}.qcow2"))
-    }
-
-    async fn partial_bytes(&self, digest: &ImageDigest) -> Result<u64, VolumesError> {
-        Ok(self.lock().partial.get(digest).copied().unwrap_or_default())
-    }
-
-    async fn append_partial(
-        &self,
-        digest: &ImageDigest,
-        offset: u64,
-        chunk: Bytes,
-    ) -> Result<u64, VolumesError> {
-        let mut state = self.with_space()?;
-        let have = state.partial.entry(digest.clone()).or_default();
-        if *have != offset {
-            return Err(VolumesError::WrongOffset { have: *have, given: offset });
-        }
-        *have = have.saturating_add(u64::try_from(chunk.len()).unwrap_or(u64::MAX));
-        Ok(*have)
-    }
-
-    async fn finish_image(&self, digest: &ImageDigest) -> Result<PathBuf, VolumesError> {
-        let mut state = self.with_space()?;
-        if state.partial.remove(digest).is_none() && !state.images.contains_key(digest) {
-            return Err(VolumesError::NoImage(digest.to_string()));
-        }
-        state.images.insert(digest.clone(), ());
-        drop(state);
-        Ok(self.image_path(digest))
-    }
-
-    async fn ensure_overlay(
-        &self,
-        desktop: DesktopId,
-        base: &ImageDigest,
-    ) -> Result<PathBuf, VolumesError> {
-        let mut state = self.with_space()?;
-        if !state.images.contains_key(base) {
-            return Err(VolumesError::NoImage(base.to_string()));
-        }
-        state.overlays.entry(desktop).or_insert_with(|| base.clone());
-        drop(state);
-        Ok(self.overlay_path(desktop))
-    }
-
-    async fn remove_overlay(&self, desktop: DesktopId) -> Result<(), VolumesError> {
-        self.lock().overlays.remove(&desktop);
-        Ok(())
-    }
-
-    async fn list_overlays(&self) -> Result<Vec<DesktopId>, VolumesError> {
-        Ok(self.lock().overlays.keys().copied().collect())
-    }
-
-    async fn free_mib(&self) -> Result<u64, VolumesError> {
-        Ok(self.lock().free_mib)
     }
 }

@@ -70,7 +70,10 @@ impl SledJournal {
         inner.sequence = Mutex::new(last.max(promised));
         inner.damage.extend(found);
         for text in &inner.damage {
-            warn!(text, "The journal was damaged; what runs is learned from the hypervisor");
+            warn!(
+                error = text,
+                "The journal was damaged; what runs is learned from the hypervisor"
+            );
         }
         Ok(Self(Arc::new(inner)))
     }

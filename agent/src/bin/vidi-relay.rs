@@ -10,21 +10,14 @@ use tracing::info;
 use vidi_agent::config::{RELAY_METRICS_PORT, RelayConfig};
 use vidi_agent::rpc::agent_line::{AgentLine, AgentNews};
 use vidi_agent::rpc::relay_service::RelayService;
-use vidi_kit::config::DaemonArgs;
-use vidi_kit::telemetry::{Readiness, start_logs, start_metrics};
+use vidi_agent::telemetry::RELAY_METRICS;
+use vidi_kit::commands::RelayArguments;
+use vidi_kit::telemetry::{Health, start_logs, start_metrics};
 use vidi_kit::tls::{Identity, IdentityReceiver};
 use vidi_kit::{Clock, Tasks};
 
-/// Carries SPICE channels between gateways and this host's desktops.
-#[derive(Debug, Parser)]
-#[command(version)]
-struct Arguments {
-    #[command(flatten)]
-    daemon: DaemonArgs,
-}
-
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = RelayArguments::parse();
     vidi_kit::daemon::run("vidi-relay", &arguments.daemon, RelayConfig::load, run)
 }
 
@@ -32,8 +25,9 @@ async fn run(config: RelayConfig) -> Result<(), anyhow::Error> {
     start_logs(&config.telemetry)?;
     let tasks = Tasks::new();
     let terminated = vidi_kit::tasks::terminated();
-    let ready = Readiness::default();
-    start_metrics(&tasks, &config.telemetry, RELAY_METRICS_PORT, ready.clone()).await?;
+    let health = Health::default();
+    let metrics = (RELAY_METRICS_PORT, RELAY_METRICS);
+    start_metrics(&tasks, &config.telemetry, metrics, health.clone()).await?;
     vidi_kit::files::make_folder(&config.state, 0o700)
         .with_context(|| format!("cannot make the state folder {}", config.state.display()))?;
     let listener = vidi_kit::transport::bind(config.listen).await?;
@@ -43,12 +37,22 @@ async fn run(config: RelayConfig) -> Result<(), anyhow::Error> {
         config.agent_socket.clone(),
         config.state.clone(),
     );
-    let AgentNews { identity, policy } = news;
+    let AgentNews { identity, policy, connected } = news;
+    let certified = identity.clone();
+    health.needs("agent", move || match *connected.borrow() {
+        true => Ok(()),
+        false => Err("it is not connected; what is attached goes on".to_owned()),
+    });
+    health.needs("certificate", move || match certified.borrow().as_deref() {
+        Some(identity) if Clock::system().now_ms() < identity.name.not_after_ms => Ok(()),
+        Some(_) => Err("it has expired; the agent brings a new one from the controller".to_owned()),
+        None => Err("there is none yet; the agent brings it from the controller".to_owned()),
+    });
+    health.started();
     let service = RelayService::start(&tasks, agent, policy);
     let serving = async {
         let identity = first_identity(&tasks, identity).await?;
-        info!(address = %config.listen, id = identity.borrow().name.id, "gateways are served");
-        ready.set(true);
+        info!(address = %config.listen, id = identity.borrow().name.id, "Gateways are served");
         service.serve(listener, identity).await.context("cannot serve gateways")
     };
     // Not polled again: either the process ends now, or serving has.

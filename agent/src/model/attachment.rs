@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vidi_kit::ids::{DesktopId, GatewayId, HostId, InstallationId, SessionId};
+use vidi_kit::ids::{DesktopId, GatewayId, HostId, InstallationId, SessionId, TraceId};
 
 /// Sessions attached at one time; a host with this many desktops would be the largest there is.
 pub const ATTACHMENTS_MAX: usize = 1_024;
@@ -49,6 +49,8 @@ pub struct Claims {
     pub desktop: DesktopId,
     /// Higher than any attached before.
     pub epoch: u64,
+    /// Of the click that opened the session; only for logs.
+    pub trace: Option<TraceId>,
 }
 
 /// Why a gateway is not attached.
@@ -223,6 +225,7 @@ mod tests {
                 live: Some(live),
             },
             claims: Claims {
+                trace: None,
                 installation,
                 host,
                 gateway: gateway.clone(),

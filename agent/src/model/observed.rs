@@ -10,6 +10,8 @@ use vidi_kit::ids::DesktopId;
 pub struct HostState {
     /// The host's domains were listed since the agent's start.
     pub observed: bool,
+    /// The hypervisor answered when it was last asked.
+    pub hypervisor_answers: bool,
     /// Processors and memory.
     pub facts: HostFacts,
     /// How guests run; none while it is being found out.
@@ -20,14 +22,16 @@ pub struct HostState {
     pub versions: HostVersions,
     /// Space for images and overlays, MiB.
     pub images_free_mib: u64,
-    /// Every desktop that the controller told of and that is not wholly gone, by id.
+    /// Every desktop that the controller tells of and that is not wholly gone, by id.
     pub desktops: Vec<DesktopReport>,
-    /// Own domains and overlays that nobody told of.
+    /// Own domains, overlays and records that the controller does not tell of: left as they are.
     pub unknown: BTreeSet<DesktopId>,
     /// Domains of other installations or hosts.
     pub foreign: BTreeSet<DesktopId>,
     /// The connection whose wanted set this reflects.
     pub wanted_connection: Option<u64>,
+    /// Its number on that connection.
+    pub wanted_number: u64,
 }
 
 /// One desktop.
@@ -47,6 +51,8 @@ pub struct DesktopReport {
     pub acceleration: Option<Acceleration>,
     /// Starts so far on this host.
     pub start_count: u64,
+    /// When `power` began, ms of `CLOCK_BOOTTIME`; none when this process did not see it begin.
+    pub since_ms: Option<i64>,
 }
 
 /// The power machine of `docs/desktop-life.md`, without `saved`.

@@ -1,16 +1,28 @@
 //! What the agent remembers of a desktop it was told of.
 
+use uuid::Uuid;
+
 /// One desktop's record in the journal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {
     /// Last generation that was wanted.
     pub generation: u64,
-    /// Starts so far on this host; never goes down, so no start is taken for another.
+    /// Starts that were begun on this host; never goes down, so no start is taken for another.
     pub start_count: u64,
     /// Generation of the last start that worked; 0: none.
     pub started_generation: u64,
+    /// Number of the last start that worked; 0: none.
+    pub started: u64,
+    /// Boot of the machine in which that was; nil: not known.
+    pub started_boot: Uuid,
     /// The start that became ready; 0: none.
     pub ready_start: u64,
+    /// The start that its own guest shut down; 0: none.
+    pub guest_off_start: u64,
+    /// Starts in a row that ended without anybody wanting it.
+    pub unwanted_ends: u32,
+    /// The last start that is counted in `unwanted_ends`.
+    pub counted_start: u64,
     /// A start that failed; holds for its generation.
     pub failure: Option<Failure>,
 }
@@ -25,12 +37,14 @@ pub struct Failure {
 }
 
 impl Record {
-    /// Takes over what a running domain says of itself; true when that changes something.
-    pub fn adopt(&mut self, generation: u64, start_count: u64) -> bool {
-        let before = (self.start_count, self.started_generation);
+    /// Takes over what a domain that runs in this boot says of itself.
+    pub fn adopt(&mut self, generation: u64, start_count: u64, boot: Uuid) {
         self.start_count = self.start_count.max(start_count);
         self.started_generation = self.started_generation.max(generation);
-        before != (self.start_count, self.started_generation)
+        if self.started <= start_count {
+            self.started = start_count;
+            self.started_boot = boot;
+        }
     }
 
     /// It was started here, or that was tried: its disk was made and has what its user did.
@@ -41,6 +55,20 @@ impl Record {
     /// Its disk is being removed: what comes after, if anything does, begins with a new one.
     pub fn lose_disk(&mut self) {
         *self = Self { generation: self.generation, ..Self::default() };
+    }
+
+    /// Its guest shut its last start down.
+    pub const fn is_off_by_guest(&self) -> bool {
+        0 < self.started && self.guest_off_start == self.started
+    }
+
+    /// Ends in a row that nobody wanted, when its last start has ended like that, too.
+    pub const fn ends_with_last(&self) -> u32 {
+        if self.counted_start == self.started {
+            self.unwanted_ends
+        } else {
+            self.unwanted_ends.saturating_add(1)
+        }
     }
 
     /// The failure, when it is of this generation.

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 
 use vidi_hypervisor::{ImageDigest, Video};
-use vidi_kit::ids::DesktopId;
+use vidi_kit::ids::{DesktopId, TraceId};
 
 /// The whole wanted set, as last received.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WantedSet {
     /// The connection on which it came; none when it is the journal's, or that connection has ended.
     pub connection: Option<u64>,
+    /// Its number on that connection.
+    pub number: u64,
     /// Desktops that this host is told to have; none before the first set of all.
     pub desktops: Option<BTreeMap<DesktopId, Wanted>>,
 }
@@ -25,6 +27,8 @@ pub struct Wanted {
     pub wish: Wish,
     /// For people and libvirt's tools.
     pub title: String,
+    /// Of the request that last changed it.
+    pub trace: Option<TraceId>,
     /// What it is made of, or why what was sent cannot be used.
     pub template: Result<Template, String>,
 }
@@ -38,6 +42,8 @@ pub enum Wish {
     Off,
     /// Off, by pulling the plug.
     OffNow,
+    /// Gone, with its disk.
+    Destroy,
 }
 
 /// A template's version.

@@ -1,14 +1,15 @@
 //! One desktop: what is wanted, remembered and observed → what to report and which step comes next.
 //!
 //! ```text
-//!  wanted on:   images ─▶ overlay ─▶ start ─▶ watch for ready ─▶ (runs)
-//!  wanted off:  ask the guest, again, after 60 s pull the plug ─▶ (off)
-//!  not wanted:  with a controller that says so now: pull the plug ─▶ remove the overlay ─▶ forget
-//!  never told:  leave alone; after a grace, with a controller that does not know it either, as above
+//!  wanted on:      images ─▶ overlay ─▶ start ─▶ watch for ready ─▶ (runs)
+//!  wanted off:     ask the guest, again, after 60 s pull the plug ─▶ (off)
+//!  to be destroyed: pull the plug ─▶ remove the overlay ─▶ forget
+//!  not named:      left as it is, whatever it is: absence is no order
 //! ```
 
 use std::collections::BTreeMap;
 
+use uuid::Uuid;
 use vidi_hypervisor::{
     Acceleration, DesktopMark, DomainPower, ImageDigest, ObservedDomain, Ownership, PauseCause,
 };
@@ -17,19 +18,22 @@ use vidi_kit::ids::DesktopId;
 use crate::model::observed::{DesktopReport, Power};
 use crate::model::record::Record;
 use crate::model::wanted::{Image, Template, Wanted, Wish};
+use crate::plan::vanished::{self, Vanished};
 
 /// A guest that was asked to go off and did not is switched off after this.
 pub const SHUTDOWN_MS_MAX: i64 = 60_000;
 /// The power button is pressed again after this: a guest that boots does not hear the first one.
 pub const SHUTDOWN_AGAIN_MS: i64 = 10_000;
-/// How long a domain that nobody told of is left alone although the controller does not list it: a
-/// controller that was restored from a backup can be corrected in this time.
-pub const UNKNOWN_GRACE_MS: i64 = 300_000;
 const FOREIGN: &str = "a domain of another installation or host has this desktop's name or UUID; it \
                        is left alone: remove it with virsh";
 const NO_DISK: &str = "its disk is not there; is the images' folder mounted?";
 const PAUSED: &str = "paused from outside; it is left alone: resume it with virsh";
 const NO_WORD: &str = "waits for the controller's word";
+const REMOVED: &str = "is removed";
+const BY_GUEST: &str = "the guest went off by itself";
+const CRASHED: &str = "its machine ended unexpectedly; it is started again";
+const GIVEN_UP: &str = "its machine ended unexpectedly again and again; look at its log in libvirt's \
+                        folder of logs on the host, then start the desktop again";
 
 /// All that is known of one desktop.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +59,8 @@ pub struct Surroundings<'a> {
     pub images: &'a BTreeMap<ImageDigest, ImageState>,
     /// How guests run; none while it is being found out.
     pub acceleration: Option<Acceleration>,
+    /// This boot of the machine; nil: not known.
+    pub boot: Uuid,
     /// The wanted set came on the connection that is open now.
     pub wanted_is_fresh: bool,
     /// Milliseconds of a clock that only goes up.
@@ -70,8 +76,12 @@ pub struct Fleeting {
     pub watched_start: Option<u64>,
     /// When the guest was first asked to go off, and when last.
     pub shutdown_asked_ms: Option<(i64, i64)>,
-    /// Since when it is unknown to a controller that is connected.
-    pub unknown_since_ms: Option<i64>,
+    /// The start that was asked to go off, whatever is wanted of it now.
+    pub told_off_start: Option<u64>,
+    /// Since when a desktop that was started has no domain.
+    pub absent_since_ms: Option<i64>,
+    /// The start that runs, and since when this process sees it run.
+    pub running_since_ms: Option<(u64, i64)>,
     /// A step did not work: not again before this, and why.
     pub retry: Option<(i64, String)>,
 }
@@ -113,8 +123,8 @@ pub enum Step {
     Shutdown,
     /// Pull the plug.
     Destroy,
-    /// The guest crashed: remove the domain and remember the failure.
-    Bury(String),
+    /// Remember that this wish cannot be fulfilled, and why.
+    GiveUp(String),
     /// Remove the overlay.
     RemoveOverlay,
     /// Nothing is left: forget it.
@@ -134,12 +144,14 @@ pub struct Start {
     pub template: Template,
     /// How.
     pub acceleration: Acceleration,
+    /// Ends in a row before it that nobody wanted.
+    pub unwanted_ends: u32,
 }
 
 /// The plan of one desktop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// For the controller; none for what it never told of.
+    /// For the controller; none for what it does not name, and for what is gone.
     pub report: Option<DesktopReport>,
     /// At most one; the next round sees what came of it.
     pub step: Option<Step>,
@@ -148,12 +160,13 @@ pub struct Verdict {
 /// Decides.
 pub fn plan(view: &View<'_>, around: &Surroundings<'_>) -> Verdict {
     let mut verdict = match (view.wanted, view.domain) {
+        (Some(wanted), domain) if wanted.wish == Wish::Destroy => plan_destroyed(view, domain),
         (Some(wanted), Some(domain)) => match &domain.ownership {
             Ownership::Ours(mark) => plan_there(view, wanted, domain.power, mark, around),
             Ownership::Foreign => says(view, Power::Failed, FOREIGN),
         },
         (Some(wanted), None) => plan_absent(view, wanted, around),
-        (None, domain) => plan_unwanted(view, domain, around),
+        (None, domain) => plan_unnamed(view, domain, around),
     };
     let waits = view.fleeting.retry.as_ref().filter(|(until, _)| around.now_ms < *until);
     if let Some((_, reason)) = waits {
@@ -176,12 +189,11 @@ fn plan_there(
     around: &Surroundings<'_>,
 ) -> Verdict {
     let mut verdict = match power {
-        DomainPower::Crashed => {
-            let reason = "the guest crashed; start the desktop again";
-            says(view, Power::Failed, reason).with(Step::Bury(reason.to_owned()))
+        // Ours are transient: what has no living process is a rest.
+        DomainPower::Crashed | DomainPower::Off if wanted.wish == Wish::On => {
+            says(view, Power::Starting, CRASHED).with(Step::Destroy)
         }
-        // Ours are transient: a definition without a process is a rest.
-        DomainPower::Off => says(view, Power::Off, "").with(Step::Destroy),
+        DomainPower::Crashed | DomainPower::Off => says(view, Power::Off, "").with(Step::Destroy),
         DomainPower::Paused(PauseCause::External) => says(view, Power::Running, PAUSED),
         DomainPower::Starting
         | DomainPower::Running
@@ -220,7 +232,9 @@ fn plan_alive(
             }
             verdict.with(Step::WatchReadiness(mark.start_count))
         }
-        Wish::OffNow => says(view, Power::Running, "is switched off").with(Step::Destroy),
+        Wish::OffNow | Wish::Destroy => {
+            says(view, Power::Running, "is switched off").with(Step::Destroy)
+        }
         Wish::Off => {
             let verdict = says(view, Power::Running, "was asked to shut down");
             match view.fleeting.shutdown_asked_ms {
@@ -243,16 +257,41 @@ fn plan_absent(view: &View<'_>, wanted: &Wanted, around: &Surroundings<'_>) -> V
     if let Some(reason) = view.record.and_then(|record| record.failure_of(wanted.generation)) {
         return says(view, Power::Failed, reason);
     }
-    if view.record.is_some_and(|record| record.started_generation == wanted.generation) {
-        return says(view, Power::Off, "the guest went off by itself");
+    if view.fleeting.busy == Some(Busy::Starting) {
+        return says(view, Power::Starting, "");
     }
+    match vanished::judge(view, wanted.generation, around.boot, around.now_ms) {
+        Vanished::NotStarted => plan_start(view, wanted, around, 0),
+        Vanished::ByGuest => says(view, Power::Off, BY_GUEST),
+        Vanished::Waits => says(view, Power::Starting, CRASHED),
+        Vanished::GivesUp => {
+            says(view, Power::Failed, GIVEN_UP).with(Step::GiveUp(GIVEN_UP.to_owned()))
+        }
+        Vanished::Again(ends) => {
+            let mut verdict = plan_start(view, wanted, around, ends);
+            if let Some(report) = &mut verdict.report
+                && report.power == Power::Preparing
+            {
+                report.power = Power::Starting;
+                if report.reason.is_empty() {
+                    CRASHED.clone_into(&mut report.reason);
+                }
+            }
+            verdict
+        }
+    }
+}
+
+fn plan_start(
+    view: &View<'_>,
+    wanted: &Wanted,
+    around: &Surroundings<'_>,
+    unwanted_ends: u32,
+) -> Verdict {
     let template = match &wanted.template {
         Ok(template) => template,
         Err(reason) => return says(view, Power::Failed, reason),
     };
-    if view.fleeting.busy == Some(Busy::Starting) {
-        return says(view, Power::Starting, "");
-    }
     // Before any image is fetched: it would fill the disk under a folder that is not mounted.
     if !view.overlay && view.record.is_some_and(Record::has_disk) {
         return says(view, Power::Failed, NO_DISK);
@@ -282,56 +321,58 @@ fn plan_absent(view: &View<'_>, wanted: &Wanted, around: &Surroundings<'_>) -> V
         title: wanted.title.clone(),
         template: template.clone(),
         acceleration,
+        unwanted_ends,
     };
     says(view, Power::Preparing, "").with(Step::Start(Box::new(start)))
 }
 
-fn plan_unwanted(
+/// Its controller said that it is to be destroyed; it is reported until nothing of it is left.
+fn plan_destroyed(view: &View<'_>, domain: Option<&ObservedDomain>) -> Verdict {
+    match domain {
+        // Its overlay may be the disk of that domain.
+        Some(domain) if domain.ownership == Ownership::Foreign => {
+            let left = view.record.is_some() || view.overlay;
+            let report = says(view, Power::Failed, FOREIGN).report.filter(|_| left);
+            Verdict { report, step: None }
+        }
+        Some(domain) if domain.power == DomainPower::Paused(PauseCause::External) => {
+            let reason = format!("is to be removed, but is {}: left alone", domain.power);
+            says(view, Power::Running, &reason)
+        }
+        Some(_) => says(view, Power::Running, REMOVED).with(Step::Destroy),
+        None if view.overlay => says(view, Power::Off, REMOVED).with(Step::RemoveOverlay),
+        None if view.record.is_some() => says(view, Power::Off, REMOVED).with(Step::Forget),
+        None if view.fleeting.busy.is_some() => says(view, Power::Off, REMOVED),
+        None => Verdict { report: None, step: None },
+    }
+}
+
+/// No wanted set names it. Absence is no order: it is neither ended nor started, and nothing of it is
+/// removed. Only a record that stands for nothing is dropped.
+fn plan_unnamed(
     view: &View<'_>,
     domain: Option<&ObservedDomain>,
     around: &Surroundings<'_>,
 ) -> Verdict {
+    let nothing = Verdict { report: None, step: None };
+    let Some(record) = view.record else { return nothing };
     if domain.is_some_and(|domain| domain.ownership == Ownership::Foreign) {
-        // Its overlay may be the disk of that domain.
-        let report = view.record.and(says(view, Power::Failed, FOREIGN).report);
-        return Verdict { report, step: None };
+        return nothing;
     }
-    if view.record.is_some() && !around.wanted_is_fresh {
+    if !around.wanted_is_fresh {
         return plan_unsaid(view, domain);
     }
-    let ours = domain.filter(|domain| domain.mark().is_some());
-    let removal = match ours.map(|domain| domain.power) {
-        Some(DomainPower::Paused(PauseCause::External)) => None,
-        Some(_) => Some(Step::Destroy),
-        None if view.overlay => Some(Step::RemoveOverlay),
-        None => None,
-    };
-    if view.record.is_some() {
-        let step = match (&removal, ours) {
-            (Some(_), _) | (None, Some(_)) => removal,
-            (None, None) => Some(Step::Forget),
-        };
-        let verdict = match ours {
-            Some(domain) if step.is_none() => {
-                let reason = format!("is to be removed, but is {}: left alone", domain.power);
-                says(view, Power::Running, &reason)
-            }
-            Some(_) => says(view, Power::Running, "is removed"),
-            None => says(view, Power::Off, "is removed"),
-        };
-        return Verdict { step, ..verdict };
-    }
-    let since = view.fleeting.unknown_since_ms.filter(|_| around.wanted_is_fresh);
-    let over = since.is_some_and(|since| UNKNOWN_GRACE_MS <= around.now_ms.saturating_sub(since));
-    Verdict { report: None, step: removal.filter(|_| over) }
+    let stands_for_nothing = domain.is_none() && !view.overlay && !record.has_disk();
+    Verdict { step: stands_for_nothing.then_some(Step::Forget), ..nothing }
 }
 
-/// It was told of once, and no controller says now that it is to go: the set that does not list it
-/// is an old one, or was lost.
+/// It was told of once, and no controller says now whether it still is: the set that does not name it
+/// is an old one, or was lost. What does not run has no state that this host could tell.
 fn plan_unsaid(view: &View<'_>, domain: Option<&ObservedDomain>) -> Verdict {
     let power = match domain.map(|domain| domain.power) {
-        None | Some(DomainPower::Off) => Power::Off,
-        Some(DomainPower::Crashed) => Power::Failed,
+        None | Some(DomainPower::Off | DomainPower::Crashed) => {
+            return Verdict { report: None, step: None };
+        }
         Some(DomainPower::Starting) => Power::Starting,
         Some(DomainPower::Running | DomainPower::ShuttingDown | DomainPower::Paused(_)) => {
             Power::Running
@@ -355,6 +396,7 @@ fn says(view: &View<'_>, power: Power, reason: &str) -> Verdict {
         ready: false,
         acceleration: None,
         start_count: record.map_or(0, |record| record.start_count),
+        since_ms: None,
     };
     Verdict { report: Some(report), step: None }
 }

@@ -1,3 +1,4 @@
 //! What to do next: pure, from everything that is known.
 
 pub mod desktop;
+pub mod vanished;

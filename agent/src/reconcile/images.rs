@@ -47,7 +47,9 @@ async fn fetch_rest(parts: &Parts, image: &Image) -> Result<(), FetchError> {
             && let Some(chunk) = chunks.next().await?
         {
             if !chunk.is_empty() {
+                let bytes = chunk.len() as u64;
                 have = volumes.append_partial(&image.digest, have, chunk).await?;
+                metrics::counter!("vidi_agent_image_fetch_bytes_total").increment(bytes);
             }
         }
         if have < image.size_bytes {

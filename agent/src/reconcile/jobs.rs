@@ -1,5 +1,6 @@
 //! A desktop's steps, done; and what came of them.
 
+use tokio::time::Instant;
 use vidi_hypervisor::{DirectBoot, DomainSpec, HypervisorError, VolumesError};
 use vidi_kit::ids::DesktopId;
 
@@ -41,16 +42,12 @@ pub async fn run(parts: &Parts, id: DesktopId, generation: u64, step: Step) -> O
         Step::Start(start) => run_start(parts, id, *start).await,
         Step::Shutdown => after(hypervisor.shutdown(id).await),
         Step::Destroy => after(hypervisor.destroy(id).await),
-        Step::Bury(reason) => match hypervisor.destroy(id).await {
-            Ok(()) => Outcome::Failed { generation, reason },
-            Err(error) => after(Err(error)),
-        },
         Step::RemoveOverlay => match volumes.remove_overlay(id).await {
             Ok(()) => Outcome::Done,
             Err(error) => Outcome::Retry(error.to_string()),
         },
         // These are the reconciler's own.
-        Step::Fetch(_) | Step::WatchReadiness(_) | Step::Forget => Outcome::Done,
+        Step::Fetch(_) | Step::WatchReadiness(_) | Step::GiveUp(_) | Step::Forget => Outcome::Done,
     }
 }
 
@@ -75,13 +72,15 @@ async fn run_start(parts: &Parts, id: DesktopId, start: Start) -> Outcome {
         boot,
         acceleration: start.acceleration,
     };
-    match parts.hypervisor.start(&spec).await {
-        Ok(()) => Outcome::Started { generation, start_count },
-        Err(error) => match later(&error) {
-            true => Outcome::Retry(error.to_string()),
-            false => Outcome::Failed { generation, reason: error.to_string() },
-        },
-    }
+    let began = Instant::now();
+    let (end, outcome) = match parts.hypervisor.start(&spec).await {
+        Ok(()) => ("started", Outcome::Started { generation, start_count }),
+        Err(error) if later(&error) => ("retried", Outcome::Retry(error.to_string())),
+        Err(error) => ("failed", Outcome::Failed { generation, reason: error.to_string() }),
+    };
+    metrics::histogram!("vidi_agent_start_seconds").record(began.elapsed());
+    metrics::counter!("vidi_agent_starts_total", "result" => end).increment(1);
+    outcome
 }
 
 /// What may work without any change of the desktop: the next round sees how things are.

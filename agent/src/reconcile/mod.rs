@@ -16,12 +16,17 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::DropGuard;
+use tracing::field::DisplayValue;
 use tracing::{info, warn};
-use vidi_hypervisor::{HostMemory, HostVersions, Hypervisor, ImageDigest, ObservedDomain, Volumes};
-use vidi_kit::ids::DesktopId;
+use uuid::Uuid;
+use vidi_hypervisor::{
+    HostFacts, HostMemory, HostVersions, Hypervisor, ImageDigest, ObservedDomain, Volumes,
+};
+use vidi_kit::ids::{DesktopId, TraceId};
+use vidi_kit::telemetry::Pulse;
 use vidi_kit::{Backoff, Tasks};
 
-use crate::model::observed::HostState;
+use crate::model::observed::{HostState, Power};
 use crate::model::record::{Failure, Record};
 use crate::model::wanted::{Wanted, WantedSet};
 use crate::plan::desktop::Fleeting;
@@ -90,6 +95,12 @@ pub struct Reconciler {
     events: mpsc::Sender<Event>,
     happened: mpsc::Receiver<Event>,
     began: Instant,
+    /// The boot of the machine; nil while it could not be read.
+    boot: Uuid,
+    /// What was reported last of each desktop's power, and since when that is so.
+    powers: BTreeMap<DesktopId, (Power, Option<i64>)>,
+    /// When the domains were last listed.
+    listed_ms: Option<i64>,
     /// The wanted set that the journal holds.
     saved: Option<BTreeMap<DesktopId, Wanted>>,
     records: BTreeMap<DesktopId, Record>,
@@ -103,6 +114,7 @@ pub struct Reconciler {
     versions: HostVersions,
     damage: Vec<String>,
     journal_problem: Option<String>,
+    pulse: Pulse,
 }
 
 impl Reconciler {
@@ -121,6 +133,9 @@ impl Reconciler {
             events,
             happened,
             began: Instant::now(),
+            boot: Uuid::nil(),
+            powers: BTreeMap::new(),
+            listed_ms: None,
             saved: journaled.wanted,
             records: journaled.records,
             fleeting: BTreeMap::new(),
@@ -133,7 +148,13 @@ impl Reconciler {
             versions: HostVersions::default(),
             damage: journaled.damage,
             journal_problem: None,
+            pulse: Pulse::default(),
         }
+    }
+
+    /// Its turns.
+    pub const fn pulse(&self) -> &Pulse {
+        &self.pulse
     }
 
     /// Runs until the tasks stop. What runs on the host is left as it is.
@@ -142,7 +163,10 @@ impl Reconciler {
         let mut wanted = self.parts.wanted.clone();
         let mut acceleration = self.parts.acceleration.clone();
         loop {
+            self.pulse.beat();
+            let began = Instant::now();
             self.round().await;
+            metrics::histogram!("vidi_agent_round_seconds").record(began.elapsed());
             let period = if self.something_waits() { PERIOD_WAITING } else { PERIOD };
             // Cancel-safe: an event not taken stays in its queue, a change is seen by the next look.
             tokio::select! {
@@ -168,7 +192,10 @@ impl Reconciler {
     fn something_waits(&self) -> bool {
         !self.failing.is_empty()
             || self.fleeting.values().any(|one| {
-                one.retry.is_some() || one.shutdown_asked_ms.is_some() || one.busy.is_some()
+                one.retry.is_some()
+                    || one.shutdown_asked_ms.is_some()
+                    || one.absent_since_ms.is_some()
+                    || one.busy.is_some()
             })
     }
 
@@ -181,7 +208,7 @@ impl Reconciler {
             Event::Stepped(id, outcome) => self.take_outcome(id, outcome).await,
             Event::Fetched(digest, result) => self.take_image(digest, result),
             Event::Ready(id, start_count) => {
-                info!(desktop = %id, start_count, "Desktop is ready");
+                info!(trace = self.trace_of(id), desktop = %id, start_count, "Desktop is ready");
                 self.change_record(id, |record| record.ready_start = start_count).await;
             }
         }
@@ -189,19 +216,21 @@ impl Reconciler {
 
     async fn take_outcome(&mut self, id: DesktopId, outcome: Outcome) {
         self.fleeting.entry(id).or_default().busy = None;
+        let trace = self.trace_of(id);
         match outcome {
             Outcome::Done => self.calm(id),
             Outcome::Started { generation, start_count } => {
-                info!(desktop = %id, generation, start_count, "Desktop started");
+                info!(trace, desktop = %id, generation, start_count, "Desktop started");
                 self.calm(id);
+                let boot = self.boot;
                 self.change_record(id, |record| {
-                    record.adopt(generation, start_count);
+                    record.adopt(generation, start_count, boot);
                     record.failure = None;
                 })
                 .await;
             }
             Outcome::Failed { generation, reason } => {
-                warn!(desktop = %id, generation, reason, "Desktop failed");
+                warn!(trace, desktop = %id, generation, reason, "Desktop failed");
                 self.calm(id);
                 let failure = Failure { generation, reason };
                 self.change_record(id, |record| record.failure = Some(failure)).await;
@@ -210,11 +239,18 @@ impl Reconciler {
                 let backoff = self.backoffs.entry(id);
                 let wait =
                     backoff.or_insert_with(|| Backoff::new(RETRY_FIRST, RETRY_MAX)).next_wait();
-                warn!(desktop = %id, reason, "A desktop's step is tried again");
+                warn!(trace, desktop = %id, reason, "A desktop's step is tried again");
                 let again_ms = self.after(wait);
                 self.fleeting.entry(id).or_default().retry = Some((again_ms, reason));
             }
         }
+    }
+
+    /// For the log: of the request that wants this desktop so.
+    fn trace_of(&self, id: DesktopId) -> Option<DisplayValue<TraceId>> {
+        let wanted = self.parts.wanted.borrow();
+        let trace = wanted.desktops.as_ref()?.get(&id)?.trace?;
+        Some(tracing::field::display(trace))
     }
 
     fn calm(&mut self, id: DesktopId) {
@@ -224,6 +260,8 @@ impl Reconciler {
 
     fn take_image(&mut self, digest: ImageDigest, result: Result<(), String>) {
         self.fetching.remove(&digest);
+        let end = if result.is_ok() { "fetched" } else { "failed" };
+        metrics::counter!("vidi_agent_image_fetches_total", "result" => end).increment(1);
         match result {
             Ok(()) => {
                 info!(image = %digest, "Image is here");
@@ -273,4 +311,5 @@ struct Observed {
     domains: BTreeMap<DesktopId, ObservedDomain>,
     overlays: BTreeSet<DesktopId>,
     free_mib: u64,
+    facts: std::io::Result<HostFacts>,
 }

@@ -3,18 +3,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tokio_util::sync::CancellationToken;
-use tracing::info;
-use vidi_hypervisor::{ImageDigest, Ownership};
+use tracing::{info, warn};
+use vidi_hypervisor::{DomainEnd, ImageDigest, Ownership};
+use vidi_kit::clock::boottime_ms;
 use vidi_kit::ids::DesktopId;
 
-use crate::model::observed::HostState;
-use crate::model::record::Record;
+use crate::model::observed::{DesktopReport, HostState};
+use crate::model::record::{Failure, Record};
 use crate::model::wanted::{Image, Template, Wanted, WantedSet, Wish};
 use crate::plan::desktop::{
     Busy, Fleeting, ImageState, Start, Step, Surroundings, Verdict, View, plan,
 };
+use crate::plan::vanished::{self, STEADY_MS};
 use crate::reconcile::{Event, Observed, Reconciler, guest, images, jobs};
 
+/// Rounds come more often than this; what changed between two that are further apart was not seen.
+const UNSEEN_MS: i64 = 15_000;
 /// Below this a start may fill the disk that every desktop writes to.
 const FREE_MIB_LOW: u64 = 1_024;
 
@@ -28,30 +32,29 @@ impl Reconciler {
         let observed = match self.observe(wanted).await {
             Ok(observed) => observed,
             Err(problem) => {
-                // What runs is not known now: what was known last stays published.
                 problems.insert(problem);
-                self.published.send_if_modified(|state| {
-                    let changed = state.problems != problems;
-                    state.problems = problems;
-                    changed
-                });
-                return;
+                return self.publish_problems(problems);
             }
         };
+        self.boot = observed.facts.as_ref().map_or(self.boot, |facts| facts.boot);
         self.adopt(&observed).await;
+        self.learn_ends(&observed).await;
         self.forget_fleeting(&observed);
+        self.count_steady_starts().await;
         let images = self.image_states(&observed).await;
         let acceleration = self.parts.acceleration.borrow().clone();
         let mut state = HostState {
             observed: true,
+            hypervisor_answers: true,
             acceleration: acceleration.as_ref().map(|verdict| verdict.acceleration),
             versions: self.versions.clone(),
             images_free_mib: observed.free_mib,
             wanted_connection: observed.wanted.connection,
+            wanted_number: observed.wanted.number,
             ..HostState::default()
         };
-        match self.parts.memory.facts() {
-            Ok(facts) => state.facts = facts,
+        match &observed.facts {
+            Ok(facts) => state.facts = *facts,
             Err(error) => {
                 problems.insert(format!("the host's memory cannot be read: {error}"));
             }
@@ -64,6 +67,7 @@ impl Reconciler {
         let around = Surroundings {
             images: &images,
             acceleration: state.acceleration,
+            boot: self.boot,
             wanted_is_fresh: observed.wanted.connection.is_some(),
             now_ms: self.now_ms(),
         };
@@ -76,10 +80,24 @@ impl Reconciler {
                 self.begin(id, step, &observed).await;
             }
         }
+        self.date(&mut state.desktops);
+        if around.wanted_is_fresh && !state.unknown.is_empty() {
+            problems.insert(unknown_problem(state.unknown.len()));
+        }
         state.problems = problems;
         self.published.send_if_modified(|published| {
             let changed = *published != state;
             *published = state;
+            changed
+        });
+    }
+
+    /// What runs is not known now: what was known last stays published.
+    fn publish_problems(&self, problems: BTreeSet<String>) {
+        self.published.send_if_modified(|state| {
+            let changed = state.problems != problems || state.hypervisor_answers;
+            state.problems = problems;
+            state.hypervisor_answers = false;
             changed
         });
     }
@@ -101,6 +119,10 @@ impl Reconciler {
         }
         for (id, wanted) in desktops {
             let generation = wanted.generation;
+            // What is to be destroyed and is not known has nothing to be remembered.
+            if wanted.wish == Wish::Destroy && !self.records.contains_key(id) {
+                continue;
+            }
             if let std::collections::btree_map::Entry::Vacant(vacant) = self.records.entry(*id) {
                 let record = Record { generation, ..Record::default() };
                 vacant.insert(record.clone());
@@ -127,6 +149,7 @@ impl Reconciler {
             domains: domains.into_iter().map(|domain| (domain.id, domain)).collect(),
             overlays: overlays.into_iter().collect(),
             free_mib,
+            facts: self.parts.memory.facts(),
         })
     }
 
@@ -134,26 +157,60 @@ impl Reconciler {
     async fn adopt(&mut self, observed: &Observed) {
         for (id, domain) in &observed.domains {
             if let Some(mark) = domain.mark() {
-                let (generation, start_count) = (mark.generation, mark.start_count);
-                self.change_record(*id, |record| {
-                    record.adopt(generation, start_count);
-                })
-                .await;
+                let wanted = observed.wanted.desktops.as_ref().and_then(|set| set.get(id));
+                let told_off = self.fleeting.get(id).and_then(|one| one.told_off_start);
+                let generation = vanished::fulfilled_by(mark, wanted, told_off);
+                let (start_count, boot) = (mark.start_count, self.boot);
+                self.change_record(*id, |record| record.adopt(generation, start_count, boot)).await;
             }
         }
     }
 
-    /// Drops what was true of a domain that is gone or another one now.
+    /// Remembers whose guest has shut down, before anybody takes its end for a crash.
+    async fn learn_ends(&mut self, observed: &Observed) {
+        let gone = self.records.iter().filter(|(id, record)| {
+            0 < record.started && !record.is_off_by_guest() && !observed.domains.contains_key(*id)
+        });
+        let by_guest: Vec<DesktopId> = gone
+            .filter(|(id, _)| {
+                // While another start is on its way, word of an end is of the one before.
+                self.fleeting.get(*id).is_none_or(|one| one.busy != Some(Busy::Starting))
+                    && self.parts.hypervisor.end_of(**id) == Some(DomainEnd::ByGuest)
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in by_guest {
+            info!(desktop = %id, "The guest has shut down");
+            self.change_record(id, |record| record.guest_off_start = record.started).await;
+        }
+    }
+
+    /// A start that has lasted ends a row of unwanted ends; its own would be the first of another.
+    async fn count_steady_starts(&mut self) {
+        let now_ms = self.now_ms();
+        let steady = self.fleeting.iter().filter(|(_, one)| {
+            one.running_since_ms.is_some_and(|(_, since)| STEADY_MS <= now_ms.saturating_sub(since))
+        });
+        let steady: Vec<DesktopId> = steady.map(|(id, _)| *id).collect();
+        for id in steady {
+            self.change_record(id, |record| record.unwanted_ends = 0).await;
+        }
+    }
+
+    /// Drops what was true of a domain that is gone or another one now, and notes since when it is so.
     fn forget_fleeting(&mut self, observed: &Observed) {
         let wanted = observed.wanted.desktops.as_ref();
-        let fresh = observed.wanted.connection.is_some();
         let now_ms = self.now_ms();
         for id in self.everything(observed) {
             let mark = observed.domains.get(&id).and_then(|domain| domain.mark());
             let start = mark.map(|mark| mark.start_count);
-            let wish = wanted.and_then(|set| set.get(&id)).map(|wanted| wanted.wish);
-            let known = wish.is_some() || self.records.contains_key(&id);
-            let there = mark.is_some() || observed.overlays.contains(&id);
+            let one = wanted.and_then(|set| set.get(&id));
+            let wish = one.map(|wanted| wanted.wish);
+            let generation = one.map(|wanted| wanted.generation).unwrap_or_default();
+            let may_go_on = self.records.get(&id).is_some_and(|record| {
+                let failed = record.failure_of(generation).is_some();
+                0 < record.started && !record.is_off_by_guest() && !failed
+            });
             let fleeting = self.fleeting.entry(id).or_default();
             if start.is_none() || wish != Some(Wish::Off) {
                 fleeting.shutdown_asked_ms = None;
@@ -163,13 +220,32 @@ impl Reconciler {
                 // Dropping the guard ends the watching task.
                 self.watches.remove(&id);
             }
-            if known || !there || !fresh {
-                fleeting.unknown_since_ms = None;
-            } else {
-                fleeting.unknown_since_ms.get_or_insert(now_ms);
+            fleeting.told_off_start = fleeting.told_off_start.filter(|told| start == Some(*told));
+            let is_absent = start.is_none() && may_go_on && wish == Some(Wish::On);
+            let since = fleeting.absent_since_ms.unwrap_or(now_ms);
+            fleeting.absent_since_ms = is_absent.then_some(since);
+            if fleeting.running_since_ms.map(|(running, _)| running) != start {
+                fleeting.running_since_ms = start.map(|start| (start, now_ms));
             }
         }
         self.fleeting.retain(|_, one| *one != Fleeting::default());
+    }
+
+    /// Says since when each desktop's power is what it is, as far as it was seen to begin.
+    fn date(&mut self, desktops: &mut [DesktopReport]) {
+        let now_ms = self.now_ms();
+        // What changed while nobody looked began at an unknown time.
+        let seen = self.listed_ms.is_some_and(|last| now_ms.saturating_sub(last) <= UNSEEN_MS);
+        self.listed_ms = Some(now_ms);
+        let before = std::mem::take(&mut self.powers);
+        for report in desktops {
+            report.since_ms = match before.get(&report.id) {
+                Some((power, since)) if *power == report.power => *since,
+                Some(_) if seen => Some(boottime_ms()),
+                Some(_) | None => None,
+            };
+            self.powers.insert(report.id, (report.power, report.since_ms));
+        }
     }
 
     async fn image_states(&mut self, observed: &Observed) -> BTreeMap<ImageDigest, ImageState> {
@@ -229,12 +305,16 @@ impl Reconciler {
             fleeting: self.fleeting.get(&id).unwrap_or(&idle),
         };
         let foreign = view.domain.is_some_and(|domain| domain.ownership == Ownership::Foreign);
+        let verdict = plan(&view, around);
         if foreign {
             state.foreign.insert(id);
-        } else if view.wanted.is_none() && view.record.is_none() {
+        } else if view.wanted.is_none()
+            && (view.record.is_none() || around.wanted_is_fresh)
+            && verdict.step != Some(Step::Forget)
+        {
             state.unknown.insert(id);
         }
-        plan(&view, around)
+        verdict
     }
 
     async fn begin(&mut self, id: DesktopId, step: Step, observed: &Observed) {
@@ -242,10 +322,17 @@ impl Reconciler {
         let wanted = observed.wanted.desktops.as_ref().and_then(|set| set.get(&id));
         let generation = wanted.map(|wanted| wanted.generation).unwrap_or_default();
         let template = wanted.and_then(|wanted| wanted.template.as_ref().ok());
+        let mark = observed.domains.get(&id).and_then(|domain| domain.mark());
+        let start = mark.map(|mark| mark.start_count);
         let fleeting = self.fleeting.entry(id).or_default();
         match step {
             Step::Fetch(image) => return self.fetch(image),
             Step::WatchReadiness(start_count) => return self.watch(id, start_count, template),
+            Step::GiveUp(reason) => {
+                warn!(desktop = %id, generation, reason, "Desktop failed");
+                let failure = Failure { generation, reason };
+                return self.change_record(id, |record| record.failure = Some(failure)).await;
+            }
             Step::Forget => {
                 info!(desktop = %id, "Desktop is gone");
                 self.records.remove(&id);
@@ -257,20 +344,26 @@ impl Reconciler {
             Step::Shutdown => {
                 let first = fleeting.shutdown_asked_ms.map_or(now_ms, |(first, _)| first);
                 fleeting.shutdown_asked_ms = Some((first, now_ms));
+                fleeting.told_off_start = start;
                 fleeting.busy = Some(Busy::Other);
             }
             Step::Start(ref start) => {
                 fleeting.busy = Some(Busy::Starting);
-                let Start { start_count, .. } = **start;
+                let Start { start_count, unwanted_ends, .. } = **start;
                 // Before the start: no later one may have the same number.
-                self.change_record(id, |record| record.start_count = start_count).await;
+                self.change_record(id, |record| {
+                    record.start_count = start_count;
+                    record.unwanted_ends = unwanted_ends;
+                    record.counted_start = record.started;
+                })
+                .await;
             }
             Step::RemoveOverlay => {
                 fleeting.busy = Some(Busy::Other);
                 // Before the removal: a desktop that is wanted again after it may be prepared anew.
                 self.change_record(id, Record::lose_disk).await;
             }
-            Step::MakeOverlay(_) | Step::Destroy | Step::Bury(_) => {
+            Step::MakeOverlay(_) | Step::Destroy => {
                 fleeting.busy = Some(Busy::Other);
             }
         }
@@ -317,4 +410,15 @@ impl Reconciler {
             }
         });
     }
+}
+
+/// For the host's operator.
+fn unknown_problem(count: usize) -> String {
+    let these =
+        if count == 1 { "1 desktop here is" } else { &format!("{count} desktops here are") };
+    format!(
+        "{these} unknown to the controller and left as they are: if it was restored from an old \
+         backup, restore a newer one; what nobody misses is removed with `vidictl host \
+         remove-unknown`"
+    )
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
-use vidi_kit::ids::DesktopId;
+use vidi_kit::ids::{DesktopId, TraceId};
 use vidi_kit::tls::{Identity, generate_key_and_csr};
 use vidi_kit::{Backoff, Clock, Tasks};
 use vidi_proto::v1::agent_to_relay::Message as FromAgent;
@@ -57,6 +57,7 @@ pub struct AgentLine {
 #[derive(Debug)]
 struct Request {
     desktop: DesktopId,
+    trace: Option<TraceId>,
     answer: oneshot::Sender<Result<UnixStream, OpenError>>,
 }
 
@@ -67,6 +68,8 @@ pub struct AgentNews {
     pub identity: watch::Receiver<Option<Arc<Identity>>>,
     /// What grants are judged by; none before the agent has heard it from the controller.
     pub policy: watch::Receiver<Option<Policy>>,
+    /// Whether the agent is there.
+    pub connected: watch::Receiver<bool>,
 }
 
 impl AgentLine {
@@ -81,19 +84,21 @@ impl AgentLine {
         let kept = match Identity::load(&state) {
             Ok(kept) => kept.filter(|kept| clock.now_ms() < kept.name.not_after_ms).map(Arc::new),
             Err(error) => {
-                warn!(%error, "the kept certificate is not usable; asking for a new one");
+                warn!(%error, "The kept certificate is not usable; asking for a new one");
                 None
             }
         };
         let (requests, waiting) = mpsc::channel(REQUESTS_MAX);
         let (identity, identity_news) = watch::channel(kept);
         let (policy, policy_news) = watch::channel(None);
+        let (connected, connected_news) = watch::channel(false);
         let line = Line {
             clock,
             socket,
             state,
             identity,
             policy,
+            connected,
             waiting,
             pending: BTreeMap::new(),
             next_id: 1,
@@ -108,13 +113,20 @@ impl AgentLine {
                 () = line.keep() => {}
             }
         });
-        (Self { requests }, AgentNews { identity: identity_news, policy: policy_news })
+        let news =
+            AgentNews { identity: identity_news, policy: policy_news, connected: connected_news };
+        (Self { requests }, news)
     }
 
     /// A socket to the desktop's SPICE server; waits for an agent that restarts, at most 15 s.
-    pub async fn open_spice(&self, desktop: DesktopId) -> Result<UnixStream, OpenError> {
+    pub async fn open_spice(
+        &self,
+        desktop: DesktopId,
+        trace: Option<TraceId>,
+    ) -> Result<UnixStream, OpenError> {
         let (answer, answered) = oneshot::channel();
-        self.requests.try_send(Request { desktop, answer }).map_err(|_| OpenError::Busy)?;
+        let request = Request { desktop, trace, answer };
+        self.requests.try_send(request).map_err(|_| OpenError::Busy)?;
         match tokio::time::timeout(OPEN_SECS_MAX, answered).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) | Err(_) => Err(OpenError::AgentAway),
@@ -128,6 +140,7 @@ struct Line {
     state: PathBuf,
     identity: watch::Sender<Option<Arc<Identity>>>,
     policy: watch::Sender<Option<Policy>>,
+    connected: watch::Sender<bool>,
     waiting: mpsc::Receiver<Request>,
     pending: BTreeMap<u64, Request>,
     next_id: u64,
@@ -142,22 +155,29 @@ impl Line {
         loop {
             match UnixStream::connect(&self.socket).await {
                 Ok(stream) => {
-                    info!("connected to the agent");
+                    info!("Connected to the agent");
+                    self.tell_connected(true);
                     told = false;
                     backoff.reset();
                     self.asked_key = None;
                     if let Err(error) = self.talk(stream).await {
-                        warn!(%error, "the agent's connection ended");
+                        warn!(%error, "The agent's connection ended");
                     }
+                    self.tell_connected(false);
                 }
                 Err(error) if !told => {
                     told = true;
-                    warn!(%error, socket = %self.socket.display(), "the agent cannot be reached");
+                    warn!(%error, socket = %self.socket.display(), "The agent cannot be reached");
                 }
                 Err(_told_already) => {}
             }
             tokio::time::sleep(backoff.next_wait()).await;
         }
+    }
+
+    fn tell_connected(&self, connected: bool) {
+        metrics::gauge!("vidi_relay_agent_connected").set(f64::from(u8::from(connected)));
+        self.connected.send_replace(connected);
     }
 
     async fn talk(&mut self, stream: UnixStream) -> io::Result<()> {
@@ -166,7 +186,7 @@ impl Line {
         // Asked of an agent that went away: the callers still wait.
         self.pending.retain(|_, request| !request.answer.is_closed());
         for (id, request) in &self.pending {
-            send_open(&mut writer, *id, request.desktop).await?;
+            send_open(&mut writer, *id, request).await?;
         }
         let mut retry = tokio::time::interval(CERTIFICATE_RETRY);
         retry.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -199,10 +219,10 @@ impl Line {
             drop(request.answer.send(Err(OpenError::Busy)));
             return Ok(());
         }
-        let (id, desktop) = (self.next_id, request.desktop);
+        let id = self.next_id;
         self.next_id += 1;
-        self.pending.insert(id, request);
-        send_open(writer, id, desktop).await
+        let request = self.pending.entry(id).or_insert(request);
+        send_open(writer, id, request).await
     }
 
     async fn take(
@@ -219,7 +239,7 @@ impl Line {
                     self.policy.send_replace(Some(policy));
                     self.ask_for_certificate(writer).await?;
                 }
-                Err(error) => warn!(%error, "the agent's policy is not usable; the last one stays"),
+                Err(error) => warn!(%error, "The agent's policy is not usable; the last one stays"),
             },
         }
         Ok(())
@@ -270,17 +290,18 @@ impl Line {
         match Identity::new(certificate.certificate, key, certificate.cas) {
             Ok(identity) => {
                 if let Err(error) = identity.save(&self.state) {
-                    warn!(%error, "the certificate cannot be kept; a restart will ask again");
+                    warn!(%error, "The certificate cannot be kept; a restart will ask again");
                 }
-                info!(id = identity.name.id, "relay certified");
+                info!(id = identity.name.id, "Relay certified");
                 self.identity.send_replace(Some(Arc::new(identity)));
             }
-            Err(error) => warn!(%error, "the certificate from the agent is not usable"),
+            Err(error) => warn!(%error, "The certificate from the agent is not usable"),
         }
     }
 }
 
-async fn send_open(writer: &mut FrameWriter, id: u64, desktop: DesktopId) -> io::Result<()> {
-    let open = OpenSpice { id, desktop: desktop.to_string(), trace: String::new() };
+async fn send_open(writer: &mut FrameWriter, id: u64, request: &Request) -> io::Result<()> {
+    let trace = request.trace.map(|id| id.to_string()).unwrap_or_default();
+    let open = OpenSpice { id, desktop: request.desktop.to_string(), trace };
     writer.send(&RelayToAgent { message: Some(ToAgent::OpenSpice(open)) }, None).await
 }

@@ -51,18 +51,21 @@ async fn upward(
     mut requests: Streaming<ChannelRequest>,
     mut to_spice: OwnedWriteHalf,
 ) -> Result<OwnedWriteHalf, Status> {
+    let to_desktop = metrics::counter!("vidi_relay_bytes_total", "direction" => "to_desktop");
     while let Some(request) = requests.message().await? {
         if DATA_BYTES_MAX < request.data.len() {
             let text = format!("a message carries more than {DATA_BYTES_MAX} bytes");
             return Err(Status::invalid_argument(text));
         }
         to_spice.write_all(&request.data).await.map_err(|error| broken(&error))?;
+        to_desktop.increment(request.data.len() as u64);
     }
     to_spice.shutdown().await.map_err(|error| broken(&error))?;
     Ok(to_spice)
 }
 
 async fn downward(mut from_spice: OwnedReadHalf, answers: &Answers) -> Result<(), Status> {
+    let to_gateway = metrics::counter!("vidi_relay_bytes_total", "direction" => "to_gateway");
     let mut buffer = BytesMut::new();
     loop {
         buffer.reserve(READ_BYTES);
@@ -77,7 +80,7 @@ async fn downward(mut from_spice: OwnedReadHalf, answers: &Answers) -> Result<()
             return Ok(());
         }
         let data = buffer.split().freeze();
-        metrics::counter!("vidi_relay_bytes_to_gateways_total").increment(data.len() as u64);
+        to_gateway.increment(data.len() as u64);
         if answers.send(Ok(ChannelResponse { data })).await.is_err() {
             return Ok(());
         }

@@ -37,6 +37,8 @@ const SEND_SECS_MAX: Duration = Duration::from_secs(20);
 const OPEN_SECS_MAX: Duration = Duration::from_secs(10);
 /// The relay's certificate is made in milliseconds; a new leader may take a while to be one.
 const CERTIFY_SECS_MAX: Duration = Duration::from_secs(10);
+/// Differences of clocks below this are the network's.
+const OFFSET_MS_IGNORED: u64 = 1_000;
 const RECONNECT_FIRST: Duration = Duration::from_millis(200);
 const RECONNECT_SECS_MAX: Duration = Duration::from_secs(5);
 /// A wanted set of 10,000 desktops is below this.
@@ -97,7 +99,16 @@ impl ControllerLink {
         let (channel, channel_news) = watch::channel(None);
         let (wanted, wanted_news) = watch::channel(parts.first_wanted.clone());
         let (policy, policy_news) = watch::channel(None);
-        let link = Link { parts, channel, wanted, policy, offset_ms: 0, keys: None, live: None };
+        let link = Link {
+            parts,
+            channel,
+            wanted,
+            policy,
+            offset_ms: 0,
+            report_offset_ms: 0,
+            keys: None,
+            live: None,
+        };
         let group = tasks.clone();
         let _running = tasks.spawn("controller-link", async move {
             // Cancel-safe: the process ends; the next one dials again.
@@ -134,7 +145,7 @@ enum LinkError {
     #[error(transparent)]
     Connect(#[from] ConnectError),
     #[error("the controller ended the link: {}", .0.message())]
-    Status(#[from] Status),
+    Status(Status),
     #[error("the controller does not answer")]
     Silent,
     #[error("the controller closed the link")]
@@ -145,6 +156,13 @@ enum LinkError {
     Malformed(String),
 }
 
+/// Not as a source: its message says it all, and the rest is for machines.
+impl From<Status> for LinkError {
+    fn from(status: Status) -> Self {
+        Self::Status(status)
+    }
+}
+
 struct Link {
     parts: LinkParts,
     channel: watch::Sender<Option<Channel>>,
@@ -152,6 +170,8 @@ struct Link {
     policy: watch::Sender<Option<Policy>>,
     /// Controller time minus `CLOCK_BOOTTIME`.
     offset_ms: i64,
+    /// The same, for reports: it changes only with a real difference, so that what began keeps its time.
+    report_offset_ms: i64,
     /// The last grant keys; none before the controller has told them.
     keys: Option<Vec<Vec<u8>>>,
     /// The last live sessions; none before the controller has told them.
@@ -231,8 +251,15 @@ impl Link {
                 host: hello.host_id.clone(),
             });
         }
-        self.offset_ms = hello.now_ms.saturating_sub(boottime_ms());
+        self.take_time(hello.now_ms);
         Ok(())
+    }
+
+    fn take_time(&mut self, now_ms: i64) {
+        self.offset_ms = now_ms.saturating_sub(boottime_ms());
+        if OFFSET_MS_IGNORED < self.offset_ms.abs_diff(self.report_offset_ms) {
+            self.report_offset_ms = self.offset_ms;
+        }
     }
 
     async fn talk(
@@ -257,7 +284,8 @@ impl Link {
                 changed = state.changed() => changed.map_err(|_| LinkError::Closed)?,
                 _ = beat.tick() => {}
             }
-            let report = report_to_wire(&state.borrow_and_update(), connection);
+            let report =
+                report_to_wire(&state.borrow_and_update(), connection, self.report_offset_ms);
             send(&outgoing, ToController::Report(report)).await?;
         }
     }
@@ -271,11 +299,12 @@ impl Link {
             }
             Some(FromController::Wanted(set)) => {
                 let desktops = wanted_from_wire(&set).map_err(malformed)?;
-                let set = WantedSet { connection: Some(connection), desktops: Some(desktops) };
+                let (connection, desktops) = (Some(connection), Some(desktops));
+                let set = WantedSet { connection, number: set.number, desktops };
                 self.wanted.send_replace(set);
             }
             Some(FromController::GrantKeys(keys)) => {
-                self.offset_ms = keys.now_ms.saturating_sub(boottime_ms());
+                self.take_time(keys.now_ms);
                 self.keys = Some(keys.keys);
                 self.publish_policy();
             }

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tracing::{debug, info, warn};
 use vidi_hypervisor::Hypervisor;
 use vidi_kit::Tasks;
-use vidi_kit::ids::DesktopId;
+use vidi_kit::ids::{DesktopId, TraceId};
 use vidi_proto::v1::agent_to_relay::Message as ToRelay;
 use vidi_proto::v1::relay_to_agent::Message as FromRelay;
 use vidi_proto::v1::{AgentToRelay, OpenSpice, RelayCertificate, RelayToAgent, SpiceOpened};
@@ -44,6 +44,8 @@ pub struct RelayDoor {
     pub hypervisor: Arc<dyn Hypervisor>,
     /// Which desktops may be reached: those that the controller told of and that run.
     pub state: watch::Receiver<HostState>,
+    /// The trace of the last socket that was told in the log.
+    told: Arc<Mutex<Option<TraceId>>>,
 }
 
 /// Listens where the relay comes; its group may use the socket.
@@ -58,6 +60,15 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
 }
 
 impl RelayDoor {
+    /// With what its answers are made from.
+    pub fn new(
+        link: ControllerLink,
+        hypervisor: Arc<dyn Hypervisor>,
+        state: watch::Receiver<HostState>,
+    ) -> Self {
+        Self { link, hypervisor, state, told: Arc::default() }
+    }
+
     /// Serves relays until the tasks stop.
     pub async fn serve(self, tasks: Tasks, listener: UnixListener) {
         let places = Arc::new(Semaphore::new(RELAYS_MAX));
@@ -147,7 +158,7 @@ impl RelayDoor {
                     Some((ToRelay::Certificate(certificate), None))
                 }
                 Err(status) => {
-                    warn!(why = status.message(), "The relay is not certified; it asks again");
+                    warn!(reason = status.message(), "The relay is not certified; it asks again");
                     None
                 }
             },
@@ -159,6 +170,31 @@ impl RelayDoor {
                 };
                 Some((ToRelay::SpiceOpened(SpiceOpened { id: open.id, error }), descriptor))
             }
+        }
+    }
+
+    /// What was told before this one.
+    fn last_told(&self, trace: Option<TraceId>) -> Option<TraceId> {
+        // One value: it is whole at every moment.
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *told, trace)
+    }
+
+    /// Each attachment opens a handful of sockets: the first one of a trace is told, the others are
+    /// details.
+    fn say_opened(&self, open: &OpenSpice, error: Option<&String>) {
+        let result = if error.is_none() { "opened" } else { "refused" };
+        metrics::counter!("vidi_agent_spice_sockets_total", "result" => result).increment(1);
+        // What the relay says is only shown where it can be an id.
+        let trace = open.trace.parse::<TraceId>().ok();
+        let shown = trace.map(tracing::field::display);
+        let desktop = &open.desktop;
+        if let Some(reason) = error {
+            warn!(trace = shown, desktop, reason, "A desktop's display is not opened");
+        } else if trace.is_some() && self.last_told(trace) != trace {
+            info!(trace = shown, desktop, "A desktop's display is opened");
+        } else {
+            debug!(trace = shown, desktop, "A desktop's display is opened");
         }
     }
 
@@ -175,9 +211,9 @@ impl RelayDoor {
         if !runs {
             return Err("the desktop does not run on this host".to_owned());
         }
-        let opened = self.hypervisor.open_spice(desktop).await;
-        debug!(%desktop, opened = opened.is_ok(), "SPICE socket for the relay");
-        opened.map_err(|error| error.to_string())
+        let opened = self.hypervisor.open_spice(desktop).await.map_err(|error| error.to_string());
+        self.say_opened(open, opened.as_ref().err());
+        opened
     }
 }
 

@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use vidi_kit::Tasks;
 use vidi_kit::clock::boottime_ms;
 use vidi_kit::grant::{self, GrantError};
-use vidi_kit::ids::{DesktopId, GatewayId, SessionId};
+use vidi_kit::ids::{DesktopId, GatewayId, SessionId, TraceId};
 use vidi_kit::tls::{ClientCertificate, IdentityReceiver, Role};
 use vidi_kit::transport::{Peer, PeerInfo, tls_incoming};
 use vidi_proto::v1::relay_server::{Relay, RelayServer};
@@ -57,6 +57,8 @@ struct State {
 struct Running {
     session: SessionId,
     desktop: DesktopId,
+    /// Of the click that opened the session.
+    trace: Option<TraceId>,
     /// Why it has ended; none while it lasts.
     end: watch::Sender<Option<Status>>,
     channels: Arc<Semaphore>,
@@ -130,7 +132,8 @@ impl RelayService {
             running
         };
         if let Some(running) = running {
-            info!(session = %running.session, connection, why = why.message(), "detached");
+            let trace = running.trace.map(tracing::field::display);
+            info!(trace, session = %running.session, connection, reason = why.message(), "Detached");
             running.end.send_replace(Some(why));
         }
     }
@@ -152,10 +155,10 @@ impl RelayService {
             };
             let waited = match refusal.may_pass {
                 true => tokio::time::timeout_at(deadline, policy.changed()).await,
-                false => return Err(refusal.status),
+                false => return Err(refusal.counted()),
             };
             if !matches!(waited, Ok(Ok(()))) {
-                return Err(refusal.status);
+                return Err(refusal.counted());
             }
         }
     }
@@ -178,13 +181,15 @@ impl RelayService {
         let running = Arc::new(Running {
             session: claims.session,
             desktop: claims.desktop,
+            trace: claims.trace,
             end: watch::Sender::new(None),
             channels: Arc::new(Semaphore::new(CHANNELS_MAX)),
         });
         state.running.insert(connection, Arc::clone(&running));
         metrics::gauge!("vidi_relay_attachments").set(state.running.len() as f64);
         if let Some(old) = old {
-            info!(session = %old.session, "detached: attached by a newer grant");
+            let trace = old.trace.map(tracing::field::display);
+            info!(trace, session = %old.session, "Detached: a newer grant attaches");
             let why = Status::aborted("the session was attached by a newer grant");
             old.end.send_replace(Some(why));
         }
@@ -193,6 +198,7 @@ impl RelayService {
 
     fn attached(&self, connection: u64) -> Result<Arc<Running>, Status> {
         self.lock().running.get(&connection).cloned().ok_or_else(|| {
+            count_refused("not_allowed");
             Status::failed_precondition(
                 "this connection is not attached; attach with a grant first",
             )
@@ -218,12 +224,14 @@ impl Relay for RelayService {
         let grant = request.into_inner().grant;
         let attached = self.attach_in_time(&peer, &gateway, &grant).await;
         let (running, epoch) = attached.inspect_err(|status| {
-            metrics::counter!("vidi_relay_refusals_total").increment(1);
-            warn!(%gateway, connection = peer.connection, why = status.message(), "not attached");
+            let reason = status.message();
+            warn!(%gateway, connection = peer.connection, reason, "Not attached");
         })?;
+        metrics::counter!("vidi_relay_attaches_total").increment(1);
         info!(
-            %gateway, connection = peer.connection, session = %running.session,
-            desktop = %running.desktop, epoch, "attached"
+            trace = running.trace.map(tracing::field::display), %gateway,
+            connection = peer.connection, session = %running.session, desktop = %running.desktop,
+            epoch, "Attached"
         );
         let (events, stream) = mpsc::channel(2);
         let service = self.clone();
@@ -253,6 +261,7 @@ impl Relay for RelayService {
         let (peer, _gateway) = caller(&request)?;
         let running = self.attached(peer.connection)?;
         let permit = Arc::clone(&running.channels).try_acquire_owned().map_err(|_| {
+            count_refused("limit");
             Status::resource_exhausted(format!("a session has at most {CHANNELS_MAX} channels"))
         })?;
         let mut requests = request.into_inner();
@@ -271,9 +280,13 @@ impl Relay for RelayService {
         let socket = tokio::select! {
             biased;
             ended = end.wait_for(Option::is_some) => return Err(reason(ended.ok().as_deref())),
-            opened = self.agent.open_spice(running.desktop) => opened.map_err(open_status)?,
+            opened = self.agent.open_spice(running.desktop, running.trace) => {
+                opened.map_err(open_status)?
+            }
         };
         metrics::counter!("vidi_relay_channels_total").increment(1);
+        let open = metrics::gauge!("vidi_relay_channels");
+        open.increment(1.0);
         let _pumping = self.tasks.spawn("channel", async move {
             let _permit = permit;
             // Not polled again: bytes on their way are lost with the attachment, which is its end.
@@ -286,6 +299,7 @@ impl Relay for RelayService {
                 // A gateway that no longer reads must not hold this task.
                 drop(answers.try_send(Err(status)));
             }
+            open.decrement(1.0);
         });
         Ok(Response::new(ReceiverStream::new(stream)))
     }
@@ -296,6 +310,7 @@ fn reason(ended: Option<&Option<Status>>) -> Status {
 }
 
 fn open_status(error: OpenError) -> Status {
+    count_refused("agent");
     match error {
         OpenError::AgentAway => Status::unavailable(error.to_string()),
         OpenError::Busy => Status::resource_exhausted(error.to_string()),
@@ -305,6 +320,10 @@ fn open_status(error: OpenError) -> Status {
 
 /// Gateways only.
 fn caller<T>(request: &Request<T>) -> Result<(PeerInfo, GatewayId), Status> {
+    identified(request).inspect_err(|_status| count_refused("certificate"))
+}
+
+fn identified<T>(request: &Request<T>) -> Result<(PeerInfo, GatewayId), Status> {
     let peer = request
         .extensions()
         .get::<PeerInfo>()
@@ -327,19 +346,31 @@ fn parse(claims: &GrantClaims) -> Result<Claims, Refused> {
     claims_from_wire(claims).map_err(|error| Refused {
         status: Status::unauthenticated(format!("the grant is malformed: {error}")),
         may_pass: false,
+        reason: "grant",
     })
+}
+
+fn count_refused(reason: &'static str) {
+    metrics::counter!("vidi_relay_refusals_total", "reason" => reason).increment(1);
 }
 
 /// A refusal, and whether news from the controller could change it within moments.
 struct Refused {
     status: Status,
     may_pass: bool,
+    /// One of [`crate::telemetry::REFUSALS`].
+    reason: &'static str,
 }
 
 impl Refused {
+    fn counted(self) -> Status {
+        count_refused(self.reason);
+        self.status
+    }
+
     fn no_policy() -> Self {
         let text = "this host has not heard from the controller yet; try again";
-        Self { status: Status::unavailable(text), may_pass: true }
+        Self { status: Status::unavailable(text), may_pass: true, reason: "no_policy" }
     }
 }
 
@@ -347,22 +378,25 @@ impl From<GrantError> for Refused {
     fn from(error: GrantError) -> Self {
         // A controller that just took over publishes its key as it signs its first grant.
         let may_pass = error == GrantError::UnknownKey;
-        Self { status: Status::unauthenticated(error.to_string()), may_pass }
+        let reason = if error == GrantError::Expired { "expired" } else { "grant" };
+        Self { status: Status::unauthenticated(error.to_string()), may_pass, reason }
     }
 }
 
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
         let text = refusal.to_string();
-        let status = match refusal {
+        let (reason, status) = match refusal {
             Refusal::OtherInstallation
             | Refusal::OtherHost
             | Refusal::OtherGateway
             | Refusal::OtherDesktop
-            | Refusal::NotLive => Status::permission_denied(text),
-            Refusal::OldEpoch | Refusal::AttachedAlready => Status::failed_precondition(text),
-            Refusal::TooMany => Status::resource_exhausted(text),
+            | Refusal::NotLive => ("not_allowed", Status::permission_denied(text)),
+            Refusal::OldEpoch | Refusal::AttachedAlready => {
+                ("replaced", Status::failed_precondition(text))
+            }
+            Refusal::TooMany => ("limit", Status::resource_exhausted(text)),
         };
-        Self { status, may_pass: refusal.may_pass() }
+        Self { status, may_pass: refusal.may_pass(), reason }
     }
 }

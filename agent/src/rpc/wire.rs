@@ -75,17 +75,19 @@ pub fn claims_from_wire(claims: &GrantClaims) -> Result<Claims, IdError> {
         session: claims.session.parse()?,
         desktop: claims.desktop.parse()?,
         epoch: claims.epoch,
+        trace: claims.trace.parse().ok(),
     })
 }
 
 /// The wanted set, parsed. A desktop whose manifest cannot be used stays in the set with the reason; an
-/// id that is none makes the whole set unusable, because what is absent from it gets removed.
+/// id that is none makes the whole set unusable: which desktop is meant is not known.
 pub fn wanted_from_wire(set: &WantedSet) -> Result<BTreeMap<DesktopId, Wanted>, IdError> {
     set.desktops
         .iter()
         .map(|desktop| {
             let id = desktop.id.parse()?;
             let wish = match (desktop.power(), desktop.force_off) {
+                _ if desktop.destroy => Wish::Destroy,
                 (WantedPower::On, _) => Wish::On,
                 (WantedPower::Off | WantedPower::Unspecified, false) => Wish::Off,
                 (WantedPower::Off | WantedPower::Unspecified, true) => Wish::OffNow,
@@ -95,6 +97,8 @@ pub fn wanted_from_wire(set: &WantedSet) -> Result<BTreeMap<DesktopId, Wanted>, 
                 generation: desktop.generation,
                 wish,
                 title: desktop.display_name.clone(),
+                // Only for logs: one that is malformed is as none.
+                trace: desktop.trace.parse().ok(),
                 template: template_from_wire(desktop),
             };
             Ok((id, wanted))
@@ -145,7 +149,7 @@ fn template_from_wire(desktop: &WantedDesktop) -> Result<Template, String> {
 pub fn wanted_to_wire(wanted: &Wanted) -> WantedDesktop {
     let power = match wanted.wish {
         Wish::On => WantedPower::On,
-        Wish::Off | Wish::OffNow => WantedPower::Off,
+        Wish::Off | Wish::OffNow | Wish::Destroy => WantedPower::Off,
     };
     let template = wanted.template.as_ref().ok();
     WantedDesktop {
@@ -156,6 +160,8 @@ pub fn wanted_to_wire(wanted: &Wanted) -> WantedDesktop {
         template_digest: template.map(|it| it.digest.clone()).unwrap_or_default(),
         manifest: template.map(manifest_to_wire),
         force_off: wanted.wish == Wish::OffNow,
+        trace: wanted.trace.map(|id| id.to_string()).unwrap_or_default(),
+        destroy: wanted.wish == Wish::Destroy,
         ..WantedDesktop::default()
     }
 }
@@ -190,8 +196,8 @@ fn manifest_to_wire(template: &Template) -> TemplateManifest {
     }
 }
 
-/// The report, to be sent on `connection`.
-pub fn report_to_wire(state: &HostState, connection: u64) -> HostReport {
+/// The report, to be sent on `connection`; `offset_ms` is controller time minus `CLOCK_BOOTTIME`.
+pub fn report_to_wire(state: &HostState, connection: u64, offset_ms: i64) -> HostReport {
     let names = |ids: &BTreeSet<DesktopId>| ids.iter().map(ToString::to_string).collect();
     HostReport {
         cpus: state.facts.cpus,
@@ -202,14 +208,15 @@ pub fn report_to_wire(state: &HostState, connection: u64) -> HostReport {
         libvirt_version: state.versions.libvirt.clone(),
         qemu_version: state.versions.qemu.clone(),
         images_free_mib: state.images_free_mib,
-        desktops: state.desktops.iter().map(desktop_to_wire).collect(),
+        desktops: state.desktops.iter().map(|one| desktop_to_wire(one, offset_ms)).collect(),
         unknown: names(&state.unknown),
         foreign: names(&state.foreign),
         wanted_received: state.wanted_connection == Some(connection),
+        wanted_number: state.wanted_number,
     }
 }
 
-fn desktop_to_wire(report: &DesktopReport) -> ObservedDesktop {
+fn desktop_to_wire(report: &DesktopReport, offset_ms: i64) -> ObservedDesktop {
     let power = match report.power {
         Power::Preparing => v1::Power::Preparing,
         Power::Off => v1::Power::Off,
@@ -225,6 +232,6 @@ fn desktop_to_wire(report: &DesktopReport) -> ObservedDesktop {
         ready: report.ready,
         acceleration: report.acceleration.map(|it| it.to_string()).unwrap_or_default(),
         start_count: report.start_count,
-        since_ms: 0,
+        since_ms: report.since_ms.map_or(0, |since| since.saturating_add(offset_ms)),
     }
 }

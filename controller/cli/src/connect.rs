@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use anyhow::{Context, bail};
 use tonic::metadata::{Ascii, MetadataValue};
@@ -11,9 +12,11 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 use vidi_kit::tls::{CONTROLLER_NAME, anonymous_client_config, install_provider};
+use vidi_kit::trace::{self, TraceId};
 use vidi_kit::transport::{connect_tls, connect_unix, describe};
 
 use crate::arguments::Global;
+use crate::failure::Failure;
 
 /// Longest password or token that is read, in bytes.
 const SECRET_BYTES_MAX: u64 = 4_096;
@@ -21,7 +24,13 @@ const SECRET_BYTES_MAX: u64 = 4_096;
 /// A channel that carries the sign-in.
 pub(crate) type Api = InterceptedService<Channel, Bearer>;
 
-/// Puts the sign-in into every request.
+/// The trace of this run: what the daemons' logs say of it has this id.
+pub(crate) fn run_trace() -> TraceId {
+    static TRACE: OnceLock<TraceId> = OnceLock::new();
+    *TRACE.get_or_init(TraceId::generate)
+}
+
+/// Puts the sign-in and the trace into every request.
 #[derive(Clone, Debug)]
 pub(crate) struct Bearer(Option<MetadataValue<Ascii>>);
 
@@ -30,6 +39,7 @@ impl Interceptor for Bearer {
         if let Some(value) = &self.0 {
             request.metadata_mut().insert("authorization", value.clone());
         }
+        trace::carry(request.metadata_mut().as_mut(), run_trace());
         Ok(request)
     }
 }
@@ -44,23 +54,44 @@ pub(crate) async fn connect_anonymously(global: &Global) -> anyhow::Result<Api> 
     Ok(InterceptedService::new(channel(global).await?, Bearer(None)))
 }
 
+/// Pages that one list may have: a controller that never ends must not keep us.
+const PAGES_MAX: usize = 10_000;
+
+/// Everything of a list; `ask` gets a page token and gives a page and the next token.
+pub(crate) async fn all_pages<T>(
+    mut ask: impl AsyncFnMut(String) -> Result<(Vec<T>, String), Status>,
+) -> anyhow::Result<Vec<T>> {
+    let (mut all, mut token) = (Vec::new(), String::new());
+    for _ in 0..PAGES_MAX {
+        let (page, next) = ask(token).await?;
+        all.extend(page);
+        if next.is_empty() {
+            return Ok(all);
+        }
+        token = next;
+    }
+    bail!("the list does not end after {PAGES_MAX} pages")
+}
+
 async fn channel(global: &Global) -> anyhow::Result<Channel> {
     let Some(server) = &global.server else {
         let socket = &global.socket;
         return connect_unix(socket.clone()).await.map_err(|error| {
             let text = describe(&error);
-            anyhow::anyhow!(
-                "no controller answers at {}: {text}; is it running, or should --server be given?",
+            Failure::Away(format!(
+                "no controller answers at {}: {text}\nIs it running (systemctl status \
+                 vidi-controller), or should --server and --ca name one elsewhere?",
                 socket.display()
-            )
+            ))
+            .into()
         });
     };
     install_provider();
     let path = global.ca.as_deref().context("--server needs --ca")?;
     let config = anonymous_client_config(&read_cas(path)?)?;
-    connect_tls(server, CONTROLLER_NAME, config)
-        .await
-        .map_err(|error| anyhow::anyhow!("no controller answers at {server}: {}", describe(&error)))
+    connect_tls(server, CONTROLLER_NAME, config).await.map_err(|error| {
+        Failure::Away(format!("no controller answers at {server}: {}", describe(&error))).into()
+    })
 }
 
 fn read_cas(path: &Path) -> anyhow::Result<Vec<Vec<u8>>> {

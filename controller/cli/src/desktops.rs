@@ -1,36 +1,32 @@
-//! Desktops, who is on them, and the changes that go on.
+//! Desktops.
 
 use anyhow::bail;
 use vidi_proto::v1::desktop_service_client::DesktopServiceClient;
-use vidi_proto::v1::operation::Result as Outcome;
-use vidi_proto::v1::operation_service_client::OperationServiceClient;
-use vidi_proto::v1::session_service_client::SessionServiceClient;
 use vidi_proto::v1::{
-    App, Assignment, ChangeKind, CreateDesktopRequest, DeleteDesktopRequest, Desktop,
-    GetOperationRequest, ListAppsRequest, ListDesktopsRequest, ListDesktopsResponse,
-    ListOperationsRequest, ListOperationsResponse, ListSessionsRequest, ListSessionsResponse,
-    OpenAppRequest, Operation, Power, ReleaseSessionRequest, Session, SessionState,
-    StartDesktopRequest, StopDesktopRequest, WaitOperationRequest, WatchDesktopsRequest,
+    Assignment, ChangeKind, CreateDesktopRequest, DeleteDesktopRequest, Desktop,
+    ListDesktopsRequest, ListDesktopsResponse, Power, ReleasePolicy, RestartDesktopRequest,
+    StartDesktopRequest, StopDesktopRequest, WatchDesktopsRequest,
 };
 
-use crate::arguments::{
-    AppCommand, DesktopCommand, Format, Global, OperationCommand, SessionCommand, Wait,
-};
-use crate::connect::{Api, connect};
-use crate::output::{Table, json, print, short, show};
+use crate::arguments::{AfterUse, DesktopCommand, Format, Global, Wait, Yes};
+use crate::ask::confirm;
+use crate::connect::{Api, all_pages, connect};
+use crate::failure::Failure;
+use crate::operations::follow;
+use crate::output::{Table, json, plain, print, short, show};
+use crate::sessions::session_state;
+use crate::when::{moment, since};
 
 /// Shortest beginning of an id that is taken for it.
 const ID_CHARS_MIN: usize = 4;
-/// Longest wait that one request asks for; the contract allows 600.
-const WAIT_SECS_MAX: u32 = 60;
 
 /// Desktops.
 pub(crate) async fn desktop(global: &Global, command: DesktopCommand) -> anyhow::Result<()> {
     let api = connect(global).await?;
     let mut client = DesktopServiceClient::new(api.clone());
-    let parent = format!("tenants/{}", global.tenant);
     match command {
-        DesktopCommand::Create { template, name, user, start, wait } => {
+        DesktopCommand::Create { template, name, user, after_use, start, wait } => {
+            let parent = format!("tenants/{}", global.tenant);
             let request = CreateDesktopRequest {
                 template: format!("{parent}/templates/{template}"),
                 assigned_user: user.map(|it| format!("{parent}/users/{it}")).unwrap_or_default(),
@@ -39,7 +35,7 @@ pub(crate) async fn desktop(global: &Global, command: DesktopCommand) -> anyhow:
                 start,
                 request_id: uuid::Uuid::new_v4().to_string(),
                 validate_only: false,
-                ..Default::default()
+                release_policy: policy_of(after_use).into(),
             };
             let operation = client.create_desktop(request).await?.into_inner();
             follow(global, api, operation, wait).await
@@ -64,13 +60,58 @@ pub(crate) async fn desktop(global: &Global, command: DesktopCommand) -> anyhow:
             let operation = client.stop_desktop(request).await?.into_inner();
             follow(global, api, operation, wait).await
         }
-        DesktopCommand::Delete { desktop, wait } => {
+        DesktopCommand::Restart { desktop, force, wait } => {
             let name = find(global, &mut client, &desktop).await?.name;
-            let request = DeleteDesktopRequest { name, ..DeleteDesktopRequest::default() };
-            let operation = client.delete_desktop(request).await?.into_inner();
+            let request = RestartDesktopRequest { name, force, ..RestartDesktopRequest::default() };
+            let operation = client.restart_desktop(request).await?.into_inner();
             follow(global, api, operation, wait).await
         }
+        DesktopCommand::Delete { desktop, yes, wait } => {
+            let desktop = find(global, &mut client, &desktop).await?;
+            delete(global, api, &desktop, yes, wait).await
+        }
         DesktopCommand::Watch => watch(global, client).await,
+    }
+}
+
+async fn delete(
+    global: &Global,
+    api: Api,
+    desktop: &Desktop,
+    yes: Yes,
+    wait: Wait,
+) -> anyhow::Result<()> {
+    confirm(yes, &what_is_lost(desktop))?;
+    let name = desktop.name.clone();
+    let request = DeleteDesktopRequest { name, ..DeleteDesktopRequest::default() };
+    let operation = DesktopServiceClient::new(api.clone()).delete_desktop(request).await?;
+    follow(global, api, operation.into_inner(), wait).await
+}
+
+/// What goes with a desktop, for the question before it is destroyed.
+fn what_is_lost(desktop: &Desktop) -> String {
+    let spec = desktop.spec.clone().unwrap_or_default();
+    let status = desktop.status.clone().unwrap_or_default();
+    let whose = match short(&spec.assigned_user).as_str() {
+        "" => String::new(),
+        user => format!(" of {user}"),
+    };
+    let mut text = format!(
+        "\"{}\"{whose} ({}) is destroyed, and everything on its disk is lost.",
+        plain(&desktop.display_name),
+        short(&desktop.name)
+    );
+    if !status.session_user.is_empty() {
+        text += &format!(" {} is on it now and is cut off.", short(&status.session_user));
+    }
+    text
+}
+
+fn policy_of(after_use: AfterUse) -> ReleasePolicy {
+    match after_use {
+        AfterUse::Keep => ReleasePolicy::Keep,
+        AfterUse::Stop => ReleasePolicy::Stop,
+        AfterUse::Delete => ReleasePolicy::Delete,
     }
 }
 
@@ -78,20 +119,14 @@ async fn list(
     global: &Global,
     client: &mut DesktopServiceClient<Api>,
 ) -> anyhow::Result<ListDesktopsResponse> {
-    let mut all = ListDesktopsResponse::default();
-    loop {
-        let request = ListDesktopsRequest {
-            parent: format!("tenants/{}", global.tenant),
-            page_size: 0,
-            page_token: all.next_page_token.clone(),
-        };
+    let desktops = all_pages(async |page_token| {
+        let parent = format!("tenants/{}", global.tenant);
+        let request = ListDesktopsRequest { parent, page_size: 0, page_token };
         let page = client.list_desktops(request).await?.into_inner();
-        all.desktops.extend(page.desktops);
-        all.next_page_token = page.next_page_token;
-        if all.next_page_token.is_empty() {
-            return Ok(all);
-        }
-    }
+        Ok((page.desktops, page.next_page_token))
+    })
+    .await?;
+    Ok(ListDesktopsResponse { desktops, next_page_token: String::new() })
 }
 
 /// By id, by the beginning of one, or by display name, where only one fits.
@@ -113,7 +148,10 @@ fn pick(desktops: Vec<Desktop>, wanted: &str) -> anyhow::Result<Desktop> {
     match (found.pop(), found.len()) {
         (Some(desktop), 0) => Ok(desktop),
         (Some(_), more) => bail!("\"{wanted}\" fits {} desktops: give the whole id", more + 1),
-        (None, _) => bail!("there is no desktop \"{wanted}\", or it is not yours"),
+        (None, _) => Err(Failure::NotThere(format!(
+            "there is no desktop \"{wanted}\", or it is not yours: vidictl desktop list shows all"
+        ))
+        .into()),
     }
 }
 
@@ -134,12 +172,12 @@ async fn watch(global: &Global, mut client: DesktopServiceClient<Api>) -> anyhow
         };
         let desktop = change.desktop.unwrap_or_default();
         let status = desktop.status.clone().unwrap_or_default();
-        let state = state_of(&desktop);
-        let reason = status.reason;
         let line = format!(
-            "{kind:8} {} {:24} {state} {reason}",
+            "{kind:8} {} {:24} {} {}",
             short(&desktop.name),
-            desktop.display_name
+            plain(&desktop.display_name),
+            state_of(&desktop),
+            plain(&status.reason)
         );
         print(line.trim_end())?;
     }
@@ -147,21 +185,36 @@ async fn watch(global: &Global, mut client: DesktopServiceClient<Api>) -> anyhow
 }
 
 fn desktops(desktops: &[Desktop]) -> Table {
-    let mut table = Table::new(["DESKTOP", "NAME", "STATE", "HOST", "USER", "TEMPLATE", "REASON"]);
+    let mut table = Table::new([
+        "DESKTOP", "NAME", "USER", "STATE", "SINCE", "HOST", "ON IT", "TEMPLATE", "REASON",
+    ]);
     for desktop in desktops {
         let spec = desktop.spec.clone().unwrap_or_default();
         let status = desktop.status.clone().unwrap_or_default();
         table.row([
             short(&desktop.name),
             desktop.display_name.clone(),
-            state_of(desktop),
-            short(&status.host),
             short(&spec.assigned_user),
+            state_of(desktop),
+            since(status.power_since.as_ref()),
+            short(&status.host),
+            who_is_on(desktop),
             short(&spec.template),
             status.reason,
         ]);
     }
     table
+}
+
+/// `ana, connected 5 min`; empty for nobody.
+fn who_is_on(desktop: &Desktop) -> String {
+    let status = desktop.status.clone().unwrap_or_default();
+    if status.session_user.is_empty() {
+        return String::new();
+    }
+    let state = session_state(status.session_state());
+    let since = since(status.session_state_since.as_ref());
+    format!("{}, {state} {since}", short(&status.session_user)).trim_end().to_owned()
 }
 
 fn one_desktop(desktop: &Desktop) -> Table {
@@ -173,18 +226,27 @@ fn one_desktop(desktop: &Desktop) -> Table {
         Assignment::Assigned => "assigned",
         Assignment::Unspecified => "",
     };
+    let after_use = match spec.release_policy() {
+        ReleasePolicy::Keep => "goes on running",
+        ReleasePolicy::Stop | ReleasePolicy::Unspecified => "is shut down",
+        ReleasePolicy::Delete => "is destroyed",
+    };
     Table::of_fields([
         ("desktop", short(&desktop.name)),
         ("name", desktop.display_name.clone()),
         ("state", state_of(desktop)),
-        ("reason", status.reason),
+        ("since", moment(status.power_since.as_ref())),
+        ("reason", status.reason.clone()),
         ("host", short(&status.host)),
-        ("runs as", status.acceleration),
+        ("runs as", status.acceleration.clone()),
         ("assignment", assignment.to_owned()),
         ("user", short(&spec.assigned_user)),
+        ("on it", who_is_on(desktop)),
         ("session", short(&status.session)),
+        ("after use", after_use.to_owned()),
         ("template", short(&spec.template)),
         ("version", spec.template_digest),
+        ("made", moment(desktop.create_time.as_ref())),
         ("generation", format!("{} (seen {})", spec.generation, status.observed_generation)),
     ])
 }
@@ -201,168 +263,10 @@ fn state_of(desktop: &Desktop) -> String {
         Power::Failed => "failed",
         Power::Unspecified => "unknown",
     };
+    let restarting = desktop.spec.as_ref().is_some_and(|spec| spec.restarting);
+    let restarting = if restarting { " (restarting)" } else { "" };
     let away = if status.host_unreachable { " (host away)" } else { "" };
-    format!("{power}{away}")
-}
-
-/// Sessions.
-pub(crate) async fn session(global: &Global, command: SessionCommand) -> anyhow::Result<()> {
-    let mut client = SessionServiceClient::new(connect(global).await?);
-    let parent = format!("tenants/{}", global.tenant);
-    match command {
-        SessionCommand::List => {
-            let mut all = ListSessionsResponse::default();
-            loop {
-                let page_token = all.next_page_token.clone();
-                let request =
-                    ListSessionsRequest { parent: parent.clone(), page_size: 0, page_token };
-                let page = client.list_sessions(request).await?.into_inner();
-                all.sessions.extend(page.sessions);
-                all.next_page_token = page.next_page_token;
-                if all.next_page_token.is_empty() {
-                    break;
-                }
-            }
-            show(global.output, "ListSessionsResponse", &all, |all| sessions(&all.sessions))
-        }
-        SessionCommand::Release { session } => {
-            let request = ReleaseSessionRequest { name: format!("{parent}/sessions/{session}") };
-            let session = client.release_session(request).await?.into_inner();
-            show(global.output, "Session", &session, |one| sessions(std::slice::from_ref(one)))
-        }
-    }
-}
-
-fn sessions(sessions: &[Session]) -> Table {
-    let mut table = Table::new(["SESSION", "USER", "DESKTOP", "STATE", "GATEWAY", "REASON"]);
-    for session in sessions {
-        let state = match session.state() {
-            SessionState::Opening => "opening",
-            SessionState::Connected => "connected",
-            SessionState::Disconnected => "disconnected",
-            SessionState::Ended => "ended",
-            SessionState::Unspecified => "unknown",
-        };
-        table.row([
-            short(&session.name),
-            short(&session.user),
-            short(&session.desktop),
-            state.to_owned(),
-            session.gateway.clone(),
-            session.end_reason.clone(),
-        ]);
-    }
-    table
-}
-
-/// The caller's menu.
-pub(crate) async fn app(global: &Global, command: AppCommand) -> anyhow::Result<()> {
-    let mut client = SessionServiceClient::new(connect(global).await?);
-    match command {
-        AppCommand::List => {
-            let apps = client.list_apps(ListAppsRequest {}).await?.into_inner();
-            show(global.output, "ListAppsResponse", &apps, |all| apps_table(&all.apps))
-        }
-        AppCommand::Open { app } => {
-            let name = format!("tenants/{}/apps/{app}", global.tenant);
-            let request_id = uuid::Uuid::new_v4().to_string();
-            let session = client.open_app(OpenAppRequest { name, request_id }).await?.into_inner();
-            show(global.output, "Session", &session, |one| sessions(std::slice::from_ref(one)))
-        }
-    }
-}
-
-fn apps_table(apps: &[App]) -> Table {
-    let mut table = Table::new(["APP", "NAME", "STATE", "DESKTOP"]);
-    for app in apps {
-        table.row([
-            short(&app.name),
-            app.display_name.clone(),
-            app.state.clone(),
-            short(&app.desktop),
-        ]);
-    }
-    table
-}
-
-/// Operations.
-pub(crate) async fn operation(global: &Global, command: OperationCommand) -> anyhow::Result<()> {
-    let api = connect(global).await?;
-    let mut client = OperationServiceClient::new(api.clone());
-    let name = |id: &str| format!("operations/{id}");
-    match command {
-        OperationCommand::List => {
-            let mut all = ListOperationsResponse::default();
-            loop {
-                let page_token = all.next_page_token.clone();
-                let request = ListOperationsRequest { page_size: 0, page_token };
-                let page = client.list_operations(request).await?.into_inner();
-                all.operations.extend(page.operations);
-                all.next_page_token = page.next_page_token;
-                if all.next_page_token.is_empty() {
-                    break;
-                }
-            }
-            show(global.output, "ListOperationsResponse", &all, |all| operations(&all.operations))
-        }
-        OperationCommand::Get { operation } => {
-            let request = GetOperationRequest { name: name(&operation) };
-            let operation = client.get_operation(request).await?.into_inner();
-            show(global.output, "Operation", &operation, |one| {
-                operations(std::slice::from_ref(one))
-            })
-        }
-        OperationCommand::Wait { operation, timeout } => {
-            let request = GetOperationRequest { name: name(&operation) };
-            let operation = client.get_operation(request).await?.into_inner();
-            follow(global, api, operation, Wait { wait: true, timeout }).await
-        }
-    }
-}
-
-/// Shows an operation, at once or when it has ended; one that failed is an error.
-async fn follow(
-    global: &Global,
-    api: Api,
-    mut operation: Operation,
-    wait: Wait,
-) -> anyhow::Result<()> {
-    let mut client = OperationServiceClient::new(api);
-    let mut left_secs = if wait.wait { wait.timeout } else { 0 };
-    while !operation.done && left_secs != 0 {
-        let timeout_secs = left_secs.min(WAIT_SECS_MAX);
-        let request = WaitOperationRequest { name: operation.name.clone(), timeout_secs };
-        operation = client.wait_operation(request).await?.into_inner();
-        left_secs -= timeout_secs;
-    }
-    show(global.output, "Operation", &operation, |one| operations(std::slice::from_ref(one)))?;
-    match &operation.result {
-        Some(Outcome::Error(error)) => bail!("{} [{}]", error.message, error.reason),
-        Some(Outcome::Resource(_)) => Ok(()),
-        None if wait.wait && !operation.done => {
-            bail!("it still goes on after {} s: {}", wait.timeout, operation.stage)
-        }
-        None => Ok(()),
-    }
-}
-
-fn operations(operations: &[Operation]) -> Table {
-    let mut table = Table::new(["OPERATION", "KIND", "DESKTOP", "STATE", "STAGE"]);
-    for operation in operations {
-        let state = match &operation.result {
-            Some(Outcome::Error(error)) => format!("failed: {}", error.message),
-            _ if operation.done => "done".to_owned(),
-            _ => "going on".to_owned(),
-        };
-        table.row([
-            short(&operation.name),
-            operation.kind.clone(),
-            short(&operation.target),
-            state,
-            operation.stage.clone(),
-        ]);
-    }
-    table
+    format!("{power}{restarting}{away}")
 }
 
 #[cfg(test)]
@@ -388,5 +292,27 @@ mod tests {
         assert_eq!(found("Office"), None);
         assert_eq!(found("019"), None);
         assert_eq!(found("none"), None);
+    }
+
+    #[test]
+    fn the_question_before_destroying_says_whose_it_is_and_who_is_cut_off() {
+        let mut desktop = Desktop {
+            name: "tenants/t/desktops/0190".to_owned(),
+            display_name: "Office".to_owned(),
+            spec: Some(vidi_proto::v1::DesktopSpec {
+                assigned_user: "tenants/t/users/ana".to_owned(),
+                ..Default::default()
+            }),
+            ..Desktop::default()
+        };
+        assert_eq!(
+            what_is_lost(&desktop),
+            "\"Office\" of ana (0190) is destroyed, and everything on its disk is lost."
+        );
+        desktop.status = Some(vidi_proto::v1::DesktopStatus {
+            session_user: "tenants/t/users/ben".to_owned(),
+            ..Default::default()
+        });
+        assert!(what_is_lost(&desktop).ends_with("ben is on it now and is cut off."));
     }
 }

@@ -1,24 +1,27 @@
 //! The command line of Vidi.
 
 mod arguments;
+mod ask;
 mod connect;
 mod desktops;
+mod failure;
+mod hosts;
+mod manual;
+mod operations;
 mod output;
 mod people;
-mod places;
+mod sessions;
 mod template;
+mod templates;
+mod tenants;
+mod when;
 
 use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tonic::Status;
-use tonic_types::StatusExt;
 
 use crate::arguments::{Arguments, Command, Global};
-
-/// Exit code of a command that failed; clap ends with 2 when it is called wrongly.
-const EXIT_FAILED: u8 = 1;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -31,8 +34,12 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Standard error may be closed; the exit code says the rest.
-            drop(writeln!(std::io::stderr(), "error: {}", describe(&error)));
-            ExitCode::from(EXIT_FAILED)
+            drop(writeln!(std::io::stderr(), "error: {}", failure::describe(&error)));
+            if error.is::<tonic::Status>() {
+                // By it the daemons' logs say more.
+                drop(writeln!(std::io::stderr(), "trace: {}", connect::run_trace()));
+            }
+            failure::exit_code(&error)
         }
     }
 }
@@ -43,20 +50,17 @@ async fn run(global: &Global, command: Command) -> anyhow::Result<()> {
         Command::SignOut => people::sign_out(global).await,
         Command::Whoami => people::whoami(global).await,
         Command::User(command) => people::user(global, command).await,
-        Command::Template(command) => places::template(global, command).await,
-        Command::Host(command) => places::host(global, command).await,
+        Command::Tenant(command) => tenants::tenant(global, command).await,
+        Command::Usage(arguments) => tenants::usage(global, arguments).await,
+        Command::Template(command) => templates::template(global, command).await,
+        Command::Host(command) => hosts::host(global, command).await,
         Command::Desktop(command) => desktops::desktop(global, command).await,
-        Command::Session(command) => desktops::session(global, command).await,
-        Command::App(command) => desktops::app(global, command).await,
-        Command::Operation(command) => desktops::operation(global, command).await,
+        Command::Session(command) => sessions::session(global, command).await,
+        Command::App(command) => sessions::app(global, command).await,
+        Command::Operation(command) => operations::operation(global, command).await,
+        Command::Completions { shell } => manual::completions(shell),
+        Command::Man { folder, configurations } => {
+            manual::pages(&folder, configurations.as_deref())
+        }
     }
-}
-
-/// The server's sentence and its reason, or our own error and its causes.
-fn describe(error: &anyhow::Error) -> String {
-    let Some(status) = error.downcast_ref::<Status>() else { return format!("{error:#}") };
-    let details = status.get_error_details();
-    let reason = details.error_info().map(|info| info.reason.clone());
-    let reason = reason.unwrap_or_else(|| format!("{:?}", status.code()));
-    format!("{} [{reason}]", status.message())
 }

@@ -44,6 +44,14 @@ pub(crate) fn print(line: &str) -> anyhow::Result<()> {
     }
 }
 
+/// A sentence for people; programs read the exit code.
+pub(crate) fn done(format: Format, sentence: &str) -> anyhow::Result<()> {
+    match format {
+        Format::Table => print(sentence),
+        Format::Json => print("{}"),
+    }
+}
+
 /// Rows with aligned columns.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Table {
@@ -93,7 +101,7 @@ impl std::fmt::Display for Table {
 }
 
 /// What others typed must not move the cursor or colour the screen.
-fn plain(cell: &str) -> String {
+pub(crate) fn plain(cell: &str) -> String {
     cell.chars().map(|letter| if letter.is_control() { '?' } else { letter }).collect()
 }
 

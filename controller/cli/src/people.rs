@@ -1,15 +1,20 @@
 //! Sign-in and users.
 
+use anyhow::bail;
+use prost_types::FieldMask;
 use vidi_proto::v1::sign_in_service_client::SignInServiceClient;
 use vidi_proto::v1::user_service_client::UserServiceClient;
 use vidi_proto::v1::{
     CreateUserRequest, DeleteUserRequest, ListUsersRequest, ListUsersResponse, SetPasswordRequest,
-    SignInRequest, SignOutRequest, User, WhoAmIRequest, WhoAmIResponse,
+    SignInRequest, SignOutRequest, UpdateUserRequest, User, WhoAmIRequest, WhoAmIResponse,
 };
 
 use crate::arguments::{Format, Global, UserCommand};
-use crate::connect::{Api, connect, connect_anonymously, keep_token, read_password, token_path};
-use crate::output::{Table, print, short, show};
+use crate::ask::confirm;
+use crate::connect::{
+    Api, all_pages, connect, connect_anonymously, keep_token, read_password, token_path,
+};
+use crate::output::{Table, done, short, show};
 
 /// Signs in and keeps the token.
 pub(crate) async fn sign_in(global: &Global, user: String) -> anyhow::Result<()> {
@@ -67,26 +72,49 @@ pub(crate) async fn user(global: &Global, command: UserCommand) -> anyhow::Resul
             let users = list(global).await?;
             show(global.output, "ListUsersResponse", &users, |all| table(&all.users))
         }
-        UserCommand::Delete { name: user } => {
+        UserCommand::Update { name: user, display_name, role } => {
+            let request = update(name(&user), display_name, role)?;
+            let user = client(global).await?.update_user(request).await?.into_inner();
+            show(global.output, "User", &user, |user| table(std::slice::from_ref(user)))
+        }
+        UserCommand::Delete { name: user, yes } => {
+            confirm(yes, &format!("The user {user} is deleted and signed out everywhere."))?;
             let request = DeleteUserRequest { name: name(&user), etag: String::new() };
             client(global).await?.delete_user(request).await?;
-            done(global, &format!("user {user} deleted"))
+            done(global.output, &format!("user {user} deleted"))
         }
-        UserCommand::SetPassword { name: user } => {
+        UserCommand::Passwd { name: user } => {
             let password = read_password(&format!("New password for {user}"))?;
             let request = SetPasswordRequest { name: name(&user), password };
             client(global).await?.set_password(request).await?;
-            done(global, &format!("password of {user} set; its sign-ins have ended"))
+            done(global.output, &format!("password of {user} set; its sign-ins have ended"))
         }
     }
 }
 
-/// A sentence for people; programs read the exit code.
-pub(crate) fn done(global: &Global, sentence: &str) -> anyhow::Result<()> {
-    match global.output {
-        Format::Table => print(sentence),
-        Format::Json => print("{}"),
+/// Changes what was given, nothing else.
+fn update(
+    name: String,
+    display_name: Option<String>,
+    roles: Vec<String>,
+) -> anyhow::Result<UpdateUserRequest> {
+    let mut paths = Vec::new();
+    if display_name.is_some() {
+        paths.push("display_name".to_owned());
     }
+    if !roles.is_empty() {
+        paths.push("roles".to_owned());
+    }
+    if paths.is_empty() {
+        bail!("nothing to change: give --display-name or --role");
+    }
+    // `--role ''` takes all roles away.
+    let roles = roles.into_iter().filter(|role| !role.is_empty()).collect();
+    let display_name = display_name.unwrap_or_default();
+    Ok(UpdateUserRequest {
+        user: Some(User { name, display_name, roles, ..User::default() }),
+        update_mask: Some(FieldMask { paths }),
+    })
 }
 
 async fn client(global: &Global) -> anyhow::Result<UserServiceClient<Api>> {
@@ -95,20 +123,14 @@ async fn client(global: &Global) -> anyhow::Result<UserServiceClient<Api>> {
 
 async fn list(global: &Global) -> anyhow::Result<ListUsersResponse> {
     let mut client = client(global).await?;
-    let mut all = ListUsersResponse::default();
-    loop {
-        let request = ListUsersRequest {
-            parent: format!("tenants/{}", global.tenant),
-            page_size: 0,
-            page_token: all.next_page_token.clone(),
-        };
+    let users = all_pages(async |page_token| {
+        let parent = format!("tenants/{}", global.tenant);
+        let request = ListUsersRequest { parent, page_size: 0, page_token };
         let page = client.list_users(request).await?.into_inner();
-        all.users.extend(page.users);
-        all.next_page_token = page.next_page_token;
-        if all.next_page_token.is_empty() {
-            return Ok(all);
-        }
-    }
+        Ok((page.users, page.next_page_token))
+    })
+    .await?;
+    Ok(ListUsersResponse { users, next_page_token: String::new() })
 }
 
 fn table(users: &[User]) -> Table {
@@ -117,4 +139,24 @@ fn table(users: &[User]) -> Table {
         table.row([short(&user.name), user.display_name.clone(), user.roles.join(",")]);
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_given_is_changed() {
+        let asked = |display_name: Option<&str>, roles: &[&str]| {
+            let roles = roles.iter().map(|&role| role.to_owned()).collect();
+            update("u".to_owned(), display_name.map(str::to_owned), roles)
+                .map(|it| (it.update_mask.unwrap().paths, it.user.unwrap().roles))
+                .ok()
+        };
+        let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+        assert_eq!(asked(None, &[]), None);
+        assert_eq!(asked(Some("Ana"), &[]), Some((words(&["display_name"]), vec![])));
+        assert_eq!(asked(None, &["admin"]), Some((words(&["roles"]), words(&["admin"]))));
+        assert_eq!(asked(None, &[""]), Some((words(&["roles"]), vec![])));
+    }
 }

@@ -246,7 +246,7 @@ impl Writer {
         }
         let large = applied.iter().flat_map(|one| &one.writes).any(is_large);
         if let Err(error) = self.sync(large) {
-            tracing::error!(%error, "the store cannot write; it must be opened again");
+            tracing::error!(%error, "The store cannot write; it must be opened again");
             self.broken.send_replace(Some(error.clone()));
             for one in applied {
                 drop(one.answer.send(Err(CommitError::Unknown(error.clone()))));
@@ -300,7 +300,7 @@ impl Writer {
         changes.insert(REVISION_KEY, record(revision, "", b""));
         self.database.apply_batch(changes).map_err(|error| {
             let text = error.to_string();
-            tracing::error!(error = text, "the store cannot write; it must be opened again");
+            tracing::error!(error = text, "The store cannot write; it must be opened again");
             self.broken.send_replace(Some(text.clone()));
             CommitError::Unknown(text)
         })?;

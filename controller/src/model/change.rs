@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use vidi_kit::ids::{
-    AppId, DesktopId, GatewayId, HostId, OperationId, SessionId, TemplateId, TenantId, UserId,
+    AppId, DesktopId, GatewayId, HostId, OperationId, SessionId, TemplateId, TenantId, TraceId,
+    UserId,
 };
 
 use super::host::{HostHello, HostReport};
-use super::resources::{EnrollToken, Manifest, SignIn, User};
+use super::resources::{EnrollToken, Manifest, ReleasePolicy, SignIn, Tenant, User};
 
 /// Makes a repeated request give the first one's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub struct RequestKey {
     pub id: String,
     /// SHA-256 of what is asked, the id left out.
     pub body_sha256: [u8; 32],
+    /// Who asks: `tenants/{t}/users/{u}`, or empty for root.
+    pub by: String,
 }
 
 /// A wish of a caller or news from a link. Who may ask was judged before; the reconciler judges
@@ -32,6 +35,35 @@ pub enum Change {
         record: User,
         /// For repetition.
         request: Option<RequestKey>,
+    },
+    /// Makes a tenant. Answer: done.
+    CreateTenant {
+        /// Its id.
+        tenant: TenantId,
+        /// What is kept of it.
+        record: Tenant,
+        /// For repetition.
+        request: Option<RequestKey>,
+    },
+    /// Removes a tenant; refused while it has users, templates or desktops. Answer: done.
+    DeleteTenant {
+        /// Which.
+        tenant: TenantId,
+        /// As [`super::World::tenant_etag`] gave it; empty: whatever it is.
+        etag: String,
+    },
+    /// Changes what is known of a user. Answer: done.
+    UpdateUser {
+        /// In this tenant.
+        tenant: TenantId,
+        /// Its id.
+        user: UserId,
+        /// For people; none: leave it.
+        display_name: Option<String>,
+        /// Sorted; none: leave them.
+        roles: Option<Vec<String>>,
+        /// As [`super::World::user_etag`] gave it; empty: whatever it is.
+        etag: String,
     },
     /// Removes a user and its sign-ins; refused while desktops are assigned to it. Answer: done.
     DeleteUser {
@@ -113,6 +145,8 @@ pub enum Change {
         assigned_user: Option<UserId>,
         /// On at once.
         start: bool,
+        /// What becomes of it when its session ends.
+        release_policy: ReleasePolicy,
         /// For repetition.
         request: Option<RequestKey>,
         /// Only say whether it would be possible. Answer: done.
@@ -125,6 +159,13 @@ pub enum Change {
     },
     /// Wants it off. Answer: [`Answer::Operation`].
     StopDesktop {
+        /// Which.
+        target: DesktopTarget,
+        /// Pull the plug instead of asking the guest.
+        force: bool,
+    },
+    /// Wants it off and on again; one that is off is started. Answer: [`Answer::Operation`].
+    RestartDesktop {
         /// Which.
         target: DesktopTarget,
         /// Pull the plug instead of asking the guest.
@@ -146,7 +187,8 @@ pub enum Change {
         /// For repetition.
         request: Option<RequestKey>,
     },
-    /// Ends a session; one that has ended is no error. Answer: [`Answer::Session`].
+    /// Ends a session and does with its desktop what that one's policy says; one that has ended is no
+    /// error. Answer: [`Answer::Session`].
     ReleaseSession {
         /// In this tenant.
         tenant: TenantId,
@@ -166,6 +208,43 @@ pub enum Change {
         /// Which.
         session: SessionId,
     },
+    /// Places nothing new on a host. Answer: done.
+    CordonHost {
+        /// Which.
+        host: HostId,
+        /// As [`super::World::host_etag`] gave it; empty: whatever it is.
+        etag: String,
+    },
+    /// Takes back a cordon and a drain. Answer: done.
+    UncordonHost {
+        /// Which.
+        host: HostId,
+        /// As [`super::World::host_etag`] gave it; empty: whatever it is.
+        etag: String,
+    },
+    /// Cordons a host and stops its desktops. Answer: done.
+    DrainHost {
+        /// Which.
+        host: HostId,
+        /// As [`super::World::host_etag`] gave it; empty: whatever it is.
+        etag: String,
+        /// End sessions instead of waiting for their end.
+        stop_in_use: bool,
+    },
+    /// Forgets a host that is not linked and has no desktops. Answer: done.
+    DeleteHost {
+        /// Which.
+        host: HostId,
+        /// As [`super::World::host_etag`] gave it; empty: whatever it is.
+        etag: String,
+    },
+    /// Removes a desktop that its host has and nobody here knows. Answer: done.
+    RemoveUnknownDesktop {
+        /// Which host.
+        host: HostId,
+        /// Which desktop.
+        desktop: DesktopId,
+    },
     /// An agent has linked; an older link of its host no longer counts. Answer: done.
     HostLinked {
         /// By its certificate.
@@ -174,6 +253,8 @@ pub enum Change {
         link: u64,
         /// What it said.
         hello: HostHello,
+        /// Since when its certificate is good, ms since the epoch.
+        certified_ms: i64,
     },
     /// An agent's whole report. Answer: done; refused from a link that was replaced.
     HostReported {
@@ -257,6 +338,8 @@ pub struct Granted {
     pub epoch: u64,
     /// `host:port` of the host's relay.
     pub relay_address: String,
+    /// Of the click that opened the session.
+    pub trace: Option<TraceId>,
 }
 
 /// Where a desktop could be put, or a sentence why nowhere.
@@ -310,6 +393,12 @@ pub enum Refusal {
     /// The desktop has no host that could be reached.
     #[error("host \"{0}\" does not answer: wait until it is back")]
     HostUnreachable(HostId),
+    /// The host was deleted, and its certificate is older than that.
+    #[error(
+        "host \"{0}\" was removed from this installation: enrol it again, with a token from `vidictl \
+         host enroll-token`"
+    )]
+    HostRemoved(HostId),
     /// The enrolment token is no good.
     #[error("the enrolment token is unknown, used or expired: ask for a new one")]
     BadEnrollToken,

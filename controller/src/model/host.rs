@@ -1,6 +1,6 @@
 //! What is known of hosts and gateways only while they are linked; it never reaches the store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use vidi_kit::ids::{DesktopId, SessionId};
 
@@ -36,12 +36,14 @@ pub struct HostReport {
     pub qemu_version: String,
     /// Free space for images and volumes, MiB.
     pub images_free_mib: u64,
-    /// Domains of this installation and host that the agent was never told of.
-    pub unknown: Vec<String>,
+    /// Desktops that its newest wanted set does not name.
+    pub unknown: BTreeSet<DesktopId>,
     /// Domains of other installations or hosts.
     pub foreign: Vec<String>,
-    /// Absence from the observed set is final.
+    /// It has a wanted set of its link: what that names and this does not have is not there.
     pub wanted_received: bool,
+    /// Number of that set.
+    pub wanted_number: u64,
     /// What runs or lies there.
     pub desktops: BTreeMap<DesktopId, Observed>,
 }
@@ -61,6 +63,8 @@ pub struct Observed {
     pub acceleration: String,
     /// How often it was started there.
     pub start_count: u64,
+    /// When `power` began, ms since the epoch by the agent's measure of controller time; 0: not seen.
+    pub since_ms: i64,
 }
 
 /// A host while this controller leads.
@@ -85,11 +89,13 @@ impl HostLive {
     }
 }
 
-/// A gateway while it is linked.
+/// A gateway while it is linked, and for a grace time after that.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GatewayLive {
-    /// The link that speaks for it now.
+    /// The link that speaks for it now; 0: none.
     pub link: u64,
+    /// When it last said what it has, ms since the epoch.
+    pub heard_ms: i64,
     /// The sessions that it has attached, each with its epoch.
     pub sessions: BTreeMap<SessionId, u64>,
 }

@@ -3,11 +3,13 @@
 pub mod assignment;
 pub mod change;
 pub mod host;
+pub mod lookup;
 pub mod map;
 pub mod power;
 pub mod resources;
 pub mod row;
 pub mod session;
+pub mod usage;
 pub mod world;
 
 pub use assignment::{Assignment, AssignmentEvent, AssignmentRefusal};
@@ -16,9 +18,10 @@ pub use host::{GatewayLive, HostHello, HostLive, HostReport, Observed};
 pub use power::{Power, PowerEvent};
 pub use resources::{
     Allocation, Desktop, DesktopSpec, DesktopStatus, EnrollToken, Guest, Host, ImageFile,
-    Installation, Manifest, Operation, OperationError, OperationKind, Readiness, Reason, Request,
-    SignIn, Template, TemplateVersion, Tenant, User, Video,
+    Installation, Manifest, Operation, OperationError, OperationKind, Readiness, Reason,
+    ReleasePolicy, Request, SignIn, Template, TemplateVersion, Tenant, User, Video,
 };
 pub use row::{Key, Row, Step};
 pub use session::{Presence, Session, SessionEvent};
-pub use world::World;
+pub use usage::{UsageInterval, UsageKey, UsageKind};
+pub use world::{Limits, World};

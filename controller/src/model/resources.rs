@@ -1,7 +1,9 @@
 //! What the installation consists of, one type each; how they are stored is `records.rs`'s matter.
 
+use std::collections::BTreeSet;
+
 use vidi_kit::ids::{
-    AppId, DesktopId, HostId, InstallationId, SessionId, TemplateId, TenantId, UserId,
+    AppId, DesktopId, HostId, InstallationId, SessionId, TemplateId, TenantId, TraceId, UserId,
 };
 
 use super::assignment::Assignment;
@@ -157,10 +159,20 @@ pub enum Readiness {
 }
 
 /// A KVM machine with an agent, as it is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Host {
     /// When it first linked, ms since the epoch.
     pub create_ms: i64,
+    /// Nothing new is placed on it.
+    pub cordoned: bool,
+    /// Its desktops are being stopped, or are off.
+    ///
+    /// INVARIANT: only a cordoned host is draining.
+    pub draining: bool,
+    /// While it is draining: sessions are ended instead of waited for.
+    pub stop_in_use: bool,
+    /// Desktops that nobody here knows and that are to be removed from it.
+    pub removing: BTreeSet<DesktopId>,
 }
 
 /// What is wanted of a desktop.
@@ -186,6 +198,33 @@ pub struct DesktopSpec {
     pub create_ms: i64,
     /// Its id on the user's menu.
     pub app_id: AppId,
+    /// On its way off in order to be started again.
+    ///
+    /// INVARIANT: only a desktop that is wanted on and not deleted is restarting.
+    pub restarting: bool,
+    /// What becomes of it when its session ends.
+    pub release_policy: ReleasePolicy,
+    /// Of the request that last changed it.
+    pub trace: Option<TraceId>,
+}
+
+impl DesktopSpec {
+    /// What its host is told: a desktop that restarts has to go off first.
+    pub const fn host_power_on(&self) -> bool {
+        self.power_on && !self.restarting
+    }
+}
+
+/// What becomes of a desktop when its session ends by release or absence.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReleasePolicy {
+    /// It goes on running.
+    Keep,
+    /// It is shut down.
+    #[default]
+    Stop,
+    /// It is destroyed.
+    Delete,
 }
 
 /// A desktop: what is wanted and what was observed.
@@ -247,6 +286,8 @@ pub enum OperationKind {
     Start,
     /// Stops it.
     Stop,
+    /// Stops it and starts it again.
+    Restart,
     /// Destroys it.
     Delete,
 }
@@ -258,13 +299,14 @@ impl OperationKind {
             Self::Create => "create",
             Self::Start => "start",
             Self::Stop => "stop",
+            Self::Restart => "restart",
             Self::Delete => "delete",
         }
     }
 
     /// From [`OperationKind::as_str`].
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Create, Self::Start, Self::Stop, Self::Delete]
+        [Self::Create, Self::Start, Self::Stop, Self::Restart, Self::Delete]
             .into_iter()
             .find(|kind| kind.as_str() == text)
     }
@@ -339,6 +381,8 @@ pub struct Request {
     pub operation: Option<vidi_kit::ids::OperationId>,
     /// The resource that it made or changed, in full.
     pub resource: String,
+    /// Who asked: `tenants/{t}/users/{u}`, or empty for root.
+    pub by: String,
     /// When it was answered, ms since the epoch.
     pub create_ms: i64,
 }

@@ -7,6 +7,7 @@ use super::resources::{
     SignIn, Template, TemplateVersion, Tenant, User,
 };
 use super::session::Session;
+use super::usage::{UsageInterval, UsageKey};
 
 /// One stored thing with its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub enum Row {
     Version(TenantId, TemplateId, String, TemplateVersion),
     /// host/{h}
     Host(HostId, Host),
+    /// removedhost/{h}: when it was removed, ms since the epoch
+    RemovedHost(HostId, i64),
     /// desktop/{t}/{d}/spec
     Spec(TenantId, DesktopId, DesktopSpec),
     /// desktop/{t}/{d}/status
@@ -41,6 +44,10 @@ pub enum Row {
     Operation(OperationId, Operation),
     /// request/{t}/{id}
     Request(TenantId, String, Request),
+    /// usage/{t}/{d}/{start}/{kind}
+    Usage(UsageKey, UsageInterval),
+    /// meta/alive: when the leader last knew what is going on, ms since the epoch
+    Alive(i64),
 }
 
 /// The key of a row.
@@ -64,6 +71,8 @@ pub enum Key {
     Version(TenantId, TemplateId, String),
     /// host/{h}
     Host(HostId),
+    /// removedhost/{h}
+    RemovedHost(HostId),
     /// desktop/{t}/{d}/spec
     Spec(TenantId, DesktopId),
     /// desktop/{t}/{d}/status
@@ -76,6 +85,10 @@ pub enum Key {
     Operation(OperationId),
     /// request/{t}/{id}
     Request(TenantId, String),
+    /// usage/{t}/{d}/{start}/{kind}
+    Usage(UsageKey),
+    /// meta/alive
+    Alive,
 }
 
 /// One write of a decision.
@@ -103,12 +116,15 @@ impl Row {
                 Key::Version(tenant.clone(), id.clone(), digest.clone())
             }
             Self::Host(host, _) => Key::Host(host.clone()),
+            Self::RemovedHost(host, _) => Key::RemovedHost(host.clone()),
             Self::Spec(tenant, id, _) => Key::Spec(tenant.clone(), *id),
             Self::Status(tenant, id, _) => Key::Status(tenant.clone(), *id),
             Self::Allocation(host, id, _) => Key::Allocation(host.clone(), *id),
             Self::Session(tenant, id, _) => Key::Session(tenant.clone(), *id),
             Self::Operation(id, _) => Key::Operation(*id),
             Self::Request(tenant, id, _) => Key::Request(tenant.clone(), id.clone()),
+            Self::Usage(key, _) => Key::Usage(key.clone()),
+            Self::Alive(_) => Key::Alive,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The session machine: one user on one desktop; its table is in docs/desktop-life.md.
 
-use vidi_kit::ids::{DesktopId, GatewayId, UserId};
+use vidi_kit::ids::{DesktopId, GatewayId, TraceId, UserId};
 
 /// One user on one desktop, from claim to release.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,8 +17,13 @@ pub struct Session {
     pub create_ms: i64,
     /// When the state began, ms since the epoch; kept by the store for the end only.
     pub since_ms: i64,
+    /// When a gateway last asked for a grant, ms since the epoch: somebody waits for the picture.
+    /// Only in memory; 0 after a load.
+    pub sought_ms: i64,
     /// Where it is. Between opening and its end only in memory.
     pub presence: Presence,
+    /// Of the click that opened it.
+    pub trace: Option<TraceId>,
 }
 
 /// Where a session is.

@@ -10,15 +10,15 @@ use vidi_kit::ids::{
     AppId, DesktopId, GatewayId, HostId, OperationId, SessionId, TemplateId, TenantId, UserId,
 };
 
-use super::host::{GatewayLive, HostLive, Observed};
+use super::host::{GatewayLive, HostLive};
 use super::map::Map;
-use super::power::Power;
 use super::resources::{
     Allocation, Desktop, EnrollToken, Host, Installation, Operation, Request, SignIn, Template,
     TemplateVersion, Tenant, User,
 };
 use super::row::{Key, Row, Step};
 use super::session::Session;
+use super::usage::{UsageInterval, UsageKey, UsageKind};
 
 /// Changed desktops that are remembered, for watches that continue; a watch that is further behind
 /// lists again.
@@ -30,6 +30,11 @@ pub struct World {
     /// When this controller began to lead, ms since the epoch; nobody is judged silent before one
     /// grace time has passed since.
     pub started_ms: i64,
+    /// When the leader last said that it knows what is going on, ms since the epoch; at most a minute
+    /// old while somebody is connected.
+    pub alive_ms: i64,
+    /// Limits of the configuration; memory only.
+    pub limits: Limits,
     /// Goes up with every change of a desktop, its session or its host's news.
     pub sequence: u64,
     /// The installation; none before the first start has made it.
@@ -50,6 +55,8 @@ pub struct World {
     pub versions: Map<(TenantId, TemplateId, String), TemplateVersion>,
     /// Hosts as they are kept.
     pub hosts: Map<HostId, Host>,
+    /// Hosts that were removed, and when, until their certificates have expired.
+    pub removed_hosts: Map<HostId, i64>,
     /// Hosts as they are linked; memory only.
     pub hosts_live: Map<HostId, HostLive>,
     /// Gateways as they are linked; memory only.
@@ -64,8 +71,14 @@ pub struct World {
     pub operations: Map<OperationId, Operation>,
     /// Answered requests until they expire.
     pub requests: Map<(TenantId, String), Request>,
+    /// How long desktops ran and people were connected, until that expires.
+    pub usage: Map<UsageKey, UsageInterval>,
+    /// Start of the newest interval of each desktop and kind.
+    pub usage_newest: Map<(TenantId, DesktopId, UsageKind), i64>,
     /// Which desktop each app opens.
     pub apps: Map<(TenantId, AppId), DesktopId>,
+    /// Desktops that are being deleted: since which sequence.
+    pub deleting: Map<(TenantId, DesktopId), u64>,
     /// Desktops that have no host yet.
     pub unplaced: Map<(TenantId, DesktopId), ()>,
     /// How many desktops of each template each host has.
@@ -78,12 +91,35 @@ pub struct World {
     pub user_sign_ins: Map<(TenantId, UserId, String), i64>,
     /// Operations that go on, by desktop.
     pub open_operations: Map<(TenantId, DesktopId, OperationId), ()>,
+    /// Operations that are kept, by desktop.
+    pub desktop_operations: Map<(TenantId, DesktopId, OperationId), ()>,
+    /// How many operations of each tenant go on.
+    pub tenant_operations: Map<TenantId, usize>,
+    /// How many desktops each tenant has.
+    pub tenant_desktops: Map<TenantId, usize>,
+    /// Sessions that are kept, by desktop.
+    pub desktop_sessions: Map<(TenantId, DesktopId, SessionId), ()>,
+    /// How many answered requests of each caller are kept.
+    pub caller_requests: Map<(TenantId, String), usize>,
     /// Sessions that go on.
     pub live_sessions: Map<SessionId, TenantId>,
     /// The latest changes of desktops, by sequence.
     pub recent: Map<u64, (TenantId, DesktopId)>,
     /// Sequence of the last change that concerns each host's link.
     pub host_changes: Map<HostId, u64>,
+}
+
+/// What the configuration says and plans need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// A session that nobody has attached for this long ends, ms.
+    pub disconnect_ms: i64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { disconnect_ms: 600_000 }
+    }
 }
 
 impl World {
@@ -114,7 +150,8 @@ impl World {
             Row::Version(tenant, id, digest, one) => {
                 self.versions.insert((tenant, id, digest), one);
             }
-            Row::Host(host, one) => drop(self.hosts.insert(host, one)),
+            Row::Host(host, one) => self.put_host(host, one),
+            Row::RemovedHost(host, at_ms) => drop(self.removed_hosts.insert(host, at_ms)),
             Row::Spec(tenant, id, spec) => {
                 let status = self.desktop(&tenant, id).map(|old| old.status.clone());
                 let status = status.unwrap_or_default();
@@ -141,20 +178,41 @@ impl World {
                     self.live_sessions.remove(&id);
                 }
                 let desktop = one.desktop;
+                self.desktop_sessions.insert((tenant.clone(), desktop, id), ());
                 self.sessions.insert((tenant.clone(), id), one);
                 self.touch(tenant, desktop);
             }
-            Row::Operation(id, one) => {
-                let key = (one.tenant.clone(), one.desktop, id);
-                if one.end.is_none() {
-                    self.open_operations.insert(key, ());
-                } else {
-                    self.open_operations.remove(&key);
+            Row::Operation(id, one) => self.put_operation(id, one),
+            Row::Request(tenant, id, one) => {
+                count_one_more(&mut self.caller_requests, (tenant.clone(), one.by.clone()));
+                if let Some(old) = self.requests.insert((tenant.clone(), id), one) {
+                    count_one_less(&mut self.caller_requests, (tenant, old.by.clone()));
                 }
-                self.operations.insert(id, one);
             }
-            Row::Request(tenant, id, one) => drop(self.requests.insert((tenant, id), one)),
+            Row::Usage(key, one) => {
+                let of = (key.tenant.clone(), key.desktop, key.kind);
+                if self.usage_newest.get(&of).is_none_or(|newest| **newest <= key.start_ms) {
+                    self.usage_newest.insert(of, key.start_ms);
+                }
+                self.usage.insert(key, one);
+            }
+            Row::Alive(at_ms) => self.alive_ms = at_ms,
         }
+    }
+
+    fn put_operation(&mut self, id: OperationId, one: Operation) {
+        let key = (one.tenant.clone(), one.desktop, id);
+        let before = self.open_operations.contains_key(&key);
+        let open = one.end.is_none();
+        if open && !before {
+            self.open_operations.insert(key.clone(), ());
+            count_one_more(&mut self.tenant_operations, one.tenant.clone());
+        } else if before && !open {
+            self.open_operations.remove(&key);
+            count_one_less(&mut self.tenant_operations, one.tenant.clone());
+        }
+        self.desktop_operations.insert(key, ());
+        self.operations.insert(id, one);
     }
 
     /// Removes a row.
@@ -172,7 +230,12 @@ impl World {
             Key::EnrollToken(hash) => drop(self.enroll_tokens.remove(&hash)),
             Key::Template(tenant, id) => drop(self.templates.remove(&(tenant, id))),
             Key::Version(tenant, id, digest) => drop(self.versions.remove(&(tenant, id, digest))),
-            Key::Host(host) => drop(self.hosts.remove(&host)),
+            Key::Host(host) => {
+                self.hosts.remove(&host);
+                self.hosts_live.remove(&host);
+                self.host_charges.remove(&host);
+            }
+            Key::RemovedHost(host) => drop(self.removed_hosts.remove(&host)),
             Key::Spec(tenant, id) => self.remove_desktop(tenant, id),
             // The spec decides whether a desktop is there.
             Key::Status(..) => {}
@@ -185,14 +248,45 @@ impl World {
             }
             Key::Session(tenant, id) => {
                 self.live_sessions.remove(&id);
-                self.sessions.remove(&(tenant, id));
+                if let Some(old) = self.sessions.remove(&(tenant.clone(), id)) {
+                    self.desktop_sessions.remove(&(tenant, old.desktop, id));
+                }
             }
             Key::Operation(id) => {
                 if let Some(old) = self.operations.remove(&id) {
-                    self.open_operations.remove(&(old.tenant.clone(), old.desktop, id));
+                    let key = (old.tenant.clone(), old.desktop, id);
+                    self.desktop_operations.remove(&key);
+                    if self.open_operations.remove(&key).is_some() {
+                        count_one_less(&mut self.tenant_operations, old.tenant.clone());
+                    }
                 }
             }
-            Key::Request(tenant, id) => drop(self.requests.remove(&(tenant, id))),
+            Key::Request(tenant, id) => {
+                if let Some(old) = self.requests.remove(&(tenant.clone(), id)) {
+                    count_one_less(&mut self.caller_requests, (tenant, old.by.clone()));
+                }
+            }
+            Key::Usage(key) => {
+                let of = (key.tenant.clone(), key.desktop, key.kind);
+                if self.usage_newest.get(&of).is_some_and(|newest| **newest == key.start_ms) {
+                    self.usage_newest.remove(&of);
+                }
+                self.usage.remove(&key);
+            }
+            Key::Alive => self.alive_ms = 0,
+        }
+    }
+
+    /// What a host must do with its desktops hangs on what is wanted of it.
+    fn put_host(&mut self, host: HostId, one: Host) {
+        let old = self.hosts.insert(host.clone(), one);
+        if old.is_some() {
+            let desktops: Vec<_> =
+                self.allocations_of(&host).map(|(id, one)| (one.tenant.clone(), id)).collect();
+            for (tenant, id) in desktops {
+                self.touch(tenant, id);
+            }
+            self.touch_host(&host);
         }
     }
 
@@ -206,6 +300,8 @@ impl World {
         let old = self.desktops.insert((tenant.clone(), id), Arc::clone(&desktop));
         if let Some(old) = old {
             self.unindex_desktop(&tenant, id, &old);
+        } else {
+            count_one_more(&mut self.tenant_desktops, tenant.clone());
         }
         if let Some(user) = &desktop.spec.assigned_user {
             self.user_desktops.insert((tenant.clone(), user.clone(), id), ());
@@ -218,12 +314,20 @@ impl World {
             self.unplaced.insert((tenant.clone(), id), ());
         }
         self.apps.insert((tenant.clone(), desktop.spec.app_id.clone()), id);
-        self.touch(tenant, id);
+        self.touch(tenant.clone(), id);
+        let key = (tenant, id);
+        if !desktop.spec.deleting {
+            self.deleting.remove(&key);
+        } else if !self.deleting.contains_key(&key) {
+            self.deleting.insert(key, self.sequence);
+        }
     }
 
     fn remove_desktop(&mut self, tenant: TenantId, id: DesktopId) {
         if let Some(old) = self.desktops.remove(&(tenant.clone(), id)) {
             self.unindex_desktop(&tenant, id, &old);
+            self.deleting.remove(&(tenant.clone(), id));
+            count_one_less(&mut self.tenant_desktops, tenant.clone());
             if let Some(host) = &old.status.host {
                 self.host_changes.insert(host.clone(), self.sequence + 1);
             }
@@ -287,158 +391,17 @@ impl World {
                 .map(|(at, changed)| (*at, changed.0.clone(), changed.1))
         })
     }
-
-    /// A desktop of a tenant.
-    pub fn desktop(&self, tenant: &TenantId, id: DesktopId) -> Option<&Arc<Desktop>> {
-        self.desktops.get(&(tenant.clone(), id))
-    }
-
-    /// A session of a tenant.
-    pub fn session(&self, tenant: &TenantId, id: SessionId) -> Option<&Arc<Session>> {
-        self.sessions.get(&(tenant.clone(), id))
-    }
-
-    /// A user of a tenant.
-    pub fn user(&self, tenant: &TenantId, user: &UserId) -> Option<&Arc<User>> {
-        self.users.get(&(tenant.clone(), user.clone()))
-    }
-
-    /// A sign-in that has not expired, and its user, who still is there.
-    pub fn signed_in(&self, token_sha256: &str, now_ms: i64) -> Option<(&Arc<SignIn>, &Arc<User>)> {
-        let sign_in = self.sign_ins.get(token_sha256).filter(|one| now_ms < one.expire_ms)?;
-        Some((sign_in, self.user(&sign_in.tenant, &sign_in.user)?))
-    }
-
-    /// A template of a tenant.
-    pub fn template(&self, tenant: &TenantId, id: &TemplateId) -> Option<&Arc<Template>> {
-        self.templates.get(&(tenant.clone(), id.clone()))
-    }
-
-    /// A version of a template.
-    pub fn version(
-        &self,
-        tenant: &TenantId,
-        id: &TemplateId,
-        digest: &str,
-    ) -> Option<&Arc<TemplateVersion>> {
-        self.versions.get(&(tenant.clone(), id.clone(), digest.to_owned()))
-    }
-
-    /// Versions of a template.
-    pub fn versions_of<'a>(
-        &'a self,
-        tenant: &'a TenantId,
-        id: &'a TemplateId,
-    ) -> impl Iterator<Item = (&'a String, &'a Arc<TemplateVersion>)> {
-        self.versions
-            .iter()
-            .filter(move |((of, template, _), _)| of == tenant && template == id)
-            .map(|((_, _, digest), version)| (digest, version))
-    }
-
-    /// What a host must have.
-    pub fn allocations_of<'a>(
-        &'a self,
-        host: &HostId,
-    ) -> impl Iterator<Item = (DesktopId, &'a Arc<Allocation>)> + use<'a> {
-        let host = host.clone();
-        let first = (host.clone(), DesktopId::new(NIL));
-        let entries: Vec<_> = self
-            .allocations
-            .from(Bound::Included(&first))
-            .take_while(|((of, _), _)| *of == host)
-            .map(|((_, id), allocation)| (*id, allocation))
-            .collect();
-        entries.into_iter()
-    }
-
-    /// Operations of a desktop that go on.
-    pub fn operations_open(
-        &self,
-        tenant: &TenantId,
-        desktop: DesktopId,
-    ) -> Vec<(OperationId, Arc<Operation>)> {
-        let first = (tenant.clone(), desktop, OperationId::new(NIL));
-        self.open_operations
-            .from(Bound::Included(&first))
-            .take_while(|((of, target, _), _)| of == tenant && *target == desktop)
-            .filter_map(|((_, _, id), _)| Some((*id, Arc::clone(self.operations.get(id)?))))
-            .collect()
-    }
-
-    /// The tokens (hashes) of a user's sign-ins, oldest first.
-    pub fn sign_ins_of(&self, tenant: &TenantId, user: &UserId) -> Vec<String> {
-        let first = (tenant.clone(), user.clone(), String::new());
-        let mut found: Vec<_> = self
-            .user_sign_ins
-            .from(Bound::Included(&first))
-            .take_while(|((of, who, _), _)| of == tenant && who == user)
-            .map(|((_, _, hash), create_ms)| (**create_ms, hash.clone()))
-            .collect();
-        found.sort();
-        found.into_iter().map(|(_, hash)| hash).collect()
-    }
-
-    /// Desktops that are assigned to a user.
-    pub fn desktops_of(&self, tenant: &TenantId, user: &UserId) -> Vec<(DesktopId, Arc<Desktop>)> {
-        let first = (tenant.clone(), user.clone(), DesktopId::new(NIL));
-        self.user_desktops
-            .from(Bound::Included(&first))
-            .take_while(|((of, who, _), _)| of == tenant && who == user)
-            .filter_map(|((_, _, id), _)| Some((*id, Arc::clone(self.desktop(tenant, *id)?))))
-            .collect()
-    }
-
-    /// What its host says of a desktop now; none without a link or before the host's report.
-    pub fn observed(&self, desktop: &Desktop, id: DesktopId) -> Option<&Observed> {
-        let live = self.hosts_live.get(desktop.status.host.as_ref()?)?;
-        live.report.as_ref().filter(|_| live.is_linked())?.desktops.get(&id)
-    }
-
-    /// This start's guest has answered and its first picture is drawn, as its host says now.
-    pub fn is_ready(&self, desktop: &Desktop, id: DesktopId) -> bool {
-        desktop.spec.power_on
-            && desktop.status.power == Power::Running
-            && self.observed(desktop, id).is_some_and(|seen| {
-                seen.ready
-                    && seen.power == Power::Running
-                    && desktop.spec.generation <= seen.generation
-            })
-    }
-
-    /// Its host has not been heard for more than the grace time.
-    pub fn is_host_silent(&self, desktop: &Desktop) -> bool {
-        let live = desktop.status.host.as_ref().and_then(|host| self.hosts_live.get(host));
-        live.is_some_and(|live| live.silent)
-    }
-
-    /// Opaque; changes with every change of what is wanted.
-    pub fn desktop_etag(desktop: &Desktop) -> String {
-        format!("g{}", desktop.spec.generation)
-    }
-
-    /// Opaque; changes with every change of the record.
-    pub fn user_etag(user: &User) -> String {
-        etag([&user.display_name, &user.password_hash].into_iter().chain(&user.roles))
-    }
-
-    /// Opaque; changes with every change of the record.
-    pub fn template_etag(template: &Template) -> String {
-        etag([&template.display_name, &template.latest_digest].into_iter())
-    }
 }
 
-const NIL: uuid::Uuid = uuid::Uuid::nil();
+fn count_one_more<K: Ord + Clone>(counts: &mut Map<K, usize>, key: K) {
+    let before = counts.get(&key).map_or(0, |count| **count);
+    counts.insert(key, before + 1);
+}
 
-/// FNV-1a, 64 bit (RFC 9923): enough to notice a change; nobody gains by a collision.
-fn etag<'a>(parts: impl Iterator<Item = &'a String>) -> String {
-    const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-    const PRIME: u64 = 0x0000_0100_0000_01b3;
-    let mut hash = OFFSET;
-    for part in parts {
-        for byte in part.bytes().chain([0]) {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(PRIME);
-        }
+/// What is counted to none is not kept.
+fn count_one_less<K: Ord + Clone>(counts: &mut Map<K, usize>, key: K) {
+    match counts.get(&key).map_or(0, |count| **count) {
+        0 | 1 => drop(counts.remove(&key)),
+        before => drop(counts.insert(key, before - 1)),
     }
-    format!("h{hash:016x}")
 }

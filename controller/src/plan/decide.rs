@@ -1,10 +1,14 @@
 //! Which plan decides which change, and what all of them share.
 
 use uuid::Uuid;
-use vidi_kit::ids::TenantId;
+use vidi_kit::ids::{TenantId, TraceId};
 
-use super::{desktops, sessions, templates, users};
+use super::{desktops, hosts, sessions, templates, tenants, users};
 use crate::model::{Answer, Change, Refusal, Request, RequestKey, Row, Step, World};
+
+/// Requests of one caller that are remembered: a script that makes a school's desktops in a day, and
+/// few enough that nobody fills the store.
+pub const REQUESTS_PER_CALLER_MAX: usize = 10_000;
 
 /// What a decision is made from. Time and new ids are values handed in.
 #[derive(Clone, Copy, Debug)]
@@ -13,6 +17,8 @@ pub struct View<'a> {
     pub world: &'a World,
     /// Now, ms since the epoch.
     pub now_ms: i64,
+    /// Of the request that asks.
+    pub trace: Option<TraceId>,
     /// For the resource that is made, if one is.
     pub new_id: Uuid,
     /// For the operation that is begun, if one is.
@@ -42,8 +48,32 @@ impl Decided {
 
 /// Decides a change that the store must know; news of links are not decided but taken.
 pub fn decide(view: View<'_>, change: Change) -> Result<Decided, Refusal> {
+    let mut decided = plan(view, change)?;
+    for step in &mut decided.steps {
+        mark(view, step);
+    }
+    Ok(decided)
+}
+
+/// Keeps the request's trace with what it changed: a desktop's spec with each change, a session with
+/// the click that opened it.
+fn mark(view: View<'_>, step: &mut Step) {
+    match step {
+        Step::Put(Row::Spec(_, _, spec)) => spec.trace = view.trace.or(spec.trace),
+        Step::Put(Row::Session(tenant, id, session))
+            if view.world.session(tenant, *id).is_none() =>
+        {
+            session.trace = view.trace;
+        }
+        Step::Put(_) | Step::Delete(_) => {}
+    }
+}
+
+fn plan(view: View<'_>, change: Change) -> Result<Decided, Refusal> {
     match change {
+        Change::CreateTenant { .. } | Change::DeleteTenant { .. } => tenants::decide(view, change),
         Change::CreateUser { .. }
+        | Change::UpdateUser { .. }
         | Change::DeleteUser { .. }
         | Change::SetPasswordHash { .. }
         | Change::CreateSignIn { .. }
@@ -57,10 +87,16 @@ pub fn decide(view: View<'_>, change: Change) -> Result<Decided, Refusal> {
         Change::CreateDesktop { .. }
         | Change::StartDesktop { .. }
         | Change::StopDesktop { .. }
+        | Change::RestartDesktop { .. }
         | Change::DeleteDesktop { .. } => desktops::decide(view, change),
         Change::OpenApp { .. } | Change::ReleaseSession { .. } | Change::IssueGrant { .. } => {
             sessions::decide(view, change)
         }
+        Change::CordonHost { .. }
+        | Change::UncordonHost { .. }
+        | Change::DrainHost { .. }
+        | Change::DeleteHost { .. }
+        | Change::RemoveUnknownDesktop { .. } => hosts::decide(view, change),
         Change::HostLinked { .. }
         | Change::HostReported { .. }
         | Change::HostUnlinked { .. }
@@ -83,16 +119,20 @@ pub fn replay(
     }
 }
 
-/// The row that remembers an answer.
+/// The row that remembers an answer; refused to a caller of whom too many are remembered.
 pub fn remember(
     view: View<'_>,
     tenant: &TenantId,
     request: Option<RequestKey>,
     answer: (Option<vidi_kit::ids::OperationId>, String),
-) -> Option<Row> {
-    let request = request?;
+) -> Result<Option<Row>, Refusal> {
+    let Some(RequestKey { id, body_sha256, by }) = request else { return Ok(None) };
+    let kept = view.world.caller_requests.get(&(tenant.clone(), by.clone()));
+    if REQUESTS_PER_CALLER_MAX <= kept.map_or(0, |count| **count) {
+        let what = "remembered requests of one caller (leave request_id out, or wait a day)";
+        return Err(Refusal::LimitExceeded { what, limit: REQUESTS_PER_CALLER_MAX });
+    }
     let (operation, resource) = answer;
-    let row =
-        Request { body_sha256: request.body_sha256, operation, resource, create_ms: view.now_ms };
-    Some(Row::Request(tenant.clone(), request.id, row))
+    let row = Request { body_sha256, operation, resource, by, create_ms: view.now_ms };
+    Ok(Some(Row::Request(tenant.clone(), id, row)))
 }

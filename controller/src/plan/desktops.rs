@@ -1,16 +1,25 @@
-//! Decisions on desktops: make, start, stop, destroy. What follows from them is `settle.rs`'s matter.
-
-use std::sync::Arc;
+//! Decisions on desktops: make, start, stop, restart, destroy. What follows from them is `settle.rs`'s matter.
 
 use vidi_kit::ids::{AppId, DesktopId, OperationId, TemplateId, TenantId, UserId};
 
 use super::decide::{Decided, View, remember, replay};
+use super::hosts;
 use super::users::unreachable_change;
 use crate::model::{
-    Answer, Change, Desktop, DesktopSpec, DesktopStatus, DesktopTarget, Observed, Operation,
-    OperationKind, Power, PowerEvent, Refusal, RequestKey, Row, World,
+    Answer, Change, Desktop, DesktopSpec, DesktopStatus, DesktopTarget, Key, Observed, Operation,
+    OperationKind, Power, PowerEvent, Refusal, ReleasePolicy, RequestKey, Row, Step, World,
 };
 
+/// Desktops of one tenant; the largest customer we know of has a tenth of it.
+pub const DESKTOPS_PER_TENANT_MAX: usize = 50_000;
+/// Operations of one desktop that go on at a time: somebody presses the same button again and again.
+pub const OPEN_PER_DESKTOP_MAX: usize = 32;
+/// Operations of one tenant that go on at a time: all desktops of a school are started at once.
+pub const OPEN_PER_TENANT_MAX: usize = 10_000;
+/// Operations of one desktop that are kept; the oldest ended ones make room.
+///
+/// INVARIANT: `OPEN_PER_DESKTOP_MAX` < it, so that there is always one to forget.
+pub const KEPT_PER_DESKTOP_MAX: usize = 64;
 /// Names that are tried with a number behind them before a part of the desktop's id is used.
 const APP_NUMBERS_MAX: usize = 64;
 
@@ -23,13 +32,14 @@ pub(super) fn decide(view: View<'_>, change: Change) -> Result<Decided, Refusal>
             display_name,
             assigned_user,
             start,
+            release_policy,
             request,
             validate_only,
         } => {
             if let Some(answer) = replayed(view.world, &tenant, request.as_ref())? {
                 return Ok(answer);
             }
-            let wish = Wish { template, display_name, assigned_user, start };
+            let wish = Wish { template, display_name, assigned_user, start, release_policy };
             let (spec, status) = new_desktop(view, &tenant, wish)?;
             if validate_only {
                 return Ok(Decided::nothing(Answer::Done));
@@ -37,12 +47,18 @@ pub(super) fn decide(view: View<'_>, change: Change) -> Result<Decided, Refusal>
             let id = DesktopId::new(view.new_id);
             let rows =
                 vec![Row::Spec(tenant.clone(), id, spec), Row::Status(tenant.clone(), id, status)];
-            Ok(begin(view, (tenant, id), (OperationKind::Create, 1), request, rows))
+            begin(view, (tenant, id), (OperationKind::Create, 1), request, rows)
         }
         Change::StartDesktop { target } => change_power(view, target, Wanted::On),
         Change::StopDesktop { target, force: false } => change_power(view, target, Wanted::Off),
         Change::StopDesktop { target, force: true } => {
             change_power(view, target, Wanted::Unplugged)
+        }
+        Change::RestartDesktop { target, force: false } => {
+            change_power(view, target, Wanted::Again)
+        }
+        Change::RestartDesktop { target, force: true } => {
+            change_power(view, target, Wanted::AgainUnplugged)
         }
         Change::DeleteDesktop { target } => change_power(view, target, Wanted::Gone),
         other => unreachable_change(&other),
@@ -59,6 +75,10 @@ pub(super) fn wanted_on(
     seen: Option<&Observed>,
     now_ms: i64,
 ) -> Option<(DesktopSpec, DesktopStatus)> {
+    // It starts again by itself.
+    if desktop.spec.restarting {
+        return None;
+    }
     let failed = matches!(desktop.status.power, Power::Failed(_));
     let settled_off = matches!(desktop.status.power, Power::Off | Power::Saved)
         && desktop.status.observed_generation == desktop.spec.generation;
@@ -90,6 +110,7 @@ struct Wish {
     display_name: String,
     assigned_user: Option<UserId>,
     start: bool,
+    release_policy: ReleasePolicy,
 }
 
 fn new_desktop(
@@ -100,6 +121,10 @@ fn new_desktop(
     let world = view.world;
     if !world.tenants.contains_key(tenant) {
         return Err(Refusal::not_found("tenant", tenant));
+    }
+    if DESKTOPS_PER_TENANT_MAX <= world.tenant_desktops.get(tenant).map_or(0, |count| **count) {
+        let what = "desktops of this tenant";
+        return Err(Refusal::LimitExceeded { what, limit: DESKTOPS_PER_TENANT_MAX });
     }
     let template = world.template(tenant, &wish.template);
     let template = template.ok_or_else(|| Refusal::not_found("template", &wish.template))?;
@@ -121,6 +146,9 @@ fn new_desktop(
         create_ms: view.now_ms,
         app_id: app_id(world, tenant, name, &wish.template, view.new_id),
         template: wish.template,
+        restarting: false,
+        release_policy: wish.release_policy,
+        trace: None,
     };
     Ok((spec, DesktopStatus { power_since_ms: view.now_ms, ..DesktopStatus::default() }))
 }
@@ -163,6 +191,8 @@ enum Wanted {
     On,
     Off,
     Unplugged,
+    Again,
+    AgainUnplugged,
     Gone,
 }
 
@@ -187,10 +217,23 @@ fn change_power(view: View<'_>, target: DesktopTarget, wanted: Wanted) -> Result
     let kind = match wanted {
         Wanted::On => OperationKind::Start,
         Wanted::Off | Wanted::Unplugged => OperationKind::Stop,
+        Wanted::Again | Wanted::AgainUnplugged => OperationKind::Restart,
         Wanted::Gone => OperationKind::Delete,
     };
+    let seen = view.world.observed(desktop, id);
+    if matches!(wanted, Wanted::Again | Wanted::AgainUnplugged) {
+        hosts::check_startable(view.world, id, desktop)?;
+    }
     let changed = match wanted {
-        Wanted::On => wanted_on(desktop, view.world.observed(desktop, id), view.now_ms),
+        Wanted::On => {
+            let changed = wanted_on(desktop, seen, view.now_ms);
+            changed
+                .is_some()
+                .then(|| hosts::check_startable(view.world, id, desktop))
+                .transpose()?;
+            changed
+        }
+        Wanted::Again | Wanted::AgainUnplugged => wanted_again(desktop, seen, wanted, view.now_ms),
         Wanted::Off | Wanted::Unplugged | Wanted::Gone => wanted_off(desktop, wanted, view.now_ms),
     };
     let generation = changed.as_ref().map_or(desktop.spec.generation, |(spec, _)| spec.generation);
@@ -201,16 +244,66 @@ fn change_power(view: View<'_>, target: DesktopTarget, wanted: Wanted) -> Result
             rows.push(Row::Status(tenant.clone(), id, status));
         }
     }
-    Ok(begin(view, (tenant, id), (kind, generation), request, rows))
+    begin(view, (tenant, id), (kind, generation), request, rows)
+}
+
+/// The spec and status of a desktop that goes off and on again. What does not run is only started.
+fn wanted_again(
+    desktop: &Desktop,
+    seen: Option<&Observed>,
+    wanted: Wanted,
+    now_ms: i64,
+) -> Option<(DesktopSpec, DesktopStatus)> {
+    if !matches!(desktop.status.power, Power::Starting | Power::Running) {
+        return wanted_on(desktop, seen, now_ms);
+    }
+    let mut spec = desktop.spec.clone();
+    spec.power_on = true;
+    spec.restarting = true;
+    spec.force_off |= wanted == Wanted::AgainUnplugged;
+    if spec == desktop.spec {
+        return None;
+    }
+    spec.generation += 1;
+    Some((spec, desktop.status.clone()))
+}
+
+/// The desktop after the host said that what restarts is off: from now on it starts.
+pub(super) fn started_again(desktop: &mut Desktop) {
+    desktop.spec.restarting = false;
+    desktop.spec.force_off = false;
+    desktop.spec.generation += 1;
+    desktop.status.power = desktop.status.power.next(&PowerEvent::Start);
+    desktop.status.reason = String::new();
+}
+
+/// The desktop as it is when nobody wants it on any more.
+pub(super) fn switch_off(desktop: &mut Desktop, now_ms: i64) {
+    if let Some((spec, status)) = wanted_off(desktop, Wanted::Off, now_ms) {
+        *desktop = Desktop { spec, status };
+    }
+}
+
+/// What the policy of a desktop makes of it when its session ends by release or absence.
+pub(super) fn follow_policy(desktop: &mut Desktop, now_ms: i64) {
+    let wanted = match desktop.spec.release_policy {
+        ReleasePolicy::Keep => return,
+        ReleasePolicy::Stop => Wanted::Off,
+        ReleasePolicy::Delete => Wanted::Gone,
+    };
+    if let Some((spec, status)) = wanted_off(desktop, wanted, now_ms) {
+        *desktop = Desktop { spec, status };
+    }
 }
 
 fn wanted_off(
-    desktop: &Arc<Desktop>,
+    desktop: &Desktop,
     wanted: Wanted,
     now_ms: i64,
 ) -> Option<(DesktopSpec, DesktopStatus)> {
     let mut spec = desktop.spec.clone();
     spec.power_on = false;
+    spec.restarting = false;
     spec.force_off |= wanted != Wanted::Off;
     spec.deleting |= wanted == Wanted::Gone;
     if spec == desktop.spec {
@@ -226,10 +319,20 @@ fn begin(
     (kind, generation): (OperationKind, u64),
     request: Option<RequestKey>,
     mut rows: Vec<Row>,
-) -> Decided {
+) -> Result<Decided, Refusal> {
+    let world = view.world;
+    if OPEN_PER_DESKTOP_MAX <= world.operations_open(&tenant, desktop).len() {
+        let what = "open operations of this desktop";
+        return Err(Refusal::LimitExceeded { what, limit: OPEN_PER_DESKTOP_MAX });
+    }
+    if OPEN_PER_TENANT_MAX <= world.tenant_operations.get(&tenant).map_or(0, |count| **count) {
+        let what = "open operations of this tenant";
+        return Err(Refusal::LimitExceeded { what, limit: OPEN_PER_TENANT_MAX });
+    }
+    let forgotten = too_many_kept(world, &tenant, desktop);
     let id = OperationId::new(view.new_operation);
     let resource = format!("tenants/{tenant}/desktops/{desktop}");
-    rows.extend(remember(view, &tenant, request, (Some(id), resource)));
+    rows.extend(remember(view, &tenant, request, (Some(id), resource))?);
     let operation = Operation {
         kind,
         tenant,
@@ -240,7 +343,17 @@ fn begin(
         end: None,
     };
     rows.push(Row::Operation(id, operation));
-    Decided::rows(Answer::Operation(id), rows)
+    let steps = rows.into_iter().map(Step::Put).chain(forgotten).collect();
+    Ok(Decided { answer: Answer::Operation(id), steps })
+}
+
+/// The oldest ended operations of a desktop make room.
+fn too_many_kept(world: &World, tenant: &TenantId, desktop: DesktopId) -> Vec<Step> {
+    let kept = world.operations_of(tenant, desktop);
+    let surplus = (kept.len() + 1).saturating_sub(KEPT_PER_DESKTOP_MAX);
+    let ended = |id: &OperationId| world.operations.get(id).is_some_and(|one| one.end.is_some());
+    let oldest = kept.into_iter().filter(ended).take(surplus);
+    oldest.map(|id| Step::Delete(Key::Operation(id))).collect()
 }
 
 fn replayed(

@@ -1,5 +1,5 @@
 //! What has lain long enough: expired sign-ins and tokens, ended sessions and operations, answered
-//! requests.
+//! requests, old intervals of use.
 
 use std::collections::BTreeSet;
 
@@ -7,6 +7,13 @@ use crate::model::{Key, Step, World};
 
 /// Ended operations and sessions, answered requests and dead tokens are kept this long.
 pub const KEPT_MS: i64 = 24 * 60 * 60 * 1_000;
+
+/// Intervals of use are kept this long: a year's bill with time to ask about it.
+pub const USAGE_KEPT_MS: i64 = 400 * KEPT_MS;
+
+/// That a host was removed is remembered until every certificate from before has expired: these live for
+/// 24 hours, and clocks differ.
+pub const REMOVED_HOSTS_KEPT_MS: i64 = 25 * 60 * 60 * 1_000;
 
 /// At most `steps_max` removals; the next round takes the rest.
 pub fn expired(world: &World, now_ms: i64, steps_max: usize) -> Vec<Step> {
@@ -36,7 +43,21 @@ pub fn expired(world: &World, now_ms: i64, steps_max: usize) -> Vec<Step> {
         .iter()
         .filter(move |(_, one)| old(one.create_ms))
         .map(|((tenant, id), _)| Key::Request(tenant.clone(), id.clone()));
+    let usage = world
+        .usage
+        .iter()
+        .filter(move |(_, one)| {
+            one.end_ms.is_some_and(|end_ms| USAGE_KEPT_MS <= now_ms.saturating_sub(end_ms))
+        })
+        .map(|(key, _)| Key::Usage(key.clone()));
+    let removed_hosts = world
+        .removed_hosts
+        .iter()
+        .filter(move |(_, at_ms)| REMOVED_HOSTS_KEPT_MS <= now_ms.saturating_sub(***at_ms))
+        .map(|(host, _)| Key::RemovedHost(host.clone()));
     sign_ins
+        .chain(removed_hosts)
+        .chain(usage)
         .chain(tokens)
         .chain(operations)
         .chain(sessions)

@@ -3,12 +3,15 @@
 pub mod decide;
 pub mod desktops;
 pub mod expiry;
+pub mod hosts;
 pub mod operations;
 pub mod placement;
 pub mod presence;
 pub mod sessions;
 pub mod settle;
 pub mod templates;
+pub mod tenants;
+pub mod usage;
 pub mod users;
 pub mod wanted;
 

@@ -48,7 +48,10 @@ fn verdict(operation: &Operation, seen: Seen<'_>) -> Verdict {
     let Some(desktop) = seen.desktop else {
         return match operation.kind {
             OperationKind::Delete => Verdict::Done,
-            OperationKind::Create | OperationKind::Start | OperationKind::Stop => {
+            OperationKind::Create
+            | OperationKind::Start
+            | OperationKind::Stop
+            | OperationKind::Restart => {
                 Verdict::Failed(Reason::NotFound, "the desktop was deleted".to_owned())
             }
         };
@@ -62,7 +65,7 @@ fn verdict(operation: &Operation, seen: Seen<'_>) -> Verdict {
     }
     let wanted_on = match operation.kind {
         OperationKind::Create | OperationKind::Delete => desktop.spec.power_on,
-        OperationKind::Start => true,
+        OperationKind::Start | OperationKind::Restart => true,
         OperationKind::Stop => false,
     };
     if wanted_on != desktop.spec.power_on {
@@ -70,7 +73,8 @@ fn verdict(operation: &Operation, seen: Seen<'_>) -> Verdict {
         return Verdict::Failed(Reason::WrongState, message.to_owned());
     }
     let answered = desktop.spec.generation <= desktop.status.observed_generation;
-    if answered {
+    // While it restarts, off is only half of the way.
+    if answered && !desktop.spec.restarting {
         match &desktop.status.power {
             Power::Failed(reason) => return Verdict::Failed(Reason::WrongState, reason.clone()),
             Power::Running if wanted_on && seen.ready => return Verdict::Done,
@@ -108,6 +112,7 @@ fn stage(desktop: &Desktop, seen: Seen<'_>) -> String {
     }
     let doing = match &desktop.status.power {
         Power::Preparing => "host prepares it",
+        _ if desktop.spec.restarting => "waits for the guest to shut down, then starts it again",
         Power::Running if desktop.spec.power_on => "waits for the guest",
         Power::Running => "waits for the guest to shut down",
         Power::Starting | Power::Off | Power::Saved | Power::Failed(_) if desktop.spec.power_on => {

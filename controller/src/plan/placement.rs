@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use vidi_kit::ids::{HostId, TemplateId, TenantId};
 
-use crate::model::{HostLive, Placed, World};
+use crate::model::{Host, HostLive, Placed, World};
 
 /// Memory charged for a desktop until it is measured, in tenths of its maximum.
 const CHARGED_TENTHS: u64 = 7;
@@ -23,10 +23,10 @@ pub fn charged_mib(memory_mib: u32) -> u64 {
 pub fn place(world: &World, tenant: &TenantId, template: &TemplateId, charge_mib: u64) -> Placed {
     let mut best: Option<(Score<'_>, &HostId)> = None;
     let mut reasons = Vec::new();
-    for host in world.hosts.iter().map(|(host, _)| host) {
+    for (host, one) in world.hosts.iter() {
         let live = world.hosts_live.get(host).map(|live| &**live);
         let charged_mib = world.host_charges.get(host).map_or(0, |charge| **charge);
-        match refusal(live, charged_mib, charge_mib) {
+        match cordon(one).or_else(|| refusal(live, charged_mib, charge_mib)) {
             Some(reason) if reasons.len() < EXPLAINED_HOSTS_MAX => {
                 reasons.push(format!("{host} {reason}"));
             }
@@ -63,6 +63,11 @@ fn score<'a>(
     (world.host_templates.contains_key(&key), used_permille, Reverse(host))
 }
 
+fn cordon(host: &Host) -> Option<String> {
+    let why = if host.draining { "is being drained" } else { "is cordoned" };
+    host.cordoned.then(|| why.to_owned())
+}
+
 fn refusal(live: Option<&HostLive>, charged_mib: u64, charge_mib: u64) -> Option<String> {
     let Some(live) = live.filter(|live| live.is_linked()) else {
         return Some("is not connected".to_owned());
@@ -91,13 +96,13 @@ fn refusal(live: Option<&HostLive>, charged_mib: u64, charge_mib: u64) -> Option
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Allocation, Host, HostReport, Row};
+    use crate::model::{Allocation, HostReport, Row};
 
     fn world(hosts: &[(&str, u64, u64)]) -> World {
         let mut world = World::default();
         for (name, total, charged) in hosts {
             let host: HostId = name.parse().unwrap();
-            world.put(Row::Host(host.clone(), Host { create_ms: 0 }));
+            world.put(Row::Host(host.clone(), Host::default()));
             let report = HostReport {
                 memory_total_mib: *total,
                 memory_available_mib: *total,
@@ -144,6 +149,17 @@ mod tests {
                         b is not connected";
         assert_eq!(why, expected);
         assert_eq!(placed(&World::default(), 1), Err("no host has joined yet".to_owned()));
+    }
+
+    #[test]
+    fn a_host_that_takes_nothing_new_says_so() {
+        let mut world = world(&[("a", 1_000, 0), ("b", 1_000, 0)]);
+        let cordoned = Host { cordoned: true, ..Host::default() };
+        world.put(Row::Host("a".parse().unwrap(), cordoned.clone()));
+        assert_eq!(placed(&world, 100), Ok("b".parse().unwrap()));
+        world.put(Row::Host("b".parse().unwrap(), Host { draining: true, ..cordoned }));
+        let expected = "no host can take it: a is cordoned; b is being drained";
+        assert_eq!(placed(&world, 100), Err(expected.to_owned()));
     }
 
     #[test]

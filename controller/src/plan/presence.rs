@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use vidi_kit::ids::{GatewayId, SessionId};
 
-use crate::model::{Presence, Session, SessionEvent, World};
+use crate::model::{Desktop, Power, Presence, Session, SessionEvent, World};
 
 /// Whether the gateway of a session's newest grant has it attached by that grant.
 pub fn is_attached(world: &World, id: SessionId, session: &Session) -> bool {
@@ -28,6 +28,23 @@ pub fn judged(world: &World, id: SessionId, session: &Session, now_ms: i64) -> O
         Presence::Opening | Presence::Connected | Presence::Ended(_) => now_ms,
     };
     Some(Session { presence, since_ms, ..session.clone() })
+}
+
+/// Since when nobody wants to see the desktop of a session; none while somebody has it attached, or
+/// waits for it: it is on its way, or a gateway asks for grants.
+pub fn gone_since(world: &World, desktop: &Desktop, session: &Session) -> Option<i64> {
+    let since_ms = match session.presence {
+        Presence::Opening => session.since_ms,
+        Presence::Disconnected(since_ms) => since_ms,
+        Presence::Connected | Presence::Ended(_) => return None,
+    };
+    if desktop.spec.power_on && (desktop.status.power != Power::Running || desktop.spec.restarting)
+    {
+        return None;
+    }
+    // What was before this controller began to lead, it cannot know.
+    let known_ms = world.started_ms.max(session.sought_ms);
+    Some(since_ms.max(known_ms).max(desktop.status.power_since_ms))
 }
 
 /// Of the sessions that a gateway says it has, those that it must close, each with a reason for

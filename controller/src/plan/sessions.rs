@@ -1,14 +1,19 @@
 //! Decisions on sessions: claim, release, grant.
 
-use vidi_kit::ids::{AppId, GatewayId, SessionId, TenantId, UserId};
+use vidi_kit::ids::{AppId, DesktopId, GatewayId, SessionId, TenantId, UserId};
 
 use super::decide::{Decided, View, remember, replay};
-use super::desktops::wanted_on;
+use super::desktops::{follow_policy, wanted_on};
+use super::hosts;
+use super::usage;
 use super::users::unreachable_change;
 use crate::model::{
-    Answer, AssignmentEvent, Change, Desktop, DesktopStatus, Granted, Presence, Refusal,
+    Answer, AssignmentEvent, Change, Desktop, DesktopStatus, Granted, Key, Presence, Refusal,
     RequestKey, Row, Session, SessionEvent, Step, World,
 };
+
+/// Sessions of one desktop that are kept; the oldest ended ones make room.
+pub const KEPT_PER_DESKTOP_MAX: usize = 64;
 
 /// Decides the changes of its kind.
 pub(super) fn decide(view: View<'_>, change: Change) -> Result<Decided, Refusal> {
@@ -28,7 +33,8 @@ pub(super) fn decide(view: View<'_>, change: Change) -> Result<Decided, Refusal>
     }
 }
 
-/// The steps that end a session and give its desktop back; none for one that has ended.
+/// The steps that end a session, give its desktop back and follow that one's policy; none for one that
+/// has ended.
 fn end(
     view: View<'_>,
     tenant: &TenantId,
@@ -39,11 +45,18 @@ fn end(
     if !session.is_live() {
         return Vec::new();
     }
+    let world = view.world;
     let mut steps = vec![Step::Put(ended(tenant, id, session, reason, view.now_ms))];
-    if let Some(desktop) = view.world.desktop(tenant, session.desktop)
-        && let Some(status) = released(desktop, id)
+    steps.extend(usage::session_ends(world, tenant, id, session, view.now_ms));
+    if let Some(before) = world.desktop(tenant, session.desktop)
+        && let Some(status) = released(before, id)
     {
-        steps.push(Step::Put(Row::Status(tenant.clone(), session.desktop, status)));
+        let mut after = Desktop { spec: before.spec.clone(), status };
+        follow_policy(&mut after, view.now_ms);
+        if after.spec != before.spec {
+            steps.push(Step::Put(Row::Spec(tenant.clone(), session.desktop, after.spec)));
+        }
+        steps.push(Step::Put(Row::Status(tenant.clone(), session.desktop, after.status)));
     }
     steps
 }
@@ -100,8 +113,14 @@ fn open(
         .assignment()
         .next(&AssignmentEvent::Claim(session, user.clone()))
         .map_err(|_refusal| Refusal::DesktopInUse(id))?;
-    let (spec, mut status) = match wanted_on(desktop, view.world.observed(desktop, id), view.now_ms)
-    {
+    // A desktop in use stays usable while its host waits for that to end.
+    let is_kept = held.is_some() && desktop.spec.power_on;
+    let is_serviced = hosts::draining(world, desktop).is_some();
+    if !is_kept {
+        hosts::check_startable(world, id, desktop)?;
+    }
+    let wish = wanted_on(desktop, world.observed(desktop, id), view.now_ms);
+    let (spec, mut status) = match wish.filter(|_| !is_serviced) {
         Some((spec, status)) => (Some(spec), status),
         None => (None, desktop.status.clone()),
     };
@@ -111,21 +130,37 @@ fn open(
     if status != desktop.status {
         rows.push(Row::Status(tenant.clone(), id, status));
     }
-    if held.is_none() {
-        let record = Session {
+    let known = held.and_then(|held| world.session(&tenant, held));
+    // Who clicks again is there: the session is not judged absent before the picture comes.
+    let record = known.map_or_else(
+        || Session {
             user,
             desktop: id,
             epoch: 0,
             gateway: None,
             create_ms: view.now_ms,
             since_ms: view.now_ms,
+            sought_ms: view.now_ms,
             presence: Presence::Opening,
-        };
-        rows.push(Row::Session(tenant.clone(), session, record));
-    }
+            trace: None,
+        },
+        |known| Session { sought_ms: view.now_ms, ..(**known).clone() },
+    );
+    rows.push(Row::Session(tenant.clone(), session, record));
     let resource = format!("tenants/{tenant}/sessions/{session}");
-    rows.extend(remember(view, &tenant, request, (None, resource)));
-    Ok(Decided::rows(Answer::Session(tenant, session), rows))
+    rows.extend(remember(view, &tenant, request, (None, resource))?);
+    let forgotten = too_many_kept(world, &tenant, id);
+    let steps = rows.into_iter().map(Step::Put).chain(forgotten).collect();
+    Ok(Decided { answer: Answer::Session(tenant, session), steps })
+}
+
+/// The oldest ended sessions of a desktop make room.
+fn too_many_kept(world: &World, tenant: &TenantId, desktop: DesktopId) -> Vec<Step> {
+    let kept = world.sessions_of(tenant, desktop);
+    let surplus = (kept.len() + 1).saturating_sub(KEPT_PER_DESKTOP_MAX);
+    let ended = |id: &SessionId| world.session(tenant, *id).is_some_and(|one| !one.is_live());
+    let oldest = kept.into_iter().filter(ended).take(surplus);
+    oldest.map(|id| Step::Delete(Key::Session(tenant.clone(), id))).collect()
 }
 
 fn grant(
@@ -163,8 +198,10 @@ fn grant(
         host: host.clone(),
         epoch,
         relay_address,
+        trace: session.trace,
     };
-    let record = Session { epoch, gateway: Some(gateway), ..session.clone() };
+    let sought_ms = view.now_ms;
+    let record = Session { epoch, gateway: Some(gateway), sought_ms, ..session.clone() };
     Ok(Decided::rows(Answer::Granted(granted), [Row::Session(tenant.clone(), id, record)]))
 }
 

@@ -1,11 +1,15 @@
 //! What follows from the state of one desktop: a place, what was observed, the end of its session
-//! and its operations, its own end. Looked at again and again until nothing follows.
+//! and its operations, its intervals of use, its own end. Looked at again and again until nothing follows.
 
 use vidi_kit::ids::{DesktopId, OperationId, TenantId};
 
+use super::desktops::{follow_policy, started_again, switch_off};
+use super::hosts;
 use super::operations::{self, Seen};
 use super::placement::{charged_mib, place};
+use super::presence::gone_since;
 use super::sessions::{ended, released};
+use super::usage;
 use crate::model::{
     Allocation, Desktop, Key, Observed, Operation, OperationKind, Power, PowerEvent, Reason, Row,
     Step, World,
@@ -25,8 +29,11 @@ pub fn settle(world: &World, tenant: &TenantId, id: DesktopId, now_ms: i64) -> V
             let mut desktop = (**before).clone();
             settling.place(&mut desktop);
             settling.observe(&mut desktop);
+            settling.reap(&mut desktop);
+            settling.drain(&mut desktop);
             settling.end_session(&mut desktop);
             if settling.is_gone(&desktop) {
+                settling.steps.extend(usage::follow(world, tenant, id, None, now_ms));
                 settling.remove(before);
                 settling.end_operations(None, None);
             } else {
@@ -35,12 +42,15 @@ pub fn settle(world: &World, tenant: &TenantId, id: DesktopId, now_ms: i64) -> V
                     settling.abandon_session(before);
                     settling.remove(before);
                 } else {
+                    let intervals = usage::follow(world, tenant, id, Some(&desktop), now_ms);
+                    settling.steps.extend(intervals);
                     settling.write(before, desktop);
                 }
             }
         }
         None => {
             settling.end_operations(None, None);
+            settling.steps.extend(usage::follow(world, tenant, id, None, now_ms));
         }
     }
     settling.steps
@@ -85,18 +95,18 @@ impl Settling<'_> {
     /// Takes what its host says, if that answers the newest wish.
     fn observe(&self, desktop: &mut Desktop) {
         let Some(seen) = self.world.observed(desktop, self.id) else { return };
-        if seen.generation < desktop.spec.generation || desktop.spec.deleting {
+        if desktop.spec.deleting {
+            self.take_power(desktop, seen);
             return;
         }
-        let shut_down_by_itself = desktop.spec.power_on
+        if seen.generation < desktop.spec.generation {
+            return;
+        }
+        let shut_down_by_itself = desktop.spec.host_power_on()
             && seen.power == Power::Off
             && desktop.status.observed_generation == desktop.spec.generation
             && matches!(desktop.status.power, Power::Starting | Power::Running);
-        let power = desktop.status.power.next(&PowerEvent::Observed(shortened(seen)));
-        if power.word() != desktop.status.power.word() {
-            desktop.status.power_since_ms = self.now_ms;
-        }
-        desktop.status.power = power;
+        self.take_power(desktop, seen);
         desktop.status.reason = shorten(&seen.reason);
         if matches!(desktop.status.power, Power::Failed(_)) {
             desktop.status.reason = String::new();
@@ -107,6 +117,62 @@ impl Settling<'_> {
             desktop.spec.power_on = false;
             desktop.spec.generation += 1;
         }
+        let rests = matches!(desktop.status.power, Power::Off | Power::Saved | Power::Failed(_));
+        if desktop.spec.restarting && rests {
+            started_again(desktop);
+        }
+    }
+
+    /// Since when it is so the host knows best, within what is known here.
+    fn take_power(&self, desktop: &mut Desktop, seen: &Observed) {
+        let status = &mut desktop.status;
+        let power = status.power.next(&PowerEvent::Observed(shortened(seen)));
+        if power.word() != status.power.word() {
+            let seen_ms = if seen.since_ms == 0 { self.now_ms } else { seen.since_ms };
+            status.power_since_ms = seen_ms.max(status.power_since_ms).min(self.now_ms);
+        }
+        status.power = power;
+    }
+
+    /// Ends a session of which nobody wants to see the desktop any more.
+    fn reap(&mut self, desktop: &mut Desktop) {
+        let Some(session) = desktop.status.session else { return };
+        let known = self.world.session(self.tenant, session).filter(|one| one.is_live());
+        let gone = known.and_then(|known| Some((known, gone_since(self.world, desktop, known)?)));
+        let Some((known, since_ms)) = gone else { return };
+        let disconnect_ms = self.world.limits.disconnect_ms;
+        if self.now_ms.saturating_sub(since_ms) < disconnect_ms {
+            return;
+        }
+        let reason = format!("nobody was connected for {}", spoken(disconnect_ms));
+        self.put(ended(self.tenant, session, known, &reason, self.now_ms));
+        if let Some(status) = released(desktop, session) {
+            desktop.status = status;
+            follow_policy(desktop, self.now_ms);
+        }
+    }
+
+    /// A host that is drained has its desktops switched off: those in use when their session has ended,
+    /// unless it cannot wait.
+    fn drain(&mut self, desktop: &mut Desktop) {
+        let Some(host) = hosts::draining(self.world, desktop) else { return };
+        if desktop.spec.deleting {
+            return;
+        }
+        if let Some(session) = desktop.status.session {
+            let known = self.world.session(self.tenant, session).filter(|one| one.is_live());
+            if known.is_some() && !host.stop_in_use {
+                return;
+            }
+            if let Some(known) = known {
+                let reason = "its host is being serviced";
+                self.put(ended(self.tenant, session, known, reason, self.now_ms));
+            }
+            if let Some(status) = released(desktop, session) {
+                desktop.status = status;
+            }
+        }
+        switch_off(desktop, self.now_ms);
     }
 
     /// A session ends with its desktop: when that is deleted, off or failed.
@@ -158,8 +224,13 @@ impl Settling<'_> {
         }
         let Some(host) = &desktop.status.host else { return true };
         let live = self.world.hosts_live.get(host).filter(|live| live.is_linked());
-        live.and_then(|live| live.report.as_ref())
-            .is_some_and(|report| report.wanted_received && !report.desktops.contains_key(&self.id))
+        live.and_then(|live| live.report.as_ref()).is_some_and(|report| {
+            // A report from before the order would not have it either, if it was made just now.
+            let key = (self.tenant.clone(), self.id);
+            let ordered = self.world.deleting.get(&key).map_or(u64::MAX, |since| **since);
+            let answers = report.wanted_received && ordered <= report.wanted_number;
+            answers && !report.desktops.contains_key(&self.id)
+        })
     }
 
     /// Removes every key of the desktop.
@@ -212,6 +283,15 @@ impl Settling<'_> {
         if after.status != before.status {
             self.put(Row::Status(self.tenant.clone(), self.id, after.status));
         }
+    }
+}
+
+/// A span of time for people.
+fn spoken(ms: i64) -> String {
+    match ms / 1_000 {
+        secs if secs < 120 => format!("{secs} seconds"),
+        secs if secs < 7_200 => format!("{} minutes", secs / 60),
+        secs => format!("{} hours", secs / 3_600),
     }
 }
 

@@ -20,6 +20,16 @@ pub(super) fn decide(view: View<'_>, change: Change) -> Result<Decided, Refusal>
         Change::CreateUser { tenant, user, record, request } => {
             create_user(view, tenant, user, record, request)
         }
+        Change::UpdateUser { tenant, user, display_name, roles, etag } => {
+            let old = known_user(world, &tenant, &user)?;
+            check_etag(old, &user, &etag)?;
+            let record = User {
+                display_name: display_name.unwrap_or_else(|| old.display_name.clone()),
+                roles: roles.unwrap_or_else(|| old.roles.clone()),
+                ..old.clone()
+            };
+            Ok(Decided::rows(Answer::Done, [Row::User(tenant, user, record)]))
+        }
         Change::DeleteUser { tenant, user, etag } => delete_user(world, &tenant, &user, &etag),
         Change::SetPasswordHash { tenant, user, password_hash } => {
             let old = known_user(world, &tenant, &user)?;
@@ -63,6 +73,13 @@ fn known_user<'a>(world: &'a World, tenant: &TenantId, user: &UserId) -> Result<
     world.user(tenant, user).map(|one| &**one).ok_or_else(|| Refusal::not_found("user", user))
 }
 
+fn check_etag(user: &User, id: &UserId, etag: &str) -> Result<(), Refusal> {
+    if etag.is_empty() || etag == World::user_etag(user) {
+        return Ok(());
+    }
+    Err(Refusal::EtagStale { kind: "user", id: id.to_string() })
+}
+
 fn create_user(
     view: View<'_>,
     tenant: TenantId,
@@ -80,7 +97,7 @@ fn create_user(
         return Err(Refusal::AlreadyExists { kind: "user", id: user.to_string() });
     }
     let resource = format!("tenants/{tenant}/users/{user}");
-    let remembered = remember(view, &tenant, request, (None, resource));
+    let remembered = remember(view, &tenant, request, (None, resource))?;
     let rows = [Row::User(tenant, user, record)].into_iter().chain(remembered);
     Ok(Decided::rows(Answer::Done, rows))
 }
@@ -92,9 +109,7 @@ fn delete_user(
     etag: &str,
 ) -> Result<Decided, Refusal> {
     let old = known_user(world, tenant, user)?;
-    if !etag.is_empty() && etag != World::user_etag(old) {
-        return Err(Refusal::EtagStale { kind: "user", id: user.to_string() });
-    }
+    check_etag(old, user, etag)?;
     if !world.desktops_of(tenant, user).is_empty() {
         return Err(Refusal::WrongState {
             kind: "user",

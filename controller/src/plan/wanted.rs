@@ -15,8 +15,8 @@ pub struct WantedDesktop {
     pub tenant: TenantId,
     /// As it is kept.
     pub desktop: Arc<Desktop>,
-    /// Its template's version.
-    pub version: Arc<TemplateVersion>,
+    /// Its template's version; none when that is gone.
+    pub version: Option<Arc<TemplateVersion>>,
 }
 
 /// A session whose grants are good.
@@ -30,22 +30,26 @@ pub struct LiveSession {
     pub epoch: u64,
 }
 
-/// All desktops that a host must have, in the order of their ids; what is being deleted is not among
-/// them.
+/// All desktops that a host is told of, in the order of their ids; those that are being deleted too:
+/// absence is no order.
 pub fn wanted(world: &World, host: &HostId) -> Vec<WantedDesktop> {
     world
         .allocations_of(host)
         .filter_map(|(id, allocation)| {
             let tenant = allocation.tenant.clone();
             let desktop = Arc::clone(world.desktop(&tenant, id)?);
-            if desktop.spec.deleting {
-                return None;
-            }
             let spec = &desktop.spec;
-            let version = world.version(&tenant, &spec.template, &spec.template_digest)?;
-            Some(WantedDesktop { id, tenant, version: Arc::clone(version), desktop })
+            let version = world.version(&tenant, &spec.template, &spec.template_digest).cloned();
+            Some(WantedDesktop { id, tenant, version, desktop })
         })
         .collect()
+}
+
+/// Desktops that nobody here knows and that a host is told to destroy.
+pub fn removals(world: &World, host: &HostId) -> Vec<DesktopId> {
+    let removing = world.hosts.get(host).into_iter().flat_map(|one| &one.removing);
+    let placed = |id: &DesktopId| world.allocations.contains_key(&(host.clone(), *id));
+    removing.filter(|id| !placed(id)).copied().collect()
 }
 
 /// All sessions that may be attached on a host.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 use tracing::warn;
 use uuid::Uuid;
 use vidi_kit::Backoff;
@@ -35,13 +36,20 @@ pub(super) struct Committer {
     store: Arc<dyn Store>,
     fence: Expect,
     nonce_revision: u64,
+    /// Why the store did not take the last commit.
+    problem: Option<String>,
 }
 
 impl Committer {
     /// For a leadership that was just won.
     pub(super) async fn new(store: Arc<dyn Store>, fence: Expect) -> Result<Self, StoreError> {
         let nonce = get(&*store, NONCE_KEY).await?;
-        Ok(Self { store, fence, nonce_revision: nonce.map_or(0, |entry| entry.revision) })
+        Ok(Self {
+            store,
+            fence,
+            nonce_revision: nonce.map_or(0, |entry| entry.revision),
+            problem: None,
+        })
     }
 
     /// Writes the steps in one piece; each key once.
@@ -49,6 +57,25 @@ impl Committer {
         &mut self,
         steps: impl Iterator<Item = &Step>,
     ) -> Result<(), Failed> {
+        let began = Instant::now();
+        let done = self.write(steps).await;
+        metrics::histogram!("vidi_controller_commit_seconds").record(began.elapsed());
+        let (result, problem) = match &done {
+            Ok(()) => ("done", None),
+            Err(Failed::Refused(why)) => ("refused", Some(why.clone())),
+            Err(Failed::Deposed(why)) => ("deposed", Some(why.clone())),
+        };
+        metrics::counter!("vidi_controller_commits_total", "result" => result).increment(1);
+        self.problem = problem;
+        done
+    }
+
+    /// Why the store did not take the last commit; none when it did.
+    pub(super) fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
+    }
+
+    async fn write(&mut self, steps: impl Iterator<Item = &Step>) -> Result<(), Failed> {
         let nonce = Bytes::from(Uuid::new_v4().as_bytes().to_vec());
         let mut writes: Vec<Write> = steps.map(records::write).collect();
         writes.push(Write::put(NONCE_KEY, nonce.clone()));
@@ -69,7 +96,7 @@ impl Committer {
                     }
                     Ok(None) => return Err(Failed::Deposed(format!("{key} changed"))),
                     // Whether it happened is still not known: ask again.
-                    Err(error) => warn!(%error, "cannot read back a commit"),
+                    Err(error) => warn!(%error, "Cannot read back a commit"),
                 },
                 Err(CommitError::Conflict { key }) => {
                     return Err(Failed::Deposed(format!("{key} changed")));
@@ -82,7 +109,7 @@ impl Committer {
                 }
                 Err(error @ (CommitError::Unavailable(_) | CommitError::Unknown(_))) => {
                     uncertain = true;
-                    warn!(%error, "repeating a commit of which nobody knows whether it happened");
+                    warn!(%error, "Repeating a commit of which nobody knows whether it happened");
                 }
             }
             tokio::time::sleep(backoff.next_wait()).await;

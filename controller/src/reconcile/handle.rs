@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 use tracing::debug;
+use vidi_kit::telemetry::Pulse;
+use vidi_kit::trace::{self, TraceId};
 
 use crate::model::{Answer, Change, Refusal, World};
 
@@ -13,6 +16,8 @@ pub const CHANGES_QUEUED_MAX: usize = 1_024;
 /// A change and where its answer goes.
 pub(super) struct Asked {
     pub(super) change: Change,
+    /// Of the request that asks for it.
+    pub(super) trace: Option<TraceId>,
     pub(super) answer: oneshot::Sender<Result<Answer, Refusal>>,
 }
 
@@ -21,6 +26,17 @@ pub(super) struct Asked {
 pub struct Handle {
     queue: mpsc::Sender<Asked>,
     world: watch::Receiver<Arc<World>>,
+    standing: watch::Receiver<Standing>,
+    pulse: Pulse,
+}
+
+/// Whether this controller can change anything now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// It leads.
+    pub leading: bool,
+    /// Why the store did not take the last commit; none when it did.
+    pub store_problem: Option<String>,
 }
 
 impl std::fmt::Debug for Asked {
@@ -30,17 +46,24 @@ impl std::fmt::Debug for Asked {
 }
 
 impl Handle {
-    pub(super) fn new(queue: mpsc::Sender<Asked>, world: watch::Receiver<Arc<World>>) -> Self {
-        Self { queue, world }
+    pub(super) fn new(
+        queue: mpsc::Sender<Asked>,
+        world: watch::Receiver<Arc<World>>,
+        (standing, pulse): (watch::Receiver<Standing>, Pulse),
+    ) -> Self {
+        Self { queue, world, standing, pulse }
     }
 
     /// Asks for a change and waits for its decision, which is durable when this answers. A caller
     /// that stops waiting does not undo it.
     pub async fn change(&self, change: Change) -> Result<Answer, Refusal> {
         let (answer, answered) = oneshot::channel();
-        match self.queue.try_send(Asked { change, answer }) {
+        match self.queue.try_send(Asked { change, trace: trace::current(), answer }) {
             Ok(()) => {}
-            Err(mpsc::error::TrySendError::Full(_)) => return Err(Refusal::Busy),
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                count("busy");
+                return Err(Refusal::Busy);
+            }
             Err(mpsc::error::TrySendError::Closed(_)) => return Err(Refusal::NotLeader),
         }
         Self::decision(answered).await
@@ -49,17 +72,37 @@ impl Handle {
     /// As [`Handle::change`], but waits while the queue is full: for what nobody would ask again.
     pub async fn change_when_free(&self, change: Change) -> Result<Answer, Refusal> {
         let (answer, answered) = oneshot::channel();
-        self.queue.send(Asked { change, answer }).await.map_err(|_closed| Refusal::NotLeader)?;
+        let asked = Asked { change, trace: trace::current(), answer };
+        self.queue.send(asked).await.map_err(|_closed| Refusal::NotLeader)?;
         Self::decision(answered).await
     }
 
     async fn decision(
         answered: oneshot::Receiver<Result<Answer, Refusal>>,
     ) -> Result<Answer, Refusal> {
-        answered.await.unwrap_or_else(|_gone| {
-            debug!("the reconciler ended before it answered");
+        let began = Instant::now();
+        let decided = answered.await.unwrap_or_else(|_gone| {
+            debug!("The reconciler ended before it answered");
             Err(Refusal::NotLeader)
-        })
+        });
+        metrics::histogram!("vidi_controller_decision_seconds").record(began.elapsed());
+        count(if decided.is_ok() { "done" } else { "refused" });
+        decided
+    }
+
+    /// Whether anything can be changed now.
+    pub fn standing(&self) -> Standing {
+        self.standing.borrow().clone()
+    }
+
+    /// The owner's turns.
+    pub const fn pulse(&self) -> &Pulse {
+        &self.pulse
+    }
+
+    /// Changes that wait for their decision.
+    pub fn queued(&self) -> usize {
+        self.queue.max_capacity().saturating_sub(self.queue.capacity())
     }
 
     /// The newest snapshot.
@@ -73,6 +116,10 @@ impl Handle {
     }
 }
 
+fn count(result: &'static str) {
+    metrics::counter!("vidi_controller_decisions_total", "result" => result).increment(1);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,7 +128,8 @@ mod tests {
     async fn the_end_of_a_link_waits_for_a_full_queue_and_others_come_again() {
         let (queue, mut asked) = mpsc::channel(1);
         let (_published, world) = watch::channel(Arc::new(World::default()));
-        let handle = Handle::new(queue, world);
+        let (_told, standing) = watch::channel(Standing::default());
+        let handle = Handle::new(queue, world, (standing, Pulse::default()));
         let end = |link| Change::HostUnlinked { host: "h".parse().unwrap(), link };
         let first = handle.change_when_free(end(1));
         let last = handle.change_when_free(end(2));
@@ -90,7 +138,7 @@ mod tests {
             assert_eq!(handle.change(end(3)).await, Err(Refusal::Busy));
             let mut links = Vec::new();
             for _ in 0..2 {
-                let Asked { change, answer } = asked.recv().await.unwrap();
+                let Asked { change, answer, .. } = asked.recv().await.unwrap();
                 if let Change::HostUnlinked { link, .. } = change {
                     links.push(link);
                 }

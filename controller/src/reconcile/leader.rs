@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info};
+use vidi_kit::telemetry::Pulse;
 use vidi_kit::{Backoff, Clock, Tasks};
 
 use super::commit::{Committer, Failed};
-use super::handle::{Asked, CHANGES_QUEUED_MAX, Handle};
+use super::handle::{Asked, CHANGES_QUEUED_MAX, Handle, Standing};
 use super::load::load;
 use super::round::{Look, Owner};
-use crate::model::{Refusal, World};
+use crate::model::{Limits, Refusal, World};
 use crate::ports::{Leadership, Store, StoreError};
 
 /// Changes that one round decides; they share a commit where they fit.
@@ -33,30 +34,51 @@ pub enum StartError {
     Stopped,
 }
 
-/// Starts the owner's task and waits until it leads and has read everything once. `controller` is
-/// this controller's id among its replicas.
+/// What is this controller's own.
+#[derive(Clone, Debug)]
+pub struct Own {
+    /// Its id among its replicas.
+    pub id: String,
+    /// What its configuration says.
+    pub limits: Limits,
+}
+
+/// Starts the owner's task and waits until it leads and has read everything once.
 pub async fn start(
     tasks: &Tasks,
     store: Arc<dyn Store>,
     clock: Clock,
-    controller: String,
+    own: Own,
 ) -> Result<Handle, StartError> {
     let (queue, asked) = mpsc::channel(CHANGES_QUEUED_MAX);
     let (published, world) = watch::channel(Arc::new(World::default()));
     let (ready, started) = oneshot::channel();
-    let task = Leader { tasks: tasks.clone(), store, clock, controller, asked, published };
+    let (standing, stands) = watch::channel(Standing::default());
+    let pulse = Pulse::default();
+    let task = Leader {
+        tasks: tasks.clone(),
+        store,
+        clock,
+        own,
+        asked,
+        published,
+        standing,
+        pulse: pulse.clone(),
+    };
     let _leading = tasks.spawn("leader", task.run(ready));
     started.await.map_err(|_gone| StartError::Stopped)??;
-    Ok(Handle::new(queue, world))
+    Ok(Handle::new(queue, world, (stands, pulse)))
 }
 
 struct Leader {
     tasks: Tasks,
     store: Arc<dyn Store>,
     clock: Clock,
-    controller: String,
+    own: Own,
     asked: mpsc::Receiver<Asked>,
     published: watch::Sender<Arc<World>>,
+    standing: watch::Sender<Standing>,
+    pulse: Pulse,
 }
 
 impl Leader {
@@ -65,6 +87,7 @@ impl Leader {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
         let group = self.tasks.clone();
         loop {
+            self.pulse.beat();
             // Cancel-safe: an attempt that is cut holds nothing.
             let begun = tokio::select! {
                 biased;
@@ -77,16 +100,18 @@ impl Leader {
                     if let Some(ready) = ready.take() {
                         drop(ready.send(Ok(())));
                     }
-                    if self.own(&leadership, owner).await {
+                    self.standing.send_replace(Standing { leading: true, store_problem: None });
+                    if self.serve(&leadership, owner).await {
                         return;
                     }
+                    self.standing.send_replace(Standing::default());
                 }
                 Err(failed) => match ready.take() {
                     Some(ready) => {
                         drop(ready.send(Err(failed)));
                         return;
                     }
-                    None => error!(error = %failed, "cannot lead now; trying again"),
+                    None => error!(error = %failed, "Cannot lead now; trying again"),
                 },
             }
             self.refuse_queued();
@@ -100,30 +125,32 @@ impl Leader {
     }
 
     async fn begin(&self) -> Result<(Leadership, Owner), StoreError> {
-        let leadership = self.store.lead(&self.controller).await?;
+        let leadership = self.store.lead(&self.own.id).await?;
         let world = load(&*self.store, self.clock.now_ms()).await?;
         let committer = Committer::new(Arc::clone(&self.store), leadership.fence()).await?;
         info!(
-            controller = self.controller,
+            controller = self.own.id,
             desktops = world.desktops.len(),
             hosts = world.hosts.len(),
             "Leading"
         );
         let world_before = self.published.borrow().sequence;
         // Sequences go on, so that links and watches of before see that something changed.
-        let world = World { sequence: world.sequence + world_before + 1, ..world };
+        let sequence = world.sequence + world_before + 1;
+        let world = World { sequence, limits: self.own.limits, ..world };
         self.published.send_replace(Arc::new(world.clone()));
         Ok((leadership, Owner::new(world, committer, self.published.clone())))
     }
 
     /// Until the leadership is gone (false) or the tasks stop (true).
-    async fn own(&mut self, leadership: &Leadership, mut owner: Owner) -> bool {
+    async fn serve(&mut self, leadership: &Leadership, mut owner: Owner) -> bool {
         let mut beat = tokio::time::interval(WAITING_PERIOD);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut beats: u32 = 0;
         let group = self.tasks.clone();
         let mut batch = Vec::new();
         loop {
+            self.pulse.beat();
             // Cancel-safe: `recv_many` takes nothing when it is cut; a tick that is not taken comes
             // again; the others hold nothing.
             let look = tokio::select! {
@@ -147,13 +174,23 @@ impl Leader {
             };
             // Not cut by the stop: a commit that has begun is awaited, its callers are answered.
             let asked = std::mem::take(&mut batch);
-            if let Err(Failed::Deposed(why) | Failed::Refused(why)) =
-                owner.round(self.clock.now_ms(), asked, look).await
-            {
-                error!(why, "Another controller leads, or the store does not say");
+            let done = owner.round(self.clock.now_ms(), asked, look).await;
+            self.tell_store_problem(owner.store_problem());
+            if let Err(Failed::Deposed(why) | Failed::Refused(why)) = done {
+                error!(reason = why, "Another controller leads, or the store does not say");
                 return false;
             }
         }
+    }
+
+    fn tell_store_problem(&self, problem: Option<&str>) {
+        self.standing.send_if_modified(|standing| {
+            let changed = standing.store_problem.as_deref() != problem;
+            if changed {
+                standing.store_problem = problem.map(ToOwned::to_owned);
+            }
+            changed
+        });
     }
 
     fn refuse_queued(&mut self) {

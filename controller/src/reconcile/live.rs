@@ -14,6 +14,10 @@ use crate::plan::presence;
 /// the controller again after a restart of either.
 pub(super) const HOST_GRACE: Duration = Duration::from_secs(15);
 
+/// A gateway whose link is lost is taken to have its sessions for this long; it dials again within
+/// seconds, and the browsers know nothing of it.
+pub(super) const GATEWAY_GRACE: Duration = Duration::from_secs(15);
+
 /// Whether a change is news of a link.
 pub(super) const fn is_news(change: &Change) -> bool {
     matches!(
@@ -29,7 +33,14 @@ pub(super) const fn is_news(change: &Change) -> bool {
 /// Takes news into the world; other changes are left alone.
 pub(super) fn take(world: &mut World, now_ms: i64, change: Change) -> Result<Answer, Refusal> {
     match change {
-        Change::HostLinked { host, link, hello } => linked(world, now_ms, host, (link, hello)),
+        Change::HostLinked { host, certified_ms, .. }
+            if world.is_host_removed(&host, certified_ms) =>
+        {
+            return Err(Refusal::HostRemoved(host));
+        }
+        Change::HostLinked { host, link, hello, .. } => {
+            linked(world, now_ms, host, (link, hello));
+        }
         Change::HostReported { host, link, report } => {
             reported(world, now_ms, host, (link, *report))?;
         }
@@ -39,12 +50,14 @@ pub(super) fn take(world: &mut World, now_ms: i64, change: Change) -> Result<Ans
             if link < known {
                 return Err(Refusal::LinkReplaced);
             }
-            present(world, now_ms, gateway, Some(GatewayLive { link, sessions }));
+            let live = GatewayLive { link, heard_ms: now_ms, sessions };
+            present(world, now_ms, gateway, Some(live));
         }
-        Change::GatewayUnlinked { gateway, link }
-            if world.gateways.get(&gateway).is_some_and(|live| live.link == link) =>
-        {
-            present(world, now_ms, gateway, None);
+        Change::GatewayUnlinked { gateway, link } => {
+            let live = world.gateways.get(&gateway).filter(|live| live.link == link);
+            if let Some(live) = live.map(|live| GatewayLive { link: 0, ..(**live).clone() }) {
+                world.gateways.insert(gateway, live);
+            }
         }
         _old_link_or_decided => {}
     }
@@ -75,6 +88,21 @@ pub(super) fn judge_silence(world: &mut World, now_ms: i64) {
         let live = live.unwrap_or(HostLive { last_seen_ms: started_ms, ..HostLive::default() });
         world.hosts_live.insert(host.clone(), HostLive { silent: true, ..live });
         touch_desktops(world, &host);
+    }
+}
+
+/// Gateways whose grace time is over have nothing any more, since they were last heard.
+pub(super) fn judge_gateways(world: &mut World, now_ms: i64) {
+    let grace_ms = i64::try_from(GATEWAY_GRACE.as_millis()).unwrap_or(i64::MAX);
+    let lost: Vec<(GatewayId, i64)> = world
+        .gateways
+        .iter()
+        .filter(|(_, live)| live.link == 0 && grace_ms <= now_ms.saturating_sub(live.heard_ms))
+        .map(|(gateway, live)| (gateway.clone(), live.heard_ms))
+        .collect();
+    for (gateway, heard_ms) in lost {
+        tracing::warn!(%gateway, "Gateway does not answer; nobody is connected through it");
+        present(world, heard_ms, gateway, None);
     }
 }
 
@@ -123,7 +151,13 @@ fn changed_desktops(old: Option<&HostReport>, new: Option<&HostReport>) -> Vec<D
     let old = old.map_or(&NONE, |report| &report.desktops);
     let new = new.map_or(&NONE, |report| &report.desktops);
     let gone = old.keys().filter(|id| !new.contains_key(id));
-    let other = new.iter().filter(|(id, seen)| old.get(id) != Some(seen)).map(|(id, _)| id);
+    // Only the change itself makes its time news: an agent may measure it anew each time.
+    let same = |one: &Observed, other: &Observed| {
+        Observed { since_ms: 0, ..one.clone() } == Observed { since_ms: 0, ..other.clone() }
+    };
+    let differs =
+        |id: &DesktopId, seen: &Observed| old.get(id).is_none_or(|before| !same(before, seen));
+    let other = new.iter().filter(|(id, seen)| differs(id, seen)).map(|(id, _)| id);
     gone.chain(other).copied().collect()
 }
 

@@ -13,5 +13,5 @@ mod live;
 mod load;
 mod round;
 
-pub use handle::{CHANGES_QUEUED_MAX, Handle};
-pub use leader::{StartError, start};
+pub use handle::{CHANGES_QUEUED_MAX, Handle, Standing};
+pub use leader::{Own, StartError, start};

@@ -11,10 +11,11 @@ use vidi_kit::ids::{DesktopId, TenantId};
 use super::commit::{Committer, Failed, STEPS_MAX};
 use super::handle::Asked;
 use super::live;
-use crate::model::{Answer, Host, Key, Refusal, Row, Step, World};
+use crate::model::{Answer, Key, Presence, Refusal, Step, World};
 use crate::plan::expiry::expired;
+use crate::plan::hosts;
 use crate::plan::settle::settle;
-use crate::plan::{View, decide};
+use crate::plan::{View, decide, usage};
 
 /// Passes over changed desktops in one round. Each step of a desktop's life makes one more; more
 /// than this is a plan that contradicts itself.
@@ -61,6 +62,11 @@ impl Owner {
         Self { world, committer, published, settled: 0 }
     }
 
+    /// Why the store did not take the last commit; none when it did.
+    pub(super) fn store_problem(&self) -> Option<&str> {
+        self.committer.problem()
+    }
+
     /// One round. An error means that everything must be read again.
     pub(super) async fn round(
         &mut self,
@@ -70,15 +76,17 @@ impl Owner {
     ) -> Result<(), Failed> {
         let mut changes = Vec::new();
         let mut news = Vec::new();
-        for Asked { change, answer } in asked {
-            if live::is_news(&change) {
+        for asked in asked {
+            if live::is_news(&asked.change) {
+                let Asked { change, answer, .. } = asked;
                 news.push((answer, live::take(&mut self.world, now_ms, change)));
             } else {
-                changes.push((change, answer));
+                changes.push(asked);
             }
         }
         if look != Look::Changes {
             live::judge_silence(&mut self.world, now_ms);
+            live::judge_gateways(&mut self.world, now_ms);
         }
         let mut draft = Draft {
             world: self.world.clone(),
@@ -112,12 +120,13 @@ impl Owner {
         &mut self,
         draft: &mut Draft,
         now_ms: i64,
-        changes: Vec<(crate::model::Change, oneshot::Sender<Result<Answer, Refusal>>)>,
+        changes: Vec<Asked>,
     ) -> Result<(), Failed> {
-        for (change, answer) in changes {
+        for Asked { change, trace, answer } in changes {
             let view = View {
                 world: &draft.world,
                 now_ms,
+                trace,
                 new_id: Uuid::now_v7(),
                 new_operation: Uuid::now_v7(),
             };
@@ -153,7 +162,11 @@ impl Owner {
         if look == Look::Everything {
             self.expire(draft, now_ms).await?;
         }
-        self.take_fitting(draft, new_hosts(&draft.world, now_ms)).await?;
+        self.take_fitting(draft, hosts::settle(&draft.world, now_ms)).await?;
+        if look != Look::Changes {
+            let alive = usage::alive(&draft.world, now_ms);
+            self.take_fitting(draft, alive.into_iter().collect()).await?;
+        }
         for _ in 0..SETTLE_PASSES_MAX {
             let mut dirty = changed(&draft.world, draft.cursor);
             dirty.append(&mut more);
@@ -167,7 +180,7 @@ impl Owner {
                 self.take_fitting(draft, steps).await?;
             }
         }
-        error!("the plans do not come to rest; the next round goes on");
+        error!("The plans do not come to rest; the next round goes on");
         Ok(())
     }
 
@@ -262,7 +275,7 @@ fn waiting(world: &World, look: Look) -> BTreeSet<(TenantId, DesktopId)> {
             let unplaced = world.unplaced.iter().map(|(key, _)| key.clone());
             let operated = world.open_operations.iter();
             let operated = operated.map(|((tenant, id, _), _)| (tenant.clone(), *id));
-            unplaced.take(PLACED_PER_ROUND_MAX).chain(operated).collect()
+            unplaced.take(PLACED_PER_ROUND_MAX).chain(operated).chain(deserted(world)).collect()
         }
         Look::Everything => {
             let operated = world.open_operations.iter();
@@ -272,11 +285,11 @@ fn waiting(world: &World, look: Look) -> BTreeSet<(TenantId, DesktopId)> {
     }
 }
 
-/// Hosts that have linked for the first time are kept from now on.
-fn new_hosts(world: &World, now_ms: i64) -> Vec<Step> {
-    let unknown = world.hosts_live.iter().filter(|(host, _)| !world.hosts.contains_key(*host));
-    unknown
-        .take(STEPS_MAX)
-        .map(|(host, _)| Step::Put(Row::Host(host.clone(), Host { create_ms: now_ms })))
-        .collect()
+/// Desktops whose session nobody has attached: it ends some time, its interval before.
+fn deserted(world: &World) -> impl Iterator<Item = (TenantId, DesktopId)> {
+    world.live_sessions.iter().filter_map(|(id, tenant)| {
+        let session = world.session(tenant, *id)?;
+        let attached = session.presence == Presence::Connected;
+        (!attached).then(|| (TenantId::clone(tenant), session.desktop))
+    })
 }

@@ -33,7 +33,7 @@ use super::names::id;
 use super::status::invalid_field;
 use super::{Caller, Parts};
 use crate::model::{self, Change, HostHello, Observed, Refusal, World};
-use crate::plan::wanted::{live_sessions, wanted};
+use crate::plan::wanted::{live_sessions, removals, wanted};
 use crate::records::{manifest_to_wire, power_from_wire};
 
 /// Desktops that one host may report.
@@ -72,8 +72,19 @@ impl AgentLinkRpc {
     }
 }
 
-fn host_of<T>(request: &Request<T>) -> Result<HostId, Status> {
-    id("certificate", Caller::of(request)?.daemon(Role::Agent)?)
+/// The caller's host, and since when its certificate is good; a host that was removed is none.
+fn host_of<T>(parts: &Parts, request: &Request<T>) -> Result<(HostId, i64), Status> {
+    let host = id("certificate", Caller::of(request)?.daemon(Role::Agent)?)?;
+    let certified_ms = certified_ms(request);
+    if parts.handle.world().is_host_removed(&host, certified_ms) {
+        return Err(Refusal::HostRemoved(host).into());
+    }
+    Ok((host, certified_ms))
+}
+
+/// Since when the caller's certificate is good, ms since the epoch; 0 without one.
+pub(super) fn certified_ms<T>(request: &Request<T>) -> i64 {
+    request.extensions().get::<PeerInfo>().map_or(0, |peer| peer.certified_ms)
 }
 
 #[tonic::async_trait]
@@ -84,12 +95,13 @@ impl AgentLink for AgentLinkRpc {
         &self,
         request: Request<Streaming<AgentMessage>>,
     ) -> Result<Response<Self::LinkStream>, Status> {
-        let host = host_of(&request)?;
+        let (host, certified_ms) = host_of(&self.parts, &request)?;
         let address = request.extensions().get::<PeerInfo>().and_then(|peer| peer.address);
         let (messages, stream) = mpsc::channel(MESSAGES_QUEUED_MAX);
         let link = Link {
             parts: self.parts.clone(),
             host,
+            certified_ms,
             address,
             number: self.links.fetch_add(1, Ordering::Relaxed),
             sent: Sent::default(),
@@ -106,7 +118,7 @@ impl AgentLink for AgentLinkRpc {
         &self,
         request: Request<FetchImageRequest>,
     ) -> Result<Response<Self::FetchImageStream>, Status> {
-        let host = host_of(&request)?;
+        let (host, _) = host_of(&self.parts, &request)?;
         let FetchImageRequest { sha256, offset } = request.into_inner();
         let mut file = self.parts.images.read(&sha256, offset).await?;
         info!(%host, sha256, offset, "Image fetched");
@@ -144,7 +156,7 @@ impl AgentLink for AgentLinkRpc {
         &self,
         request: Request<CertifyRelayRequest>,
     ) -> Result<Response<CertifyRelayResponse>, Status> {
-        let host = host_of(&request)?;
+        let (host, _) = host_of(&self.parts, &request)?;
         let authority = &self.parts.authority;
         let issued = authority.issue(Role::Relay, host.as_str(), &request.get_ref().csr)?;
         info!(%host, "Relay certified");
@@ -167,6 +179,7 @@ struct Sent {
 struct Link {
     parts: Parts,
     host: HostId,
+    certified_ms: i64,
     address: Option<SocketAddr>,
     number: u64,
     sent: Sent,
@@ -176,14 +189,25 @@ struct Link {
 impl Link {
     async fn run(mut self, mut incoming: Streaming<AgentMessage>) {
         if let Err(why) = self.serve(&mut incoming).await {
-            warn!(host = %self.host, reason = why.message(), "Agent's link ends");
+            if !self.stops() {
+                warn!(host = %self.host, reason = why.message(), "Agent's link ends");
+            }
             drop(self.messages.try_send(Err(why)));
+        } else {
+            info!(host = %self.host, "Agent unlinked");
         }
         let change = Change::HostUnlinked { host: self.host.clone(), link: self.number };
         // Nobody would say it again: it waits for a place in the queue.
-        if let Err(refusal) = self.parts.handle.change_when_free(change).await {
+        if let Err(refusal) = self.parts.handle.change_when_free(change).await
+            && !self.stops()
+        {
             warn!(host = %self.host, %refusal, "The end of a link was not taken");
         }
+    }
+
+    /// The end of every link at the controller's own is no news.
+    fn stops(&self) -> bool {
+        self.parts.tasks.stop_token().is_cancelled()
     }
 
     /// Until the agent goes (Ok) or must go (Err).
@@ -232,8 +256,9 @@ impl Link {
             relay = hello.relay_address,
             "Agent linked"
         );
-        let (host, link) = (self.host.clone(), self.number);
-        self.parts.handle.change(Change::HostLinked { host, link, hello }).await?;
+        let (host, link, certified_ms) = (self.host.clone(), self.number, self.certified_ms);
+        let linked = Change::HostLinked { host, link, hello, certified_ms };
+        self.parts.handle.change(linked).await?;
         self.send(controller_message::Message::Hello(ControllerHello {
             installation_id: self.parts.authority.installation().to_owned(),
             host_id: self.host.to_string(),
@@ -291,9 +316,11 @@ impl Link {
             return Ok(());
         }
         self.sent.host_change = Some(change);
-        let desktops: Vec<WantedDesktop> = wanted(world, &self.host).iter().map(on_wire).collect();
+        let known = wanted(world, &self.host);
+        let unknown = removals(world, &self.host).into_iter().map(destroy_on_wire);
+        let desktops: Vec<WantedDesktop> = known.iter().map(on_wire).chain(unknown).collect();
         if self.sent.wanted.as_ref() != Some(&desktops) {
-            let message = WantedSet { desktops: desktops.clone() };
+            let message = WantedSet { desktops: desktops.clone(), number: world.sequence };
             self.send(controller_message::Message::Wanted(message)).await?;
             self.sent.wanted = Some(desktops);
         }
@@ -322,7 +349,7 @@ impl Link {
 
 fn on_wire(one: &crate::plan::wanted::WantedDesktop) -> WantedDesktop {
     let spec = &one.desktop.spec;
-    let power = if spec.power_on { WantedPower::On } else { WantedPower::Off };
+    let power = if spec.host_power_on() { WantedPower::On } else { WantedPower::Off };
     WantedDesktop {
         id: one.id.to_string(),
         generation: spec.generation,
@@ -330,16 +357,24 @@ fn on_wire(one: &crate::plan::wanted::WantedDesktop) -> WantedDesktop {
         tenant: one.tenant.to_string(),
         display_name: spec.display_name.clone(),
         template_digest: spec.template_digest.clone(),
-        manifest: Some(manifest_to_wire(&one.version.manifest)),
+        manifest: one.version.as_ref().map(|version| manifest_to_wire(&version.manifest)),
         force_off: spec.force_off,
-        ..Default::default()
+        destroy: spec.deleting,
+        trace: spec.trace.map(|id| id.to_string()).unwrap_or_default(),
     }
+}
+
+fn destroy_on_wire(id: DesktopId) -> WantedDesktop {
+    let (id, power) = (id.to_string(), WantedPower::Off.into());
+    WantedDesktop { id, power, force_off: true, destroy: true, ..Default::default() }
 }
 
 fn report_from_wire(report: HostReport) -> Result<model::HostReport, Status> {
     if DESKTOPS_MAX < report.desktops.len() {
         return Err(invalid_field("report.desktops", "at most 4,096 are allowed"));
     }
+    let unknown = report.unknown.iter().take(DESKTOPS_MAX);
+    let unknown = unknown.map(|one| id("report.unknown", one));
     let desktops = report.desktops.into_iter().map(observed_from_wire).collect::<Result<_, _>>()?;
     Ok(model::HostReport {
         cpus: report.cpus,
@@ -350,9 +385,10 @@ fn report_from_wire(report: HostReport) -> Result<model::HostReport, Status> {
         libvirt_version: shorten(report.libvirt_version),
         qemu_version: shorten(report.qemu_version),
         images_free_mib: report.images_free_mib,
-        unknown: shorten_all(report.unknown),
+        unknown: unknown.collect::<Result<_, _>>()?,
         foreign: shorten_all(report.foreign),
         wanted_received: report.wanted_received,
+        wanted_number: report.wanted_number,
         desktops,
     })
 }
@@ -371,6 +407,7 @@ fn observed_from_wire(one: ObservedDesktop) -> Result<(DesktopId, Observed), Sta
         reason,
         acceleration: shorten(one.acceleration),
         start_count: one.start_count,
+        since_ms: one.since_ms,
     };
     Ok((desktop, observed))
 }

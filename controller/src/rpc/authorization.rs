@@ -1,5 +1,5 @@
-//! One table of who may call what, checked in one layer before any service. What is not in the table
-//! is denied.
+//! One table of who may call what, checked in one layer before any service; the same row then decides
+//! on the object ([`Access`]). What is not in the table is denied.
 
 use std::fmt;
 use std::future::Future;
@@ -13,21 +13,26 @@ use tonic::Status;
 use tonic::body::Body;
 use tower::{Layer, Service};
 use vidi_kit::Clock;
+use vidi_kit::ids::{TenantId, UserId};
 use vidi_kit::tls::Role;
 use vidi_kit::transport::PeerInfo;
 
-use super::caller::{ADMIN, AUDITOR, Caller, HELPDESK, OPERATOR, ROLES, USER};
-use super::status::{not_allowed, signed_out};
+use super::caller::{
+    ADMIN, AUDITOR, Caller, HELPDESK, INSTALLATION_AUDITOR, INSTALLATION_ROLES, OPERATOR, ROLES,
+    USER,
+};
+use super::status::{not_allowed, not_found, signed_out};
 use crate::model::World;
 
-/// Who may call a method. Whose the object is, the service judges.
+/// Who may call a method. On which objects: [`Access`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Allowed {
     /// Everybody, whoever they are.
     Everybody,
     /// Everybody who has proved to be somebody: a person, a daemon, root.
     Known,
-    /// Persons with one of these roles; root has all.
+    /// Persons with one of these roles; root has all. An installation's role counts everywhere, a
+    /// tenant's in the tenant, and `user` for what is the person's own.
     Roles(&'static [&'static str]),
     /// Daemons with one of these roles.
     Daemons(&'static [Role]),
@@ -53,9 +58,12 @@ const WAIT_SECS_MAX: Duration = Duration::from_secs(630);
 
 const PERSONS: Allowed = Allowed::Roles(&ROLES);
 const MANAGERS: Allowed = Allowed::Roles(&[OPERATOR, ADMIN]);
-const WATCHERS: Allowed = Allowed::Roles(&[OPERATOR, ADMIN, HELPDESK, AUDITOR]);
+const MAKERS: Allowed = Allowed::Roles(&[OPERATOR, ADMIN, HELPDESK]);
+const WATCHERS: Allowed = Allowed::Roles(&SEEING);
+const SEEING: [&str; 5] = [OPERATOR, INSTALLATION_AUDITOR, ADMIN, HELPDESK, AUDITOR];
 const POWER: Allowed = Allowed::Roles(&[OPERATOR, ADMIN, HELPDESK, USER]);
 const OPERATORS: Allowed = Allowed::Roles(&[OPERATOR]);
+const INSTALLATION: Allowed = Allowed::Roles(&INSTALLATION_ROLES);
 const AGENTS: Allowed = Allowed::Daemons(&[Role::Agent]);
 const GATEWAYS: Allowed = Allowed::Daemons(&[Role::Gateway]);
 
@@ -83,29 +91,30 @@ pub const TABLE: &[Rule] = &[
         "/vidi.v1.EnrollService/Renew",
         Allowed::Daemons(&[Role::Agent, Role::Relay, Role::Gateway]),
     ),
-    rule("/vidi.v1.HostService/GetHost", OPERATORS),
-    rule("/vidi.v1.HostService/ListHosts", OPERATORS),
+    rule("/vidi.v1.HostService/GetHost", INSTALLATION),
+    rule("/vidi.v1.HostService/ListHosts", INSTALLATION),
     rule("/vidi.v1.HostService/CordonHost", OPERATORS),
     rule("/vidi.v1.HostService/UncordonHost", OPERATORS),
     rule("/vidi.v1.HostService/DrainHost", OPERATORS),
     rule("/vidi.v1.HostService/DeleteHost", OPERATORS),
+    rule("/vidi.v1.HostService/RemoveUnknownDesktop", OPERATORS),
     rule("/vidi.v1.HostService/CreateEnrollToken", OPERATORS),
     rule("/vidi.v1.TenantService/CreateTenant", OPERATORS),
     rule("/vidi.v1.TenantService/GetTenant", PERSONS),
     rule("/vidi.v1.TenantService/ListTenants", PERSONS),
     rule("/vidi.v1.TenantService/DeleteTenant", OPERATORS),
-    rule("/vidi.v1.UsageService/ListUsage", WATCHERS),
+    rule("/vidi.v1.UsageService/ListUsage", PERSONS),
     slow("/vidi.v1.TemplateService/UploadTemplate", MANAGERS, None),
     rule("/vidi.v1.TemplateService/GetTemplate", WATCHERS),
     rule("/vidi.v1.TemplateService/ListTemplates", WATCHERS),
     rule("/vidi.v1.TemplateService/DeleteTemplate", MANAGERS),
-    rule("/vidi.v1.DesktopService/CreateDesktop", MANAGERS),
+    rule("/vidi.v1.DesktopService/CreateDesktop", MAKERS),
     rule("/vidi.v1.DesktopService/GetDesktop", PERSONS),
     rule("/vidi.v1.DesktopService/ListDesktops", PERSONS),
     rule("/vidi.v1.DesktopService/StartDesktop", POWER),
     rule("/vidi.v1.DesktopService/StopDesktop", POWER),
     rule("/vidi.v1.DesktopService/RestartDesktop", POWER),
-    rule("/vidi.v1.DesktopService/DeleteDesktop", MANAGERS),
+    rule("/vidi.v1.DesktopService/DeleteDesktop", MAKERS),
     rule("/vidi.v1.DesktopService/WatchDesktops", PERSONS),
     rule("/vidi.v1.SessionService/ListApps", PERSONS),
     rule("/vidi.v1.SessionService/OpenApp", PERSONS),
@@ -150,6 +159,100 @@ pub fn check(allowed: Allowed, caller: &Caller) -> Result<(), Status> {
     if granted { Ok(()) } else { Err(not_allowed()) }
 }
 
+/// A caller that was let in, and on what it may use the method: the row of the table, applied to
+/// tenants and objects. What is somebody else's looks as if it were not there.
+#[derive(Clone, Debug)]
+pub struct Access {
+    caller: Caller,
+    roles: &'static [&'static str],
+}
+
+impl Access {
+    /// Of a request that passed the layer; refused to callers that are no persons.
+    pub fn of<T>(request: &tonic::Request<T>) -> Result<Self, Status> {
+        request.extensions().get::<Self>().cloned().ok_or_else(signed_out)
+    }
+
+    /// Who it is.
+    pub const fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// All tenants: by a role of the installation.
+    pub fn everywhere(&self) -> bool {
+        match &self.caller {
+            Caller::Root => true,
+            Caller::User(who) => {
+                let mut roles = self.roles.iter().filter(|role| INSTALLATION_ROLES.contains(role));
+                roles.any(|role| who.has(role))
+            }
+            Caller::Anonymous
+            | Caller::SignedOut
+            | Caller::Local { .. }
+            | Caller::Daemon { .. } => false,
+        }
+    }
+
+    /// Everything of a tenant: by a role there, or of the installation.
+    pub fn covers(&self, tenant: &TenantId) -> bool {
+        self.everywhere() || self.in_tenant(tenant, self.roles)
+    }
+
+    /// A thing of this user's own, where the method is for users.
+    pub fn owns(&self, tenant: &TenantId, owner: Option<&UserId>) -> bool {
+        self.roles.contains(&USER) && owner.is_some_and(|user| self.caller.is_user(tenant, user))
+    }
+
+    /// A thing of this tenant that belongs to `owner`, if to anybody.
+    pub fn reaches(&self, tenant: &TenantId, owner: Option<&UserId>) -> bool {
+        self.covers(tenant) || self.owns(tenant, owner)
+    }
+
+    /// As [`Access::reaches`], or why not: who may see the thing is told that this is not allowed, to
+    /// others it is not there.
+    pub fn check(
+        &self,
+        (kind, id): (&'static str, &str),
+        tenant: &TenantId,
+        owner: Option<&UserId>,
+    ) -> Result<(), Status> {
+        if self.reaches(tenant, owner) {
+            return Ok(());
+        }
+        let own = owner.is_some_and(|user| self.caller.is_user(tenant, user));
+        let sees = Self { caller: self.caller.clone(), roles: &SEEING }.covers(tenant);
+        if own || sees { Err(not_allowed()) } else { Err(not_found(kind, id)) }
+    }
+
+    /// Lists of a tenant, of which the caller gets what it reaches: of its own, or of any.
+    pub fn check_list(&self, world: &World, tenant: &TenantId) -> Result<(), Status> {
+        let own = matches!(&self.caller, Caller::User(who) if who.tenant == *tenant);
+        let known = world.tenants.contains_key(tenant);
+        if known && (own || self.everywhere()) {
+            Ok(())
+        } else {
+            Err(not_found("tenant", tenant.as_str()))
+        }
+    }
+
+    /// Everything of a tenant that is there.
+    pub fn check_tenant(&self, world: &World, tenant: &TenantId) -> Result<(), Status> {
+        if !world.tenants.contains_key(tenant) {
+            return Err(not_found("tenant", tenant.as_str()));
+        }
+        self.check(("tenant", tenant.as_str()), tenant, None).map_err(|refused| {
+            let own = matches!(&self.caller, Caller::User(who) if who.tenant == *tenant);
+            if own { not_allowed() } else { refused }
+        })
+    }
+
+    fn in_tenant(&self, tenant: &TenantId, roles: &[&str]) -> bool {
+        let Caller::User(who) = &self.caller else { return false };
+        let mut held = roles.iter().filter(|role| **role != USER && who.has(role));
+        who.tenant == *tenant && held.next().is_some()
+    }
+}
+
 fn no_method() -> Status {
     Status::unimplemented("there is no such method here")
 }
@@ -167,13 +270,13 @@ impl AuthorizationLayer {
         Self { world, clock }
     }
 
-    fn judge(&self, request: &http::Request<Body>) -> Result<(Caller, Option<Duration>), Status> {
+    fn judge(&self, request: &http::Request<Body>) -> Result<(Caller, &'static Rule), Status> {
         let rule = find(request.uri().path()).ok_or_else(no_method)?;
         let peer = request.extensions().get::<PeerInfo>();
         let world = Arc::clone(&self.world.borrow());
         let caller = Caller::find(peer, request.headers(), &world, self.clock.now_ms());
         check(rule.allowed, &caller)?;
-        Ok((caller, rule.time_max))
+        Ok((caller, rule))
     }
 }
 
@@ -215,7 +318,7 @@ where
     }
 
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
-        let (caller, time_max) = match self.layer.judge(&request) {
+        let (caller, rule) = match self.layer.judge(&request) {
             Ok(judged) => judged,
             Err(refused) => {
                 let path = request.uri().path();
@@ -223,9 +326,17 @@ where
                 return Box::pin(std::future::ready(Ok(refused.into_http())));
             }
         };
+        if let Caller::User(who) = &caller {
+            let span = tracing::Span::current();
+            span.record("user", tracing::field::display(&who.user));
+            span.record("tenant", tracing::field::display(&who.tenant));
+        }
+        if let Allowed::Roles(roles) = rule.allowed {
+            request.extensions_mut().insert(Access { caller: caller.clone(), roles });
+        }
         request.extensions_mut().insert(caller);
         let answering = self.inner.call(request);
-        Box::pin(limited(answering, time_max))
+        Box::pin(limited(answering, rule.time_max))
     }
 }
 
@@ -282,7 +393,7 @@ mod tests {
     }
 
     /// Everybody who can call, by name.
-    const CALLERS: [&str; 13] = [
+    const CALLERS: [&str; 14] = [
         "anonymous",
         "expired",
         "unknown-token",
@@ -292,6 +403,7 @@ mod tests {
         "relay",
         "gateway",
         "operator",
+        "installation-auditor",
         "admin",
         "helpdesk",
         "auditor",
@@ -341,7 +453,12 @@ mod tests {
             builder = builder.header("authorization", format!("Bearer token-of-{caller}"));
         }
         let mut request = builder.body(Body::empty()).unwrap();
-        request.extensions_mut().insert(PeerInfo { peer, address: None, connection: 1 });
+        request.extensions_mut().insert(PeerInfo {
+            peer,
+            address: None,
+            connection: 1,
+            certified_ms: 0,
+        });
         request
     }
 

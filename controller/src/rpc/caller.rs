@@ -13,16 +13,20 @@ use crate::model::World;
 
 /// Role of the installation: hosts, tenants, everything.
 pub const OPERATOR: &str = "operator";
+/// Role of the installation: sees hosts and all tenants, changes nothing.
+pub const INSTALLATION_AUDITOR: &str = "installation-auditor";
 /// Role of a tenant: its users, templates and desktops.
 pub const ADMIN: &str = "admin";
-/// Role of a tenant: sees users and desktops, starts and stops them.
+/// Role of a tenant: sees users, makes, starts, stops and destroys desktops.
 pub const HELPDESK: &str = "helpdesk";
 /// Role of a tenant: sees.
 pub const AUDITOR: &str = "auditor";
 /// Role of a tenant: uses desktops.
 pub const USER: &str = "user";
 /// Every role there is.
-pub const ROLES: [&str; 5] = [OPERATOR, ADMIN, HELPDESK, AUDITOR, USER];
+pub const ROLES: [&str; 6] = [OPERATOR, INSTALLATION_AUDITOR, ADMIN, HELPDESK, AUDITOR, USER];
+/// Those of them that hold in every tenant; only an operator gives them.
+pub const INSTALLATION_ROLES: [&str; 2] = [OPERATOR, INSTALLATION_AUDITOR];
 
 /// Longest `authorization` header that is looked at, in bytes; ours are 50.
 const AUTHORIZATION_BYTES_MAX: usize = 512;
@@ -108,15 +112,6 @@ impl Caller {
             Self::User(who) => who.has(OPERATOR),
             Self::Anonymous | Self::SignedOut | Self::Local { .. } | Self::Daemon { .. } => false,
         }
-    }
-
-    /// Has one of these roles in this tenant, or runs the installation.
-    pub fn has_any(&self, tenant: &TenantId, roles: &[&str]) -> bool {
-        let in_tenant = match self {
-            Self::User(who) => who.tenant == *tenant && roles.iter().any(|role| who.has(role)),
-            _ => false,
-        };
-        in_tenant || self.is_operator()
     }
 
     /// Is this user.

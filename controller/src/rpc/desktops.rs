@@ -15,20 +15,19 @@ use vidi_kit::ids::{DesktopId, OperationId, TemplateId, TenantId, UserId};
 use vidi_proto::v1::desktop_service_server::DesktopService;
 use vidi_proto::v1::{
     ChangeKind, CreateDesktopRequest, DeleteDesktopRequest, Desktop, ErrorReason,
-    GetDesktopRequest, ListDesktopsRequest, ListDesktopsResponse, Operation, StartDesktopRequest,
-    StopDesktopRequest, WatchDesktopsRequest, WatchDesktopsResponse,
+    GetDesktopRequest, ListDesktopsRequest, ListDesktopsResponse, Operation, ReleasePolicy,
+    RestartDesktopRequest, StartDesktopRequest, StopDesktopRequest, WatchDesktopsRequest,
+    WatchDesktopsResponse,
 };
 
-use super::caller::{ADMIN, HELPDESK};
+use super::authorization::Access;
 use super::names::{self, id};
 use super::page::Query;
 use super::status::{invalid_field, not_found, signed_out, status};
-use super::wire::{
-    SEEING, check_display_name, check_role, check_tenant, child, desktop_name, may_see,
-    request_key, unexpected,
-};
+use super::wire::{check_display_name, child, desktop_name, request_key, unexpected};
 use super::{Caller, Parts, wire};
-use crate::model::{self, Answer, Change, DesktopTarget, World};
+use crate::contract::policy_from_wire;
+use crate::model::{self, Answer, Change, DesktopTarget, RequestKey, World};
 
 /// A bookmark at least this often, so that a watcher's token stays young.
 const BOOKMARK_PERIOD: Duration = Duration::from_secs(10);
@@ -51,22 +50,19 @@ impl DesktopsRpc {
         Self { parts: parts.clone() }
     }
 
-    /// A desktop that the caller may see and, by `roles` or as its owner, change.
+    /// A desktop that the caller may change; or may have been allowed to change before, by the same
+    /// request: its answer stays when the desktop is gone.
     fn changeable(
         &self,
-        caller: &Caller,
-        name: &str,
-        roles: &[&str],
+        access: &Access,
+        (name, request): (&str, Option<&RequestKey>),
     ) -> Result<(TenantId, DesktopId), Status> {
         let (tenant, id) = child::<DesktopId>("name", name, "desktops")?;
         let world = self.parts.handle.world();
-        let one = visible(caller, &world, &tenant, id)?;
-        let owner = one.spec.assigned_user.as_ref();
-        let own = owner.is_some_and(|user| caller.is_user(&tenant, user));
-        if own && roles.contains(&HELPDESK) {
+        if request.is_some_and(|request| was_answered(&world, &tenant, request)) {
             return Ok((tenant, id));
         }
-        check_role(caller, &world, &tenant, roles)?;
+        visible(access, &world, &tenant, id)?;
         Ok((tenant, id))
     }
 
@@ -90,12 +86,12 @@ impl DesktopService for DesktopsRpc {
         &self,
         request: Request<CreateDesktopRequest>,
     ) -> Result<Response<Operation>, Status> {
-        let caller = Caller::of(&request)?;
+        let access = Access::of(&request)?;
         let mut asked = request.into_inner();
         let tenant = names::tenant("parent", &asked.parent)?;
-        check_role(&caller, &self.parts.handle.world(), &tenant, &[ADMIN])?;
+        access.check_tenant(&self.parts.handle.world(), &tenant)?;
         let request_id = std::mem::take(&mut asked.request_id);
-        let key = request_key("CreateDesktop", &request_id, &asked)?;
+        let key = request_key(access.caller(), "CreateDesktop", &request_id, &asked)?;
         check_display_name(&asked.display_name)?;
         let (of, template) = child::<TemplateId>("template", &asked.template, "templates")?;
         if of != tenant {
@@ -110,12 +106,16 @@ impl DesktopService for DesktopsRpc {
             }
             Some(user)
         };
+        let release_policy = ReleasePolicy::try_from(asked.release_policy)
+            .map(policy_from_wire)
+            .map_err(|_| invalid_field("release_policy", "a release policy is expected"))?;
         let change = Change::CreateDesktop {
             tenant: tenant.clone(),
             template,
             display_name: asked.display_name,
             assigned_user,
             start: asked.start,
+            release_policy,
             request: key,
             validate_only: asked.validate_only,
         };
@@ -137,10 +137,10 @@ impl DesktopService for DesktopsRpc {
         &self,
         request: Request<GetDesktopRequest>,
     ) -> Result<Response<Desktop>, Status> {
-        let caller = Caller::of(&request)?;
+        let access = Access::of(&request)?;
         let (tenant, id) = child::<DesktopId>("name", &request.get_ref().name, "desktops")?;
         let world = self.parts.handle.world();
-        let one = visible(&caller, &world, &tenant, id)?;
+        let one = visible(&access, &world, &tenant, id)?;
         Ok(Response::new(wire::desktop(&world, &tenant, id, one)))
     }
 
@@ -148,10 +148,10 @@ impl DesktopService for DesktopsRpc {
         &self,
         request: Request<ListDesktopsRequest>,
     ) -> Result<Response<ListDesktopsResponse>, Status> {
-        let caller = Caller::of(&request)?;
+        let access = Access::of(&request)?;
         let asked = request.get_ref();
         let world = self.parts.handle.world();
-        let only = scope(&caller, &world, &asked.parent)?;
+        let only = scope(&access, &world, &asked.parent)?;
         let query = Query::new("desktops", &asked.parent, asked.page_size, &asked.page_token)?;
         let after = query.after.as_deref().map(|after| child("page_token", after, "desktops"));
         let after = after.transpose()?;
@@ -161,7 +161,7 @@ impl DesktopService for DesktopsRpc {
             .from(start)
             .skip_while(|((tenant, _), _)| only.as_ref().is_some_and(|only| tenant < only))
             .take_while(|((tenant, _), _)| only.as_ref().is_none_or(|only| tenant == only))
-            .filter(|((tenant, _), one)| may_see(&caller, tenant, one))
+            .filter(|((tenant, _), one)| reaches(&access, tenant, one))
             .take(query.size + 1)
             .collect();
         let next_page_token = query.next(&found, |((tenant, id), _)| desktop_name(tenant, *id));
@@ -177,11 +177,11 @@ impl DesktopService for DesktopsRpc {
         &self,
         request: Request<StartDesktopRequest>,
     ) -> Result<Response<Operation>, Status> {
-        let caller = Caller::of(&request)?;
+        let access = Access::of(&request)?;
         let mut asked = request.into_inner();
         let request_id = std::mem::take(&mut asked.request_id);
-        let key = request_key("StartDesktop", &request_id, &asked)?;
-        let (tenant, desktop) = self.changeable(&caller, &asked.name, &[ADMIN, HELPDESK])?;
+        let key = request_key(access.caller(), "StartDesktop", &request_id, &asked)?;
+        let (tenant, desktop) = self.changeable(&access, (&asked.name, key.as_ref()))?;
         let target = DesktopTarget { tenant, desktop, etag: asked.etag, request: key };
         self.begin(Change::StartDesktop { target }).await
     }
@@ -190,31 +190,37 @@ impl DesktopService for DesktopsRpc {
         &self,
         request: Request<StopDesktopRequest>,
     ) -> Result<Response<Operation>, Status> {
-        let caller = Caller::of(&request)?;
+        let access = Access::of(&request)?;
         let mut asked = request.into_inner();
         let request_id = std::mem::take(&mut asked.request_id);
-        let key = request_key("StopDesktop", &request_id, &asked)?;
-        let (tenant, desktop) = self.changeable(&caller, &asked.name, &[ADMIN, HELPDESK])?;
+        let key = request_key(access.caller(), "StopDesktop", &request_id, &asked)?;
+        let (tenant, desktop) = self.changeable(&access, (&asked.name, key.as_ref()))?;
         let target = DesktopTarget { tenant, desktop, etag: asked.etag, request: key };
         self.begin(Change::StopDesktop { target, force: asked.force }).await
     }
 
     async fn restart_desktop(
         &self,
-        _request: Request<vidi_proto::v1::RestartDesktopRequest>,
-    ) -> Result<Response<vidi_proto::v1::Operation>, Status> {
-        Err(Status::unimplemented("not there yet"))
+        request: Request<RestartDesktopRequest>,
+    ) -> Result<Response<Operation>, Status> {
+        let access = Access::of(&request)?;
+        let mut asked = request.into_inner();
+        let request_id = std::mem::take(&mut asked.request_id);
+        let key = request_key(access.caller(), "RestartDesktop", &request_id, &asked)?;
+        let (tenant, desktop) = self.changeable(&access, (&asked.name, key.as_ref()))?;
+        let target = DesktopTarget { tenant, desktop, etag: asked.etag, request: key };
+        self.begin(Change::RestartDesktop { target, force: asked.force }).await
     }
 
     async fn delete_desktop(
         &self,
         request: Request<DeleteDesktopRequest>,
     ) -> Result<Response<Operation>, Status> {
-        let caller = Caller::of(&request)?;
+        let access = Access::of(&request)?;
         let mut asked = request.into_inner();
         let request_id = std::mem::take(&mut asked.request_id);
-        let key = request_key("DeleteDesktop", &request_id, &asked)?;
-        let (tenant, desktop) = self.changeable(&caller, &asked.name, &[ADMIN])?;
+        let key = request_key(access.caller(), "DeleteDesktop", &request_id, &asked)?;
+        let (tenant, desktop) = self.changeable(&access, (&asked.name, key.as_ref()))?;
         let target = DesktopTarget { tenant, desktop, etag: asked.etag, request: key };
         self.begin(Change::DeleteDesktop { target }).await
     }
@@ -226,14 +232,14 @@ impl DesktopService for DesktopsRpc {
         &self,
         request: Request<WatchDesktopsRequest>,
     ) -> Result<Response<Self::WatchDesktopsStream>, Status> {
-        let caller = Caller::of(&request)?;
+        let access = Access::of(&request)?;
         let asked = request.get_ref();
         let world = self.parts.handle.world();
-        let only = scope(&caller, &world, &asked.parent)?;
+        let only = scope(&access, &world, &asked.parent)?;
         let (events, stream) = mpsc::channel(EVENTS_QUEUED_MAX);
         let mut watcher = Watcher {
             parts: self.parts.clone(),
-            caller,
+            access,
             only,
             known: BTreeSet::new(),
             sequence: world.sequence,
@@ -257,30 +263,43 @@ impl DesktopService for DesktopsRpc {
     }
 }
 
+/// Whether the same caller asked for the same before, under the same id.
+fn was_answered(world: &World, tenant: &TenantId, request: &RequestKey) -> bool {
+    let before = world.requests.get(&(tenant.clone(), request.id.clone()));
+    before.is_some_and(|before| before.body_sha256 == request.body_sha256)
+}
+
 fn visible<'a>(
-    caller: &Caller,
+    access: &Access,
     world: &'a World,
     tenant: &TenantId,
     id: DesktopId,
 ) -> Result<&'a Arc<model::Desktop>, Status> {
-    let one = world.desktop(tenant, id).filter(|one| may_see(caller, tenant, one));
-    one.ok_or_else(|| not_found("desktop", &id.to_string()))
+    let one = world.desktop(tenant, id);
+    let owner = one.and_then(|one| one.spec.assigned_user.as_ref());
+    let text = id.to_string();
+    access.check(("desktop", &text), tenant, owner)?;
+    one.ok_or_else(|| not_found("desktop", &text))
+}
+
+fn reaches(access: &Access, tenant: &TenantId, one: &model::Desktop) -> bool {
+    access.reaches(tenant, one.spec.assigned_user.as_ref())
 }
 
 /// The tenant of a parent that the caller may list; none for all.
-fn scope(caller: &Caller, world: &World, parent: &str) -> Result<Option<TenantId>, Status> {
+fn scope(access: &Access, world: &World, parent: &str) -> Result<Option<TenantId>, Status> {
     if parent == ALL_TENANTS {
-        return if caller.is_operator() { Ok(None) } else { Err(not_found("tenant", "-")) };
+        return if access.everywhere() { Ok(None) } else { Err(not_found("tenant", "-")) };
     }
     let tenant = names::tenant("parent", parent)?;
-    check_tenant(caller, world, &tenant)?;
+    access.check_list(world, &tenant)?;
     Ok(Some(tenant))
 }
 
 /// One stream of changes.
 struct Watcher {
     parts: Parts,
-    caller: Caller,
+    access: Access,
     only: Option<TenantId>,
     /// What the client has.
     known: BTreeSet<(TenantId, DesktopId)>,
@@ -304,8 +323,8 @@ impl Watcher {
             .and_then(|(started, sequence)| Some((started.parse().ok()?, sequence.parse().ok()?)))
             .ok_or_else(|| invalid_field("resume_token", rule))?;
         let sees_all = match &self.only {
-            Some(tenant) => self.caller.has_any(tenant, SEEING),
-            None => self.caller.is_operator(),
+            Some(tenant) => self.access.covers(tenant),
+            None => self.access.everywhere(),
         };
         let fits = sees_all && self.started_ms == started_ms && sequence <= world.sequence;
         if !fits || world.changed_behind(sequence).is_none() {
@@ -348,10 +367,13 @@ impl Watcher {
     }
 
     async fn beat(&mut self) -> Result<(), Over> {
-        if let Caller::User(who) = &self.caller {
+        if let Caller::User(who) = self.access.caller() {
             let world = self.parts.handle.world();
-            if world.signed_in(&who.token_sha256, self.parts.clock.now_ms()).is_none() {
-                return self.end(signed_out()).await;
+            match world.signed_in(&who.token_sha256, self.parts.clock.now_ms()) {
+                None => return self.end(signed_out()).await,
+                // Another role sees something else.
+                Some((_, user)) if user.roles != who.roles => return self.end(too_old()).await,
+                Some(_) => {}
             }
         }
         self.send(ChangeKind::Bookmark, Desktop::default()).await
@@ -359,7 +381,7 @@ impl Watcher {
 
     async fn tell_all(&mut self, world: &World) -> Result<(), Over> {
         for ((tenant, id), one) in world.desktops.iter() {
-            if self.concerns(tenant) && may_see(&self.caller, tenant, one) {
+            if self.concerns(tenant) && reaches(&self.access, tenant, one) {
                 self.known.insert((tenant.clone(), *id));
                 let desktop = wire::desktop(world, tenant, *id, one);
                 self.send(ChangeKind::Added, desktop).await?;
@@ -384,7 +406,7 @@ impl Watcher {
             if !self.concerns(&tenant) {
                 continue;
             }
-            let one = world.desktop(&tenant, id).filter(|one| may_see(&self.caller, &tenant, one));
+            let one = world.desktop(&tenant, id).filter(|one| reaches(&self.access, &tenant, one));
             let key = (tenant.clone(), id);
             let (kind, desktop) = match one {
                 Some(one) => {

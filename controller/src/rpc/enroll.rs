@@ -7,6 +7,7 @@ use vidi_kit::tls::Role;
 use vidi_proto::v1::enroll_service_server::EnrollService;
 use vidi_proto::v1::{EnrollRequest, EnrollResponse, RenewRequest};
 
+use super::agent_link::certified_ms;
 use super::caller::{daemon_roles_of, token_sha256};
 use super::names::id;
 use super::status::{invalid_field, not_allowed};
@@ -97,6 +98,12 @@ impl EnrollService for EnrollRpc {
         request: Request<RenewRequest>,
     ) -> Result<Response<EnrollResponse>, Status> {
         let Caller::Daemon { role, id } = Caller::of(&request)? else { return Err(not_allowed()) };
+        if matches!(role, Role::Agent | Role::Relay)
+            && let Ok(host) = id.parse::<HostId>()
+            && self.parts.handle.world().is_host_removed(&host, certified_ms(&request))
+        {
+            return Err(Refusal::HostRemoved(host).into());
+        }
         self.certificate(role, &id, &request.get_ref().csr).map(Response::new)
     }
 }

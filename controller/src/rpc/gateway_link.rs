@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use vidi_kit::grant::GRANT_MS_MAX;
 use vidi_kit::ids::{GatewayId, SessionId};
 use vidi_kit::tls::{Role, dns_name};
@@ -27,7 +27,7 @@ use super::status::invalid_field;
 use super::users::timestamp;
 use super::wire::{child, unexpected};
 use super::{Caller, Parts};
-use crate::model::{Answer, Change, Refusal, World};
+use crate::model::{Answer, Change, Granted, Refusal, World};
 use crate::plan::presence::{Present, to_close};
 
 /// Sessions that one gateway may have attached.
@@ -111,9 +111,9 @@ impl GatewayLink for GatewayLinkRpc {
             epoch: granted.epoch,
             expire_ms,
             user: granted.user.to_string(),
-            trace: String::new(),
+            trace: granted.trace.map(|id| id.to_string()).unwrap_or_default(),
         };
-        info!(%session, %gateway, epoch = granted.epoch, "Grant issued");
+        tell(session, &gateway, &granted);
         Ok(Response::new(IssueGrantResponse {
             grant: self.parts.signer.sign(&claims),
             epoch: granted.epoch,
@@ -132,6 +132,18 @@ impl GatewayLink for GatewayLinkRpc {
     }
 }
 
+/// A gateway asks again and again while a desktop starts or its host is away: the first grant of a
+/// session is told, the others are details.
+fn tell(session: SessionId, gateway: &GatewayId, granted: &Granted) {
+    let trace = granted.trace.map(tracing::field::display);
+    let (desktop, epoch) = (granted.desktop, granted.epoch);
+    if epoch == 1 {
+        info!(trace, %session, %desktop, %gateway, epoch, "Grant issued");
+    } else {
+        debug!(trace, %session, %desktop, %gateway, epoch, "Grant issued");
+    }
+}
+
 struct Link {
     parts: Parts,
     gateway: GatewayId,
@@ -146,14 +158,25 @@ impl Link {
     async fn run(mut self, mut messages: Streaming<GatewayMessage>) {
         info!(gateway = %self.gateway, "Gateway linked");
         if let Err(why) = self.serve(&mut messages).await {
-            warn!(gateway = %self.gateway, reason = why.message(), "Gateway's link ends");
+            if !self.stops() {
+                warn!(gateway = %self.gateway, reason = why.message(), "Gateway's link ends");
+            }
             drop(self.commands.try_send(Err(why)));
+        } else {
+            info!(gateway = %self.gateway, "Gateway unlinked");
         }
         let change = Change::GatewayUnlinked { gateway: self.gateway.clone(), link: self.number };
         // Nobody would say it again: it waits for a place in the queue.
-        if let Err(refusal) = self.parts.handle.change_when_free(change).await {
+        if let Err(refusal) = self.parts.handle.change_when_free(change).await
+            && !self.stops()
+        {
             warn!(gateway = %self.gateway, %refusal, "The end of a link was not taken");
         }
+    }
+
+    /// The end of every link at the controller's own is no news.
+    fn stops(&self) -> bool {
+        self.parts.tasks.stop_token().is_cancelled()
     }
 
     /// Until the gateway goes (Ok) or must go (Err).

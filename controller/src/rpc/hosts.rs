@@ -6,12 +6,13 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tonic::{Request, Response, Status};
 use tracing::info;
-use vidi_kit::ids::{GatewayId, HostId};
+use vidi_kit::ids::{DesktopId, GatewayId, HostId};
 use vidi_kit::tls::Role;
 use vidi_proto::v1::host_service_server::HostService;
 use vidi_proto::v1::{
-    CreateEnrollTokenRequest, CreateEnrollTokenResponse, EnrollTokenContents, GetHostRequest, Host,
-    ListHostsRequest, ListHostsResponse,
+    CordonHostRequest, CreateEnrollTokenRequest, CreateEnrollTokenResponse, DeleteHostRequest,
+    DeleteHostResponse, DrainHostRequest, EnrollTokenContents, GetHostRequest, Host,
+    ListHostsRequest, ListHostsResponse, RemoveUnknownDesktopRequest, UncordonHostRequest,
 };
 
 use super::caller::token_sha256;
@@ -37,13 +38,26 @@ impl HostsRpc {
     pub fn new(parts: &Parts) -> Self {
         Self { parts: parts.clone() }
     }
+
+    /// Has a host changed and answers it.
+    async fn change(&self, host: HostId, change: Change) -> Result<Response<Host>, Status> {
+        self.parts.handle.change(change).await?;
+        info!(%host, "What is wanted of a host has changed");
+        let world = self.parts.handle.world();
+        let one = world.hosts.get(&host).ok_or_else(|| not_found("host", host.as_str()))?;
+        Ok(Response::new(wire::host(&world, &host, one)))
+    }
+}
+
+fn host_id(name: &str) -> Result<HostId, Status> {
+    let [host] = names::split("name", name, ["hosts"])?;
+    id("name", host)
 }
 
 #[tonic::async_trait]
 impl HostService for HostsRpc {
     async fn get_host(&self, request: Request<GetHostRequest>) -> Result<Response<Host>, Status> {
-        let [host] = names::split("name", &request.get_ref().name, ["hosts"])?;
-        let host: HostId = id("name", host)?;
+        let host = host_id(&request.get_ref().name)?;
         let world = self.parts.handle.world();
         let one = world.hosts.get(&host).ok_or_else(|| not_found("host", host.as_str()))?;
         Ok(Response::new(wire::host(&world, &host, one)))
@@ -71,30 +85,50 @@ impl HostService for HostsRpc {
 
     async fn cordon_host(
         &self,
-        _request: Request<vidi_proto::v1::CordonHostRequest>,
-    ) -> Result<Response<vidi_proto::v1::Host>, Status> {
-        Err(Status::unimplemented("not there yet"))
+        request: Request<CordonHostRequest>,
+    ) -> Result<Response<Host>, Status> {
+        let CordonHostRequest { name, etag } = request.into_inner();
+        let host = host_id(&name)?;
+        self.change(host.clone(), Change::CordonHost { host, etag }).await
     }
 
     async fn uncordon_host(
         &self,
-        _request: Request<vidi_proto::v1::UncordonHostRequest>,
-    ) -> Result<Response<vidi_proto::v1::Host>, Status> {
-        Err(Status::unimplemented("not there yet"))
+        request: Request<UncordonHostRequest>,
+    ) -> Result<Response<Host>, Status> {
+        let UncordonHostRequest { name, etag } = request.into_inner();
+        let host = host_id(&name)?;
+        self.change(host.clone(), Change::UncordonHost { host, etag }).await
     }
 
     async fn drain_host(
         &self,
-        _request: Request<vidi_proto::v1::DrainHostRequest>,
-    ) -> Result<Response<vidi_proto::v1::Host>, Status> {
-        Err(Status::unimplemented("not there yet"))
+        request: Request<DrainHostRequest>,
+    ) -> Result<Response<Host>, Status> {
+        let DrainHostRequest { name, etag, stop_in_use } = request.into_inner();
+        let host = host_id(&name)?;
+        self.change(host.clone(), Change::DrainHost { host, etag, stop_in_use }).await
     }
 
     async fn delete_host(
         &self,
-        _request: Request<vidi_proto::v1::DeleteHostRequest>,
-    ) -> Result<Response<vidi_proto::v1::DeleteHostResponse>, Status> {
-        Err(Status::unimplemented("not there yet"))
+        request: Request<DeleteHostRequest>,
+    ) -> Result<Response<DeleteHostResponse>, Status> {
+        let DeleteHostRequest { name, etag } = request.into_inner();
+        let host = host_id(&name)?;
+        self.parts.handle.change(Change::DeleteHost { host: host.clone(), etag }).await?;
+        info!(%host, "Host removed");
+        Ok(Response::new(DeleteHostResponse {}))
+    }
+
+    async fn remove_unknown_desktop(
+        &self,
+        request: Request<RemoveUnknownDesktopRequest>,
+    ) -> Result<Response<Host>, Status> {
+        let RemoveUnknownDesktopRequest { name, desktop } = request.into_inner();
+        let (host, desktop) = (host_id(&name)?, id::<DesktopId>("desktop", &desktop)?);
+        info!(%host, %desktop, "An unknown desktop is to be removed");
+        self.change(host.clone(), Change::RemoveUnknownDesktop { host, desktop }).await
     }
 
     async fn create_enroll_token(

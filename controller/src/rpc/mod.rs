@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  TLS ──┐                      ┌─ sign_in, users, enroll
-//!        ├─▶ caller ▶ authorization ─┼─ templates, desktops, hosts, sessions, operations
+//!        ├─▶ calls ▶ authorization ─┼─ templates, desktops, hosts, sessions, operations
 //!  unix ─┘   (who?)   (may they?)    └─ agent_link, gateway_link
 //! ```
 //! A service finds its [`Caller`] in the request's extensions ([`Caller::of`]) and judges only whose
@@ -11,6 +11,7 @@
 pub mod agent_link;
 pub mod authorization;
 pub mod caller;
+pub mod calls;
 pub mod desktops;
 pub mod enroll;
 pub mod gateway_link;
@@ -24,6 +25,9 @@ pub mod sessions;
 pub mod sign_in;
 pub mod status;
 pub mod templates;
+pub mod tenants;
+pub mod throttle;
+pub mod usage;
 pub mod users;
 pub mod wire;
 

@@ -12,12 +12,12 @@ use vidi_proto::v1::{
     WaitOperationRequest,
 };
 
+use super::authorization::Access;
 use super::desktops::operation_id;
 use super::names::id;
 use super::page::Query;
 use super::status::{invalid_field, not_found, try_later};
-use super::wire::{SEEING, may_see};
-use super::{Caller, Parts, wire};
+use super::{Parts, wire};
 use crate::model::{self, World};
 
 /// How long a wait takes when its caller does not say.
@@ -51,16 +51,16 @@ impl OperationService for OperationsRpc {
         &self,
         request: Request<GetOperationRequest>,
     ) -> Result<Response<Operation>, Status> {
-        let caller = Caller::of(&request)?;
+        let access = Access::of(&request)?;
         let id = operation_id(&request.get_ref().name)?;
-        read(&caller, &self.parts.handle.world(), id).map(Response::new)
+        read(&access, &self.parts.handle.world(), id).map(Response::new)
     }
 
     async fn list_operations(
         &self,
         request: Request<ListOperationsRequest>,
     ) -> Result<Response<ListOperationsResponse>, Status> {
-        let caller = Caller::of(&request)?;
+        let access = Access::of(&request)?;
         let asked = request.get_ref();
         let query = Query::new("operations", "", asked.page_size, &asked.page_token)?;
         let after = query.after.as_deref().map(|after| id::<OperationId>("page_token", after));
@@ -70,7 +70,7 @@ impl OperationService for OperationsRpc {
         let found: Vec<_> = world
             .operations
             .from(start)
-            .filter(|(_, one)| may_see_operation(&caller, &world, one))
+            .filter(|(_, one)| may_see(&access, &world, one))
             .take(query.size + 1)
             .collect();
         let next_page_token = query.next(&found, |(id, _)| id.to_string());
@@ -83,7 +83,7 @@ impl OperationService for OperationsRpc {
         &self,
         request: Request<WaitOperationRequest>,
     ) -> Result<Response<Operation>, Status> {
-        let caller = Caller::of(&request)?;
+        let access = Access::of(&request)?;
         let asked = request.get_ref();
         let id = operation_id(&asked.name)?;
         let secs = match asked.timeout_secs {
@@ -93,7 +93,7 @@ impl OperationService for OperationsRpc {
         };
         let mut worlds = self.parts.handle.watch();
         // Whoever may see it now may see its end, though its desktop may be gone then.
-        let mut last = read(&caller, &worlds.borrow_and_update(), id)?;
+        let mut last = read(&access, &worlds.borrow_and_update(), id)?;
         let _waiting = self.waits.try_acquire().map_err(|_none| {
             try_later(
                 "too many wait for operations now: come again or get the operation",
@@ -118,14 +118,13 @@ impl OperationService for OperationsRpc {
     }
 }
 
-fn read(caller: &Caller, world: &World, id: OperationId) -> Result<Operation, Status> {
-    let one = world.operations.get(&id).filter(|one| may_see_operation(caller, world, one));
+fn read(access: &Access, world: &World, id: OperationId) -> Result<Operation, Status> {
+    let one = world.operations.get(&id).filter(|one| may_see(access, world, one));
     let one = one.ok_or_else(|| not_found("operation", &id.to_string()))?;
     Ok(wire::operation(id, one))
 }
 
-fn may_see_operation(caller: &Caller, world: &World, one: &model::Operation) -> bool {
+fn may_see(access: &Access, world: &World, one: &model::Operation) -> bool {
     let desktop = world.desktop(&one.tenant, one.desktop);
-    caller.has_any(&one.tenant, SEEING)
-        || desktop.is_some_and(|desktop| may_see(caller, &one.tenant, desktop))
+    access.reaches(&one.tenant, desktop.and_then(|desktop| desktop.spec.assigned_user.as_ref()))
 }

@@ -20,10 +20,13 @@ use vidi_proto::v1::operation_service_server::OperationServiceServer;
 use vidi_proto::v1::session_service_server::SessionServiceServer;
 use vidi_proto::v1::sign_in_service_server::SignInServiceServer;
 use vidi_proto::v1::template_service_server::TemplateServiceServer;
+use vidi_proto::v1::tenant_service_server::TenantServiceServer;
+use vidi_proto::v1::usage_service_server::UsageServiceServer;
 use vidi_proto::v1::user_service_server::UserServiceServer;
 
 use super::Parts;
 use super::authorization::AuthorizationLayer;
+use super::calls::CallLayer;
 use super::enroll::EnrollRpc;
 use super::sign_in::SignInRpc;
 use super::users::UsersRpc;
@@ -60,6 +63,8 @@ pub fn routes(parts: &Parts) -> Result<Routes, tonic_reflection::server::Error> 
         .add_service(reflection)
         .add_service(limited!(SignInServiceServer::new(SignInRpc::new(parts))))
         .add_service(limited!(UserServiceServer::new(UsersRpc::new(parts))))
+        .add_service(limited!(TenantServiceServer::new(super::tenants::TenantsRpc::new(parts))))
+        .add_service(limited!(UsageServiceServer::new(super::usage::UsageRpc::new(parts))))
         .add_service(limited!(EnrollServiceServer::new(EnrollRpc::new(parts))))
         .add_service(limited!(HostServiceServer::new(super::hosts::HostsRpc::new(parts))))
         .add_service(limited!(TemplateServiceServer::new(super::templates::TemplatesRpc::new(
@@ -98,8 +103,12 @@ pub fn serve_unix(parts: &Parts, routes: Routes, listener: UnixListener) {
     });
 }
 
-fn router(parts: &Parts, routes: Routes) -> Router<Stack<AuthorizationLayer, Identity>> {
+fn router(
+    parts: &Parts,
+    routes: Routes,
+) -> Router<Stack<AuthorizationLayer, Stack<CallLayer, Identity>>> {
     Server::builder()
+        .layer(CallLayer)
         .layer(AuthorizationLayer::new(parts.handle.watch(), parts.clock.clone()))
         .concurrency_limit_per_connection(REQUESTS_PER_CONNECTION_MAX)
         .http2_keepalive_interval(Some(KEEPALIVE_PERIOD))
@@ -113,7 +122,7 @@ fn ended(listener: &'static str, served: Result<(), tonic::transport::Error>) {
         Ok(()) => info!(listener, "No longer served"),
         Err(error) => {
             let error = vidi_kit::transport::describe(&error);
-            error!(listener, error, "the listener ended");
+            error!(listener, error, "The listener ended");
         }
     }
 }

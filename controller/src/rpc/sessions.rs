@@ -12,13 +12,11 @@ use vidi_proto::v1::{
     ListSessionsResponse, OpenAppRequest, ReleaseSessionRequest, Session,
 };
 
-use super::caller::{ADMIN, HELPDESK};
+use super::authorization::Access;
 use super::names;
 use super::page::Query;
-use super::status::{not_allowed, not_found};
-use super::wire::{
-    SEEING, check_tenant, child, desktop_name, request_key, session_name, unexpected,
-};
+use super::status::not_found;
+use super::wire::{child, desktop_name, request_key, session_name, unexpected};
 use super::{Caller, Parts, SignedIn, wire};
 use crate::model::{self, Answer, Change, Desktop, Power, World};
 
@@ -70,7 +68,8 @@ impl SessionService for SessionsRpc {
                 desktop: desktop_name(tenant, id),
                 state: state(&world, &desktop, id),
                 ready: world.is_ready(&desktop, id),
-                ..Default::default()
+                power: desktop.status.power.word().to_owned(),
+                reason: reason(&desktop),
             })
             .collect();
         apps.sort_by(|one, other| one.name.cmp(&other.name));
@@ -85,7 +84,7 @@ impl SessionService for SessionsRpc {
         let who = caller.person()?;
         let mut asked = request.into_inner();
         let request_id = std::mem::take(&mut asked.request_id);
-        let key = request_key("OpenApp", &request_id, &asked)?;
+        let key = request_key(&caller, "OpenApp", &request_id, &asked)?;
         let (tenant, app) = child::<AppId>("name", &asked.name, "apps")?;
         if tenant != who.tenant {
             return Err(not_found("app", &asked.name));
@@ -98,10 +97,10 @@ impl SessionService for SessionsRpc {
         &self,
         request: Request<GetSessionRequest>,
     ) -> Result<Response<Session>, Status> {
-        let caller = Caller::of(&request)?;
+        let access = Access::of(&request)?;
         let (tenant, id) = child::<SessionId>("name", &request.get_ref().name, "sessions")?;
         let world = self.parts.handle.world();
-        let one = visible(&caller, &world, &tenant, id)?;
+        let one = visible(&access, &world, &tenant, id)?;
         Ok(Response::new(wire::session(&tenant, id, one)))
     }
 
@@ -109,11 +108,11 @@ impl SessionService for SessionsRpc {
         &self,
         request: Request<ListSessionsRequest>,
     ) -> Result<Response<ListSessionsResponse>, Status> {
-        let caller = Caller::of(&request)?;
+        let access = Access::of(&request)?;
         let asked = request.get_ref();
         let tenant = names::tenant("parent", &asked.parent)?;
         let world = self.parts.handle.world();
-        check_tenant(&caller, &world, &tenant)?;
+        access.check_list(&world, &tenant)?;
         let query = Query::new("sessions", &asked.parent, asked.page_size, &asked.page_token)?;
         let after = query.after.as_deref().map(|after| child("page_token", after, "sessions"));
         let after = after.transpose()?;
@@ -123,7 +122,7 @@ impl SessionService for SessionsRpc {
             .from(start)
             .skip_while(|((of, _), _)| *of < tenant)
             .take_while(|((of, _), _)| *of == tenant)
-            .filter(|(_, one)| may_see(&caller, &tenant, one))
+            .filter(|(_, one)| access.reaches(&tenant, Some(&one.user)))
             .take(query.size + 1)
             .collect();
         let next_page_token = query.next(&found, |((tenant, id), _)| session_name(tenant, *id));
@@ -139,32 +138,35 @@ impl SessionService for SessionsRpc {
         &self,
         request: Request<ReleaseSessionRequest>,
     ) -> Result<Response<Session>, Status> {
-        let caller = Caller::of(&request)?;
+        let access = Access::of(&request)?;
         let (tenant, session) = child::<SessionId>("name", &request.get_ref().name, "sessions")?;
         let world = self.parts.handle.world();
-        let one = visible(&caller, &world, &tenant, session)?;
-        let own = caller.is_user(&tenant, &one.user);
-        if !own && !caller.has_any(&tenant, &[ADMIN, HELPDESK]) {
-            return Err(not_allowed());
-        }
+        let one = visible(&access, &world, &tenant, session)?;
+        let own = access.caller().is_user(&tenant, &one.user);
         let reason = if own { "signed off" } else { "ended by an administrator" };
         let change = Change::ReleaseSession { tenant, session, reason: reason.to_owned() };
         self.answered(change).await
     }
 }
 
-fn may_see(caller: &Caller, tenant: &TenantId, one: &model::Session) -> bool {
-    caller.has_any(tenant, SEEING) || caller.is_user(tenant, &one.user)
-}
-
 fn visible<'a>(
-    caller: &Caller,
+    access: &Access,
     world: &'a World,
     tenant: &TenantId,
     id: SessionId,
 ) -> Result<&'a Arc<model::Session>, Status> {
-    let one = world.session(tenant, id).filter(|one| may_see(caller, tenant, one));
-    one.ok_or_else(|| not_found("session", &id.to_string()))
+    let one = world.session(tenant, id);
+    let text = id.to_string();
+    access.check(("session", &text), tenant, one.map(|one| &one.user))?;
+    one.ok_or_else(|| not_found("session", &text))
+}
+
+/// What a desktop waits for, or why it failed.
+fn reason(desktop: &Desktop) -> String {
+    match &desktop.status.power {
+        Power::Failed(reason) => reason.clone(),
+        _ => desktop.status.reason.clone(),
+    }
 }
 
 /// A sentence on a desktop's state, for the user's menu.
@@ -174,6 +176,7 @@ fn state(world: &World, desktop: &Desktop, id: vidi_kit::ids::DesktopId) -> Stri
     }
     match &desktop.status.power {
         Power::Running if world.is_ready(desktop, id) => "Ready".to_owned(),
+        Power::Running | Power::Starting if desktop.spec.restarting => "Restarting".to_owned(),
         Power::Running | Power::Starting if desktop.spec.power_on => "Starting".to_owned(),
         Power::Running | Power::Starting => "Shutting down".to_owned(),
         Power::Preparing => "Being prepared".to_owned(),

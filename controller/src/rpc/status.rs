@@ -105,6 +105,7 @@ impl From<Refusal> for Status {
             ),
             Refusal::DesktopInUse(_) => plain(Code::FailedPrecondition, ErrorReason::DesktopInUse),
             Refusal::HostUnreachable(_) => plain(Code::Unavailable, ErrorReason::HostUnreachable),
+            Refusal::HostRemoved(_) => plain(Code::PermissionDenied, ErrorReason::NotAllowed),
             Refusal::BadEnrollToken => plain(Code::PermissionDenied, ErrorReason::BadEnrollToken),
             Refusal::SignedOut => signed_out(),
             Refusal::LimitExceeded { limit, .. } => with_metadata(
@@ -127,7 +128,7 @@ impl From<AuthorityError> for Status {
             AuthorityError::BadRequest => invalid_field("csr", &error.to_string()),
             AuthorityError::BadName(_) => invalid_field("names", &error.to_string()),
             AuthorityError::Sign(source) => {
-                tracing::error!(%source, "the certificate authority does not sign");
+                tracing::error!(%source, "The certificate authority does not sign");
                 Self::internal(error.to_string())
             }
         }

@@ -16,12 +16,12 @@ use vidi_proto::v1::{
     UploadTemplateRequest, upload_template_request,
 };
 
-use super::caller::ADMIN;
+use super::authorization::Access;
 use super::names::{self, id};
 use super::page::Query;
 use super::status::{invalid_field, not_found, status};
-use super::wire::{SEEING, check_display_name, check_role, child};
-use super::{Caller, Parts, wire};
+use super::wire::{check_display_name, child};
+use super::{Parts, wire};
 use crate::model::{Change, ImageFile, Manifest};
 use crate::plan::expiry::images_kept;
 use crate::ports::{ImageError, Images};
@@ -86,11 +86,11 @@ impl TemplateService for TemplatesRpc {
         &self,
         request: Request<Streaming<UploadTemplateRequest>>,
     ) -> Result<Response<Template>, Status> {
-        let caller = Caller::of(&request)?;
+        let access = Access::of(&request)?;
         let mut parts = Upload { stream: request.into_inner() };
         let header = parts.header().await?;
         let tenant = names::tenant("header.parent", &header.parent)?;
-        check_role(&caller, &self.parts.handle.world(), &tenant, &[ADMIN])?;
+        access.check_tenant(&self.parts.handle.world(), &tenant)?;
         let template: TemplateId = id("header.template_id", &header.template_id)?;
         if !template.as_str().starts_with(|first: char| first.is_ascii_lowercase()) {
             return Err(invalid_field("header.template_id", "it starts with a letter"));
@@ -119,9 +119,9 @@ impl TemplateService for TemplatesRpc {
         &self,
         request: Request<GetTemplateRequest>,
     ) -> Result<Response<Template>, Status> {
-        let caller = Caller::of(&request)?;
+        let access = Access::of(&request)?;
         let (tenant, template) = child("name", &request.get_ref().name, "templates")?;
-        check_role(&caller, &self.parts.handle.world(), &tenant, SEEING)?;
+        access.check_tenant(&self.parts.handle.world(), &tenant)?;
         self.read(&tenant, &template)
     }
 
@@ -129,11 +129,11 @@ impl TemplateService for TemplatesRpc {
         &self,
         request: Request<ListTemplatesRequest>,
     ) -> Result<Response<ListTemplatesResponse>, Status> {
-        let caller = Caller::of(&request)?;
+        let access = Access::of(&request)?;
         let asked = request.get_ref();
         let tenant = names::tenant("parent", &asked.parent)?;
         let world = self.parts.handle.world();
-        check_role(&caller, &world, &tenant, SEEING)?;
+        access.check_tenant(&world, &tenant)?;
         let query = Query::new("templates", &asked.parent, asked.page_size, &asked.page_token)?;
         let after = query.after.as_deref().map(|after| id::<TemplateId>("page_token", after));
         let after = after.transpose()?.map(|after| (tenant.clone(), after));
@@ -158,10 +158,10 @@ impl TemplateService for TemplatesRpc {
         &self,
         request: Request<DeleteTemplateRequest>,
     ) -> Result<Response<DeleteTemplateResponse>, Status> {
-        let caller = Caller::of(&request)?;
+        let access = Access::of(&request)?;
         let DeleteTemplateRequest { name, etag } = request.into_inner();
         let (tenant, template) = child("name", &name, "templates")?;
-        check_role(&caller, &self.parts.handle.world(), &tenant, &[ADMIN])?;
+        access.check_tenant(&self.parts.handle.world(), &tenant)?;
         let change = Change::DeleteTemplate { tenant, template, etag };
         self.parts.handle.change(change).await?;
         Ok(Response::new(DeleteTemplateResponse {}))
@@ -307,7 +307,7 @@ impl From<ImageError> for Status {
                 status(Code::ResourceExhausted, ErrorReason::StoreUnavailable, error.to_string())
             }
             ImageError::Io(source) => {
-                tracing::error!(%source, "the folder of images cannot be used");
+                tracing::error!(%source, "The folder of images cannot be used");
                 status(Code::Unavailable, ErrorReason::StoreUnavailable, error.to_string())
             }
         }

@@ -1,33 +1,33 @@
 //! Local users.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use prost::Message;
-use sha2::{Digest, Sha256};
 use tonic::{Request, Response, Status};
 use tracing::info;
 use vidi_kit::ids::{TenantId, UserId};
 use vidi_proto::v1::user_service_server::UserService;
 use vidi_proto::v1::{
     CreateUserRequest, DeleteUserRequest, DeleteUserResponse, GetUserRequest, ListUsersRequest,
-    ListUsersResponse, SetPasswordRequest, SetPasswordResponse, User,
+    ListUsersResponse, SetPasswordRequest, SetPasswordResponse, UpdateUserRequest, User,
 };
 use zeroize::Zeroizing;
 
-use super::caller::{ADMIN, AUDITOR, HELPDESK, OPERATOR, ROLES, USER};
+use super::authorization::Access;
+use super::caller::{INSTALLATION_ROLES, ROLES, USER};
 use super::names::{self, split};
 use super::page::Query;
 use super::sign_in::PASSWORD_BYTES_MAX;
 use super::status::{invalid_field, not_allowed, not_found};
+use super::wire::{check_display_name, request_key};
 use super::{Caller, Parts};
-use crate::model::{self, Change, Refusal, RequestKey, World};
+use crate::model::{self, Change, Refusal, World};
 
 /// Shortest password, in characters, as the contract says.
 const PASSWORD_CHARS_MIN: usize = 8;
-/// Longest display name, in bytes.
-const DISPLAY_NAME_BYTES_MAX: usize = 200;
-/// Longest request id, in bytes.
-const REQUEST_ID_BYTES_MAX: usize = 128;
+/// Fields that an update can name.
+const DISPLAY_NAME: &str = "display_name";
+const ROLES_FIELD: &str = "roles";
 
 /// The service.
 #[derive(Debug)]
@@ -48,22 +48,19 @@ impl UserService for UsersRpc {
         &self,
         request: Request<CreateUserRequest>,
     ) -> Result<Response<User>, Status> {
-        let caller = Caller::of(&request)?;
+        let access = Access::of(&request)?;
         let mut wanted = request.into_inner();
         let password = Zeroizing::new(std::mem::take(&mut wanted.password));
         let tenant = names::tenant("parent", &wanted.parent)?;
         let user: UserId = names::id("user_id", &wanted.user_id)?;
-        in_tenant(&caller, &tenant, &[ADMIN])?;
-        if self.parts.handle.world().tenants.get(&tenant).is_none() {
-            return Err(not_found("tenant", tenant.as_str()));
-        }
+        access.check_tenant(&self.parts.handle.world(), &tenant)?;
         check_password(&password)?;
-        let request_key = request_key(&wanted)?;
+        let request_id = std::mem::take(&mut wanted.request_id);
+        // The password was taken out: a hash of it must not be kept.
+        let request_key = request_key(access.caller(), "CreateUser", &request_id, &wanted)?;
         let asked = wanted.user.unwrap_or_default();
-        if DISPLAY_NAME_BYTES_MAX < asked.display_name.len() {
-            return Err(invalid_field("user.display_name", "at most 200 bytes are allowed"));
-        }
-        let roles = check_roles(&caller, &asked.roles)?;
+        check_display_name(&asked.display_name)?;
+        let roles = check_roles(access.caller(), &asked.roles)?;
         let display_name =
             if asked.display_name.is_empty() { user.to_string() } else { asked.display_name };
         let mut record = model::User {
@@ -91,9 +88,10 @@ impl UserService for UsersRpc {
     }
 
     async fn get_user(&self, request: Request<GetUserRequest>) -> Result<Response<User>, Status> {
-        let (tenant, user) = parse_name(&request.get_ref().name)?;
-        in_tenant(&Caller::of(&request)?, &tenant, &[ADMIN, HELPDESK, AUDITOR])?;
-        read(&self.parts.handle.world(), &tenant, &user).map(Response::new)
+        let (tenant, user) = parse_name("name", &request.get_ref().name)?;
+        let world = self.parts.handle.world();
+        Access::of(&request)?.check_tenant(&world, &tenant)?;
+        read(&world, &tenant, &user).map(Response::new)
     }
 
     async fn list_users(
@@ -102,11 +100,11 @@ impl UserService for UsersRpc {
     ) -> Result<Response<ListUsersResponse>, Status> {
         let asked = request.get_ref();
         let tenant = names::tenant("parent", &asked.parent)?;
-        in_tenant(&Caller::of(&request)?, &tenant, &[ADMIN, HELPDESK, AUDITOR])?;
+        let world = self.parts.handle.world();
+        Access::of(&request)?.check_tenant(&world, &tenant)?;
         let query = Query::new("users", &asked.parent, asked.page_size, &asked.page_token)?;
         let after: Option<UserId> =
             query.after.as_deref().map(|after| names::id("page_token", after)).transpose()?;
-        let world = self.parts.handle.world();
         let found: Vec<_> = world
             .users
             .iter()
@@ -125,19 +123,40 @@ impl UserService for UsersRpc {
 
     async fn update_user(
         &self,
-        _request: Request<vidi_proto::v1::UpdateUserRequest>,
-    ) -> Result<Response<vidi_proto::v1::User>, Status> {
-        Err(Status::unimplemented("not there yet"))
+        request: Request<UpdateUserRequest>,
+    ) -> Result<Response<User>, Status> {
+        let access = Access::of(&request)?;
+        let UpdateUserRequest { user: asked, update_mask } = request.into_inner();
+        let asked = asked.ok_or_else(|| invalid_field("user", "a user is expected"))?;
+        let fields = mask(update_mask)?;
+        let (tenant, user) = parse_name("user.name", &asked.name)?;
+        let world = self.parts.handle.world();
+        let before = may_change(&access, &world, &tenant, &user)?;
+        check_display_name(&asked.display_name)?;
+        let roles = check_roles(access.caller(), &asked.roles)?;
+        // What was judged is what is changed.
+        let etag = if asked.etag.is_empty() { World::user_etag(&before) } else { asked.etag };
+        let named = |name: &str| fields.contains(name);
+        let change = Change::UpdateUser {
+            tenant: tenant.clone(),
+            user: user.clone(),
+            display_name: named(DISPLAY_NAME).then_some(asked.display_name),
+            roles: named(ROLES_FIELD).then_some(roles),
+            etag,
+        };
+        self.parts.handle.change(change).await?;
+        info!(%tenant, %user, "User changed");
+        read(&self.parts.handle.world(), &tenant, &user).map(Response::new)
     }
 
     async fn delete_user(
         &self,
         request: Request<DeleteUserRequest>,
     ) -> Result<Response<DeleteUserResponse>, Status> {
-        let caller = Caller::of(&request)?;
+        let access = Access::of(&request)?;
         let DeleteUserRequest { name, etag } = request.into_inner();
-        let (tenant, user) = parse_name(&name)?;
-        may_change(&caller, &self.parts.handle.world(), &tenant, &user)?;
+        let (tenant, user) = parse_name("name", &name)?;
+        may_change(&access, &self.parts.handle.world(), &tenant, &user)?;
         let change = Change::DeleteUser { tenant: tenant.clone(), user: user.clone(), etag };
         self.parts.handle.change(change).await?;
         info!(%tenant, %user, "User deleted");
@@ -148,11 +167,11 @@ impl UserService for UsersRpc {
         &self,
         request: Request<SetPasswordRequest>,
     ) -> Result<Response<SetPasswordResponse>, Status> {
-        let caller = Caller::of(&request)?;
+        let access = Access::of(&request)?;
         let SetPasswordRequest { name, password } = request.into_inner();
         let password = Zeroizing::new(password);
-        let (tenant, user) = parse_name(&name)?;
-        may_change(&caller, &self.parts.handle.world(), &tenant, &user)?;
+        let (tenant, user) = parse_name("name", &name)?;
+        may_change(&access, &self.parts.handle.world(), &tenant, &user)?;
         check_password(&password)?;
         let password_hash = self.parts.directory.seal(&password).await?;
         let change =
@@ -169,44 +188,51 @@ pub fn timestamp(ms: i64) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: ms.div_euclid(1_000), nanos }
 }
 
-fn parse_name(name: &str) -> Result<(TenantId, UserId), Status> {
-    let [tenant, user] = split("name", name, ["tenants", "users"])?;
-    Ok((names::id("name", tenant)?, names::id("name", user)?))
+fn parse_name(field: &str, name: &str) -> Result<(TenantId, UserId), Status> {
+    let [tenant, user] = split(field, name, ["tenants", "users"])?;
+    Ok((names::id(field, tenant)?, names::id(field, user)?))
 }
 
-/// Another tenant looks as if it were not there.
-fn in_tenant(caller: &Caller, tenant: &TenantId, roles: &[&str]) -> Result<(), Status> {
-    if caller.has_any(tenant, roles) {
-        return Ok(());
+/// The fields that an update names; none: all.
+fn mask(mask: Option<prost_types::FieldMask>) -> Result<BTreeSet<String>, Status> {
+    let paths: BTreeSet<String> = mask.unwrap_or_default().paths.into_iter().collect();
+    let known = [DISPLAY_NAME, ROLES_FIELD];
+    if paths.is_empty() {
+        return Ok(known.map(str::to_owned).into());
     }
-    match caller {
-        Caller::User(who) if who.tenant != *tenant => Err(not_found("tenant", tenant.as_str())),
-        _ => Err(not_allowed()),
+    if paths.iter().all(|path| known.contains(&path.as_str())) {
+        return Ok(paths);
     }
+    Err(invalid_field("update_mask", "display_name and roles can be changed"))
 }
 
-/// A tenant's admin must not become operator by way of an operator's password.
+/// The user as it is. Who has a role of the installation is changed by operators only: a tenant's
+/// admin must not become one by way of an operator's password.
 fn may_change(
-    caller: &Caller,
+    access: &Access,
     world: &World,
     tenant: &TenantId,
     user: &UserId,
-) -> Result<(), Status> {
-    in_tenant(caller, tenant, &[ADMIN])?;
+) -> Result<Arc<model::User>, Status> {
+    access.check_tenant(world, tenant)?;
     let record = world.user(tenant, user).ok_or_else(|| not_found("user", user.as_str()))?;
-    let is_operator = record.roles.iter().any(|role| role == OPERATOR);
-    if is_operator && !caller.is_operator() { Err(not_allowed()) } else { Ok(()) }
+    let above = record.roles.iter().any(|role| INSTALLATION_ROLES.contains(&role.as_str()));
+    if above && !access.caller().is_operator() {
+        return Err(not_allowed());
+    }
+    Ok(Arc::clone(record))
 }
 
-/// Sorted and without repetition; only an operator makes operators.
+/// Sorted and without repetition; only an operator gives roles of the installation.
 fn check_roles(caller: &Caller, wanted: &[String]) -> Result<Vec<String>, Status> {
-    let rule = "operator, admin, helpdesk, auditor or user is expected";
+    let rule = "operator, installation-auditor, admin, helpdesk, auditor or user is expected";
     if let Some(unknown) = wanted.iter().find(|role| !ROLES.contains(&role.as_str())) {
         let shown: String = unknown.chars().take(40).collect();
         return Err(invalid_field("user.roles", &format!("\"{shown}\" is no role: {rule}")));
     }
     let sorted: BTreeSet<&String> = wanted.iter().collect();
-    if sorted.iter().any(|role| *role == OPERATOR) && !caller.is_operator() {
+    let above = sorted.iter().any(|role| INSTALLATION_ROLES.contains(&role.as_str()));
+    if above && !caller.is_operator() {
         return Err(not_allowed());
     }
     if sorted.is_empty() {
@@ -223,22 +249,6 @@ fn check_password(password: &str) -> Result<(), Status> {
         return Err(invalid_field("password", "at most 1,024 bytes are allowed"));
     }
     Ok(())
-}
-
-/// Of a request whose password was taken out: a hash of it must not be kept.
-fn request_key(request: &CreateUserRequest) -> Result<Option<RequestKey>, Status> {
-    let id = &request.request_id;
-    if id.is_empty() {
-        return Ok(None);
-    }
-    let plain = |letter: char| letter.is_ascii_graphic() && letter != '/';
-    if REQUEST_ID_BYTES_MAX < id.len() || !id.chars().all(plain) {
-        let rule = "1 to 128 printable ASCII letters without / are expected";
-        return Err(invalid_field("request_id", rule));
-    }
-    let body = CreateUserRequest { request_id: String::new(), ..request.clone() };
-    let body_sha256 = Sha256::digest(body.encode_to_vec()).into();
-    Ok(Some(RequestKey { id: id.clone(), body_sha256 }))
 }
 
 fn read(world: &World, tenant: &TenantId, user: &UserId) -> Result<User, Status> {

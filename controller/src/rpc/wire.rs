@@ -1,27 +1,30 @@
 //! Resources of the model on the wire, and the checks that several services share.
 
+use std::sync::Arc;
+
 use prost::Message;
 use sha2::{Digest, Sha256};
 use tonic::Status;
 use vidi_kit::ids::{DesktopId, HostId, OperationId, SessionId, TemplateId, TenantId};
 use vidi_proto::v1 as wire;
 
-use super::caller::{ADMIN, AUDITOR, HELPDESK};
+use super::Caller;
 use super::names::{id, split};
-use super::status::{invalid_field, not_allowed, not_found};
+use super::status::invalid_field;
 use super::users::timestamp;
-use super::{Caller, SignedIn};
+use crate::contract::{manifest_to_wire, policy_to_wire, power_to_wire};
 use crate::model::{
-    Answer, Assignment, Desktop, Host, Operation, Presence, RequestKey, Session, Template, World,
+    Allocation, Answer, Assignment, Desktop, Host, Operation, Power, Presence, RequestKey, Session,
+    Template, World,
 };
-use crate::records::{manifest_to_wire, power_to_wire};
+use crate::plan::hosts::drain_blockers;
 
 /// Longest display name, in bytes.
 const DISPLAY_NAME_BYTES_MAX: usize = 200;
+/// Unknown desktops of a host that are listed; who has more restores a backup.
+const UNKNOWN_DESKTOPS_MAX: usize = 1_000;
 /// Longest request id, in bytes.
 const REQUEST_ID_BYTES_MAX: usize = 128;
-/// Roles that see everything of their tenant.
-pub const SEEING: &[&str] = &[ADMIN, HELPDESK, AUDITOR];
 
 /// A desktop of the world, as it is now.
 pub fn desktop(world: &World, tenant: &TenantId, id: DesktopId, one: &Desktop) -> wire::Desktop {
@@ -34,6 +37,7 @@ pub fn desktop(world: &World, tenant: &TenantId, id: DesktopId, one: &Desktop) -
     let wanted = if one.spec.power_on { wire::WantedPower::On } else { wire::WantedPower::Off };
     let user = one.spec.assigned_user.as_ref();
     let session = one.status.session;
+    let on_it = session.and_then(|id| Some(self::session(tenant, id, world.session(tenant, id)?)));
     wire::Desktop {
         name: desktop_name(tenant, id),
         spec: Some(wire::DesktopSpec {
@@ -44,7 +48,8 @@ pub fn desktop(world: &World, tenant: &TenantId, id: DesktopId, one: &Desktop) -
                 .unwrap_or_default(),
             power: wanted.into(),
             generation: one.spec.generation,
-            ..Default::default()
+            restarting: one.spec.restarting,
+            release_policy: policy_to_wire(one.spec.release_policy).into(),
         }),
         status: Some(wire::DesktopStatus {
             power: power.into(),
@@ -57,7 +62,9 @@ pub fn desktop(world: &World, tenant: &TenantId, id: DesktopId, one: &Desktop) -
             host_unreachable: world.is_host_silent(one),
             acceleration: one.status.acceleration.clone(),
             power_since: Some(timestamp(one.status.power_since_ms)),
-            ..Default::default()
+            session_user: on_it.as_ref().map(|on_it| on_it.user.clone()).unwrap_or_default(),
+            session_state: on_it.as_ref().map_or(0, |on_it| on_it.state),
+            session_state_since: on_it.and_then(|on_it| on_it.state_since),
         }),
         create_time: Some(timestamp(one.spec.create_ms)),
         etag: World::desktop_etag(one),
@@ -94,7 +101,7 @@ pub fn session(tenant: &TenantId, id: SessionId, one: &Session) -> wire::Session
         state_since: Some(timestamp(one.since_ms)),
         gateway: attached.map(ToString::to_string).unwrap_or_default(),
         etag: format!("e{}-{}", one.epoch, one.presence.word()),
-        trace: String::new(),
+        trace: one.trace.map(|id| id.to_string()).unwrap_or_default(),
     }
 }
 
@@ -143,8 +150,16 @@ pub fn template(
 
 /// A host, with what its agent said last.
 pub fn host(world: &World, id: &HostId, one: &Host) -> wire::Host {
+    let placed: Vec<_> = world.allocations_of(id).collect();
+    let runs = |(id, one): &&(DesktopId, &Arc<Allocation>)| {
+        world.desktop(&one.tenant, *id).is_some_and(|one| one.status.power == Power::Running)
+    };
+    let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     let mut status = wire::HostStatus {
         memory_charged_mib: world.host_charges.get(id).map_or(0, |charge| **charge),
+        desktops: count(placed.len()),
+        desktops_running: count(placed.iter().filter(runs).count()),
+        drain_blockers: drain_blockers(world, id),
         ..wire::HostStatus::default()
     };
     if let Some(live) = world.hosts_live.get(id) {
@@ -159,7 +174,8 @@ pub fn host(world: &World, id: &HostId, one: &Host) -> wire::Host {
             status.memory_available_mib = report.memory_available_mib;
             status.acceleration.clone_from(&report.acceleration);
             status.problems.clone_from(&report.problems);
-            status.foreign_desktops.clone_from(&report.unknown);
+            let unknown = report.unknown.iter().take(UNKNOWN_DESKTOPS_MAX);
+            status.foreign_desktops = unknown.map(ToString::to_string).collect();
             status.libvirt_version.clone_from(&report.libvirt_version);
             status.qemu_version.clone_from(&report.qemu_version);
             status.images_free_mib = report.images_free_mib;
@@ -169,8 +185,8 @@ pub fn host(world: &World, id: &HostId, one: &Host) -> wire::Host {
         name: format!("hosts/{id}"),
         status: Some(status),
         create_time: Some(timestamp(one.create_ms)),
-        etag: format!("c{}", one.create_ms),
-        ..Default::default()
+        etag: World::host_etag(one),
+        spec: Some(wire::HostSpec { cordoned: one.cordoned, draining: one.draining }),
     }
 }
 
@@ -182,34 +198,6 @@ pub fn child<T: std::str::FromStr<Err = vidi_kit::ids::IdError>>(
 ) -> Result<(TenantId, T), Status> {
     let [tenant, child] = split(field, name, ["tenants", kind])?;
     Ok((id(field, tenant)?, id(field, child)?))
-}
-
-/// Whether a caller may see a desktop: by role, or because it is the caller's.
-pub fn may_see(caller: &Caller, tenant: &TenantId, one: &Desktop) -> bool {
-    let owner = one.spec.assigned_user.as_ref();
-    caller.has_any(tenant, SEEING) || owner.is_some_and(|user| caller.is_user(tenant, user))
-}
-
-/// A tenant whose lists a caller may ask for: its own, or any for those who run the installation.
-pub fn check_tenant(caller: &Caller, world: &World, tenant: &TenantId) -> Result<(), Status> {
-    let own = matches!(caller, Caller::User(SignedIn { tenant: of, .. }) if of == tenant);
-    let known = world.tenants.contains_key(tenant);
-    if known && (own || caller.is_operator()) {
-        Ok(())
-    } else {
-        Err(not_found("tenant", tenant.as_str()))
-    }
-}
-
-/// A caller with one of these roles in the tenant; another tenant looks as if it were not there.
-pub fn check_role(
-    caller: &Caller,
-    world: &World,
-    tenant: &TenantId,
-    roles: &[&str],
-) -> Result<(), Status> {
-    check_tenant(caller, world, tenant)?;
-    if caller.has_any(tenant, roles) { Ok(()) } else { Err(not_allowed()) }
 }
 
 /// A name for people.
@@ -225,7 +213,10 @@ pub fn check_display_name(text: &str) -> Result<(), Status> {
 
 /// The key of a request; `body` is the request without its id, `method` keeps equal bodies of
 /// different methods apart.
+///
+/// Who asks is part of what is compared: nobody gets the answer to another's request.
 pub fn request_key(
+    caller: &Caller,
     method: &str,
     request_id: &str,
     body: &impl Message,
@@ -239,15 +230,21 @@ pub fn request_key(
         let rule = "at most 128 printable ASCII letters without a slash are expected";
         return Err(invalid_field("request_id", rule));
     }
+    let by = match caller {
+        Caller::User(who) => format!("tenants/{}/users/{}", who.tenant, who.user),
+        _ => String::new(),
+    };
     let mut hash = Sha256::new();
+    hash.update(by.as_bytes());
+    hash.update([0]);
     hash.update(method.as_bytes());
     hash.update([0]);
     hash.update(body.encode_to_vec());
-    Ok(Some(RequestKey { id: request_id.to_owned(), body_sha256: hash.finalize().into() }))
+    Ok(Some(RequestKey { id: request_id.to_owned(), body_sha256: hash.finalize().into(), by }))
 }
 
 /// The reconciler gave an answer of another kind than its change has.
 pub fn unexpected(answer: &Answer) -> Status {
-    tracing::error!(?answer, "the answer does not fit the change");
+    tracing::error!(?answer, "The answer does not fit the change");
     Status::internal("the controller answered something else than was asked")
 }

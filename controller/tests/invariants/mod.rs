@@ -1,6 +1,8 @@
 //! What must hold of every stored world, whatever happened before.
 
-use vidi_controller::model::World;
+use std::collections::BTreeMap;
+
+use vidi_controller::model::{Power, UsageKind, World};
 
 /// What must hold of every stored world.
 pub(crate) fn check(world: &World) {
@@ -26,8 +28,39 @@ pub(crate) fn check(world: &World) {
         let known = world.desktop(tenant, session.desktop).is_some();
         assert!(known || !session.is_live(), "a live session has its desktop");
     }
+    check_usage(world);
     for operation in world.operations.values().filter(|one| one.end.is_none()) {
         let known = world.desktop(&operation.tenant, operation.desktop).is_some();
         assert!(known, "an operation that goes on has its desktop");
     }
+}
+
+/// Intervals of one desktop and kind follow each other, and what goes on is what the desktop's state
+/// says.
+fn check_usage(world: &World) {
+    let mut ends = BTreeMap::new();
+    for (key, interval) in world.usage.iter() {
+        let end_ms = interval.end_ms.unwrap_or(i64::MAX);
+        assert!(key.start_ms < end_ms, "an interval has a length: {key:?} {interval:?}");
+        let before = ends.insert((&key.tenant, key.desktop, key.kind), end_ms);
+        assert!(before.is_none_or(|before| before <= key.start_ms), "overlap: {key:?}");
+        if interval.end_ms.is_none() && key.kind == UsageKind::Connected {
+            let desktop = world.desktop(&key.tenant, key.desktop);
+            let held = desktop.and_then(|desktop| desktop.status.session);
+            assert!(held.is_some() && held == interval.session, "nobody is on it: {key:?}");
+        }
+    }
+    for ((tenant, id), desktop) in world.desktops.iter() {
+        let open = world.newest_usage(tenant, *id, UsageKind::Running);
+        let open = open.is_some_and(|(_, interval)| interval.end_ms.is_none());
+        assert_eq!(open, desktop.status.power == Power::Running, "{id} runs and is counted");
+        let spec = &desktop.spec;
+        assert!(!spec.restarting || (spec.power_on && !spec.deleting), "{spec:?}");
+    }
+    let running = world.desktops.values().filter(|one| one.status.power == Power::Running);
+    let open = world
+        .usage
+        .iter()
+        .filter(|(key, one)| key.kind == UsageKind::Running && one.end_ms.is_none());
+    assert_eq!(running.count(), open.count(), "nothing is counted that is gone");
 }

@@ -9,17 +9,20 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use bytes::{Buf, BufMut};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tonic::body::Body;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 use vidi_controller::adapters::images::ImageFolder;
 use vidi_controller::adapters::local_directory::LocalDirectory;
 use vidi_controller::adapters::memory::{Fault, MemoryStore};
 use vidi_controller::model::{
-    Change, Guest, ImageFile, Manifest, Readiness, SignIn, User, Video, World,
+    Change, Guest, ImageFile, Limits, Manifest, Readiness, SignIn, Tenant, User, Video, World,
 };
 use vidi_controller::ports::{
     CommitError, Committed, Expect, Leadership, Page, Store, StoreError, Watch, Write,
@@ -41,6 +44,10 @@ use vidi_proto::v1::{
 pub(crate) const GATEWAY: &str = "edge-1";
 const HOST: &str = "host-1";
 const START_MS: i64 = 1_700_000_000_000;
+/// Certificates are good since this long before they are made.
+const BACKDATED_MS: i64 = 300_000;
+/// A session that nobody has attached for this long ends.
+pub(crate) const DISCONNECT_MS: i64 = 120_000;
 
 /// A client's end of the controller, without a wire.
 pub(crate) type Service =
@@ -120,6 +127,44 @@ impl Store for Mortal {
     }
 }
 
+/// Messages as they are encoded, both ways.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct RawCodec;
+
+impl Codec for RawCodec {
+    type Encode = Vec<u8>;
+    type Decode = Vec<u8>;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        *self
+    }
+
+    fn decoder(&mut self) -> Self {
+        *self
+    }
+}
+
+impl Encoder for RawCodec {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn encode(&mut self, item: Vec<u8>, into: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        into.put_slice(&item);
+        Ok(())
+    }
+}
+
+impl Decoder for RawCodec {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Vec<u8>>, Status> {
+        Ok(Some(from.copy_to_bytes(from.remaining()).to_vec()))
+    }
+}
+
 /// What the scripted host has, whatever happens to controllers.
 #[derive(Debug, Default)]
 struct HostState {
@@ -142,6 +187,8 @@ pub(crate) struct Stack {
     inner: Arc<MemoryStore>,
     controller: Controller,
     crashed: bool,
+    /// Since when the agent's certificate is good.
+    certified_ms: i64,
     host: Arc<Mutex<HostState>>,
     /// The controller that the agent dials; none while it is cut off.
     dial: watch::Sender<Option<Service>>,
@@ -168,8 +215,17 @@ impl Stack {
                 ticking.advance(STEP);
             }
         });
-        let stack =
-            Self { folder, clock, inner, controller, crashed: false, host, dial, _world: world };
+        let stack = Self {
+            folder,
+            clock,
+            inner,
+            controller,
+            crashed: false,
+            certified_ms: START_MS - BACKDATED_MS,
+            host,
+            dial,
+            _world: world,
+        };
         stack.cut_agent(false);
         let linked =
             |stack: &Self| stack.world().hosts_live.values().any(|live| live.report.is_some());
@@ -184,6 +240,40 @@ impl Stack {
         self.controller.tasks.stop().await;
         self.controller = begin(&self.inner, Crash::Never, &self.clock, self.folder.path()).await;
         self.cut_agent(false);
+    }
+
+    /// Everything that is stored.
+    pub(crate) fn backup(&self) -> Vec<(String, Bytes)> {
+        let page = futures_now(self.inner.list("", "", usize::MAX)).unwrap();
+        assert!(!page.more);
+        page.entries.into_iter().map(|entry| (entry.key, entry.value)).collect()
+    }
+
+    /// A new controller on a new store with an older copy of what was stored.
+    pub(crate) async fn restore(&mut self, backup: &[(String, Bytes)]) {
+        self.crashed = true;
+        self.controller.tasks.stop().await;
+        self.inner = Arc::new(MemoryStore::new());
+        // Leaderships are not restored.
+        for (key, value) in backup.iter().filter(|(key, _)| !key.starts_with("leader")) {
+            let expect = [Expect::absent(key.clone())];
+            let write = Write::Put { key: key.clone(), value: value.clone() };
+            self.inner.commit(&expect, &[write]).await.unwrap();
+        }
+        self.controller = begin(&self.inner, Crash::Never, &self.clock, self.folder.path()).await;
+        self.cut_agent(false);
+    }
+
+    /// The agent gets a new certificate and dials with it.
+    pub(crate) fn enroll_agent_again(&mut self) {
+        self.certified_ms = self.clock.now_ms() - BACKDATED_MS;
+        self.cut_agent(false);
+    }
+
+    /// The clock goes on by this much at once, and everything is looked at after it.
+    pub(crate) async fn skip(&self, by: Duration) {
+        self.clock.advance(by);
+        tokio::time::sleep(Duration::from_secs(60)).await;
     }
 
     pub(crate) fn is_dead(&self) -> bool {
@@ -221,12 +311,60 @@ impl Stack {
         self.service(Peer::Anonymous, Some(format!("Bearer token-of-{user}")))
     }
 
+    /// The installation's operator.
+    pub(crate) fn root(&self) -> Service {
+        self.service(Peer::Local { uid: 0 }, None)
+    }
+
     pub(crate) fn gateway(&self) -> Service {
         self.service(Peer::Daemon { role: Role::Gateway, id: GATEWAY.to_owned() }, None)
     }
 
     pub(crate) fn world(&self) -> Arc<World> {
         self.controller.parts.handle.world()
+    }
+
+    /// Makes a tenant.
+    pub(crate) async fn add_tenant(&self, tenant: &str) {
+        let record = Tenant { display_name: tenant.to_owned(), create_ms: START_MS };
+        let tenant = tenant.parse().unwrap();
+        let change = Change::CreateTenant { tenant, record, request: None };
+        self.controller.parts.handle.change(change).await.unwrap();
+    }
+
+    /// Makes a user, signed in with `token-of-<user>`.
+    pub(crate) async fn add_user(&self, tenant: &str, user: &str, roles: &[&str]) {
+        let record = User {
+            display_name: user.to_owned(),
+            roles: roles.iter().map(|role| (*role).to_owned()).collect(),
+            password_hash: String::new(),
+            create_ms: START_MS,
+        };
+        let (tenant, id) = (tenant.parse().unwrap(), user.parse().unwrap());
+        let change = Change::CreateUser { tenant, user: id, record, request: None };
+        self.controller.parts.handle.change(change).await.unwrap();
+        self.sign_in(user).await;
+    }
+
+    /// Signs a user in, again if need be; users of different tenants have different names here.
+    pub(crate) async fn sign_in(&self, user: &str) {
+        let world = self.world();
+        let known = world.users.iter().find(|((_, id), _)| id.as_str() == user);
+        let ((tenant, id), _) = known.unwrap();
+        let record = SignIn {
+            tenant: tenant.clone(),
+            user: id.clone(),
+            create_ms: START_MS,
+            expire_ms: START_MS + 1_000_000_000,
+        };
+        let token_sha256 = token_sha256(&format!("token-of-{user}"));
+        let change = Change::CreateSignIn { token_sha256, record };
+        self.controller.parts.handle.change(change).await.unwrap();
+    }
+
+    /// Controller time.
+    pub(crate) fn now_ms(&self) -> i64 {
+        self.clock.now_ms()
     }
 
     /// The world as a new controller would read it.
@@ -253,6 +391,17 @@ impl Stack {
         let id = desktop.rsplit('/').next().unwrap();
         let host = self.host.lock().unwrap();
         host.desktops.get(id).is_some_and(|one| one.power() == Power::Running)
+    }
+
+    /// How often the host has started it.
+    pub(crate) fn host_starts(&self, desktop: &str) -> u64 {
+        let id = desktop.rsplit('/').next().unwrap();
+        self.host.lock().unwrap().desktops.get(id).map_or(0, |one| one.start_count)
+    }
+
+    pub(crate) fn host_has(&self, desktop: &str) -> bool {
+        let id = desktop.rsplit('/').next().unwrap();
+        self.host.lock().unwrap().desktops.contains_key(id)
     }
 
     pub(crate) fn host_is_empty(&self) -> bool {
@@ -286,7 +435,7 @@ impl Stack {
         let parts = &self.controller.parts;
         let layer = AuthorizationLayer::new(parts.handle.watch(), parts.clock.clone());
         let address = Some(([192, 0, 2, 7], 40_000).into());
-        let info = PeerInfo { peer, address, connection: 1 };
+        let info = PeerInfo { peer, address, connection: 1, certified_ms: self.certified_ms };
         let routes = server::routes(parts).unwrap().prepare();
         let service = tower::ServiceBuilder::new()
             .map_request(move |mut request: http::Request<Body>| {
@@ -324,7 +473,9 @@ async fn begin(inner: &Arc<MemoryStore>, crash: Crash, clock: &Clock, folder: &P
     let authority =
         bootstrap::open(&*shared, clock, &folder.join("controller.key"), folder).await.unwrap();
     let tasks = Tasks::new();
-    let handle = reconcile::start(&tasks, Arc::clone(&shared), clock.clone(), "c1".to_owned());
+    let limits = Limits { disconnect_ms: DISCONNECT_MS };
+    let own = reconcile::Own { id: "c1".to_owned(), limits };
+    let handle = reconcile::start(&tasks, Arc::clone(&shared), clock.clone(), own);
     let handle = handle.await.unwrap();
     let signer = GrantSigner::generate().unwrap();
     bootstrap::publish_grant_key(&handle, "c1", signer.public_key()).await.unwrap();
@@ -459,8 +610,10 @@ fn step(host: &Mutex<HostState>, wanted_received: bool) -> Option<AgentMessage> 
         let host = &mut *host.lock().unwrap();
         let wanted = host.wanted.as_ref().filter(|_| wanted_received)?;
         let before = host.desktops.clone();
-        host.desktops.retain(|id, _| wanted.desktops.iter().any(|one| one.id == *id));
-        for one in &wanted.desktops {
+        let destroyed =
+            |id: &String| wanted.desktops.iter().any(|one| one.destroy && one.id == *id);
+        host.desktops.retain(|id, _| !destroyed(id));
+        for one in wanted.desktops.iter().filter(|one| !one.destroy) {
             let new = || ObservedDesktop { id: one.id.clone(), ..Default::default() };
             let seen = host.desktops.entry(one.id.clone()).or_insert_with(new);
             let fresh = seen.generation != one.generation;
@@ -475,6 +628,7 @@ fn step(host: &Mutex<HostState>, wanted_received: bool) -> Option<AgentMessage> 
                 (power, _) => power,
             };
             seen.ready = next == Power::Running;
+            seen.start_count += u64::from(next == Power::Starting && seen.power() != next);
             seen.set_power(next);
         }
         host.desktops != before
@@ -483,13 +637,19 @@ fn step(host: &Mutex<HostState>, wanted_received: bool) -> Option<AgentMessage> 
 }
 
 fn report(host: &Mutex<HostState>, wanted_received: bool) -> AgentMessage {
+    let host = host.lock().unwrap();
+    let set = host.wanted.as_ref().filter(|_| wanted_received);
+    let named = |id: &String| set.is_some_and(|set| set.desktops.iter().any(|one| one.id == *id));
+    let (known, unknown): (Vec<_>, Vec<_>) = host.desktops.iter().partition(|(id, _)| named(id));
     let report = HostReport {
         cpus: 2,
         memory_total_mib: 4_096,
         memory_available_mib: 4_096,
         acceleration: "tcg".to_owned(),
-        desktops: host.lock().unwrap().desktops.values().cloned().collect(),
+        desktops: known.into_iter().map(|(_, one)| one.clone()).collect(),
+        unknown: unknown.into_iter().map(|(id, _)| id.clone()).collect(),
         wanted_received,
+        wanted_number: set.map(|set| set.number).unwrap_or_default(),
         ..Default::default()
     };
     AgentMessage { message: Some(agent_message::Message::Report(report)) }

@@ -2,16 +2,17 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use vidi_kit::config::ControllerAccess;
-use vidi_kit::telemetry::Readiness;
 use vidi_kit::tls::IdentityReceiver;
+use vidi_kit::trace;
 use vidi_kit::transport::{connect_controller, describe};
 use vidi_kit::{Backoff, Tasks};
 use vidi_proto::v1::gateway_link_client::GatewayLinkClient;
@@ -34,6 +35,8 @@ const ANSWER_SECS_MAX: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct Controller {
     channel: watch::Receiver<Option<Channel>>,
+    /// Presence is told and endings are heard.
+    linked: Arc<AtomicBool>,
 }
 
 impl fmt::Debug for Controller {
@@ -43,13 +46,8 @@ impl fmt::Debug for Controller {
 }
 
 impl Controller {
-    /// Connects in the background, for ever, with the newest certificate; `readiness` follows.
-    pub fn connect(
-        tasks: &Tasks,
-        access: &ControllerAccess,
-        identity: IdentityReceiver,
-        readiness: Readiness,
-    ) -> Self {
+    /// Connects in the background, for ever, with the newest certificate.
+    pub fn connect(tasks: &Tasks, access: &ControllerAccess, identity: IdentityReceiver) -> Self {
         let (sender, channel) = watch::channel(None);
         let addresses = access.addresses.clone();
         let stop = tasks.stop_token();
@@ -58,10 +56,19 @@ impl Controller {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
-                () = keep_connected(addresses, identity, sender, readiness) => {}
+                () = keep_connected(addresses, identity, sender) => {}
             }
         });
-        Self { channel }
+        Self { channel, linked: Arc::default() }
+    }
+
+    /// Whether the controller's link is up, or why new desktops cannot be opened here.
+    pub fn judge_link(&self) -> Result<(), String> {
+        if self.linked.load(Ordering::Relaxed) {
+            Ok(())
+        } else {
+            Err("there is no link; sessions that are shown go on".to_owned())
+        }
     }
 
     /// The connection, or an error for people when there is none.
@@ -89,9 +96,13 @@ impl Controller {
             let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
             let linking = async {
                 loop {
-                    match controller.link_once(presence.clone(), &endings).await {
+                    let ended = controller.link_once(presence.clone(), &endings).await;
+                    // Said once for each link that was up: what follows are tries.
+                    let was_up = controller.set_linked(false);
+                    match ended {
                         Ok(()) => backoff.reset(),
-                        Err(error) => warn!(%error, "link to the controller is down"),
+                        Err(error) if was_up => warn!(%error, "The link to the controller is down"),
+                        Err(error) => debug!(%error, "No link to the controller yet"),
                     }
                     tokio::time::sleep(backoff.next_wait()).await;
                 }
@@ -106,6 +117,12 @@ impl Controller {
         receiver
     }
 
+    /// What it was before.
+    fn set_linked(&self, linked: bool) -> bool {
+        metrics::gauge!("vidi_gateway_controller_linked").set(f64::from(u8::from(linked)));
+        self.linked.swap(linked, Ordering::Relaxed)
+    }
+
     async fn link_once(
         &self,
         mut presence: watch::Receiver<Presence>,
@@ -118,7 +135,8 @@ impl Controller {
         drop(messages.try_send(message));
         let mut commands =
             GatewayLinkClient::new(channel).link(ReceiverStream::new(receiver)).await?.into_inner();
-        info!("link to the controller is up");
+        self.set_linked(true);
+        info!("The link to the controller is up");
         let mut beat = tokio::time::interval(PRESENCE_PERIOD);
         loop {
             // Cancel-safe: `changed`, `message` and `tick` lose nothing when not taken.
@@ -159,16 +177,16 @@ async fn keep_connected(
     addresses: Vec<String>,
     mut identity: IdentityReceiver,
     sender: watch::Sender<Option<Channel>>,
-    readiness: Readiness,
 ) {
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+    let mut told = String::new();
     loop {
         identity.mark_unchanged();
         match connect_controller(&addresses, &identity).await {
             Ok(channel) => {
-                info!("connected to the controller");
+                info!("Connected to the controller");
+                told = String::new();
                 sender.send_replace(Some(channel));
-                readiness.set(true);
                 backoff.reset();
                 // The channel reconnects by itself; a renewed certificate needs a new one.
                 if identity.changed().await.is_err() {
@@ -176,8 +194,11 @@ async fn keep_connected(
                 }
             }
             Err(error) => {
-                warn!(error = describe(&error), "cannot reach the controller yet");
-                readiness.set(false);
+                let text = describe(&error);
+                if text != told {
+                    warn!(error = text, "Cannot reach the controller yet");
+                    told = text;
+                }
                 tokio::time::sleep(backoff.next_wait()).await;
             }
         }
@@ -189,7 +210,8 @@ impl Tickets for Controller {
     async fn ticket(&self, token: &str, session: &str) -> Result<Ticket, GatewayError> {
         let request = IssueGrantRequest { token: token.to_owned(), session: session.to_owned() };
         let mut client = GatewayLinkClient::new(self.channel()?);
-        let answer = tokio::time::timeout(ANSWER_SECS_MAX, client.issue_grant(request))
+        let asking = client.issue_grant(trace::carried(request));
+        let answer = tokio::time::timeout(ANSWER_SECS_MAX, asking)
             .await
             .map_err(|_elapsed| GatewayError::ControllerAway)??
             .into_inner();

@@ -1,5 +1,6 @@
 //! What browsers ask for over https, but for the display itself.
 
+pub mod addresses;
 pub mod cookie;
 pub mod page_certificate;
 pub mod pages;

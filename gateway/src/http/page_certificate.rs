@@ -98,7 +98,7 @@ impl Maker {
             match self.make().await {
                 Ok(config) => return config,
                 Err(error) => {
-                    warn!(%error, "no page certificate yet");
+                    warn!(%error, "No page certificate yet");
                     tokio::time::sleep(backoff.next_wait()).await;
                 }
             }
@@ -117,7 +117,7 @@ impl Maker {
         let mut chain = vec![CertificateDer::from(answer.certificate)];
         chain.extend(answer.chain.into_iter().map(CertificateDer::from));
         self.keep(&chain, &key)?;
-        info!(names = ?self.names, "page certificate made");
+        info!(names = ?self.names, "Page certificate made");
         server_config(chain, PrivatePkcs8KeyDer::from(key.serialize_der()).into())
     }
 

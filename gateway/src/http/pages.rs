@@ -37,7 +37,9 @@ pub fn secure(headers: &mut HeaderMap) {
 /// The file of a path; paths of the application are answered with its one page.
 pub fn page(path: &str) -> Response {
     let name = path.trim_start_matches('/');
-    let application = name.is_empty() || name.starts_with("desktop/") || name == "admin";
+    let application = name.is_empty()
+        || name == "admin"
+        || ["desktop/", "admin/"].iter().any(|view| name.starts_with(view));
     let name = if application { "index.html" } else { name };
     let Some(file) = PAGES.get_file(name) else {
         return (StatusCode::NOT_FOUND, "there is no such page\n").into_response();
@@ -77,7 +79,7 @@ mod tests {
 
     #[test]
     fn the_application_answers_its_paths_and_nothing_else_does() {
-        for path in ["/", "/desktop/0198c1a2", "/admin"] {
+        for path in ["/", "/desktop/0198c1a2", "/admin", "/admin/hosts"] {
             let response = page(path);
             assert_eq!(response.status(), StatusCode::OK, "{path}");
             assert_eq!(response.headers()[CONTENT_TYPE], "text/html; charset=utf-8");

@@ -1,5 +1,6 @@
 //! Which path does what.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
@@ -7,7 +8,9 @@ use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use http::{Method, StatusCode};
 use http_body_util::{BodyExt, Limited};
+use tracing::{Instrument, info_span};
 use vidi_kit::Clock;
+use vidi_kit::trace::{self, TraceId};
 
 use crate::adapters::controller::Controller;
 use crate::http::{cookie, pages, sign_in};
@@ -20,6 +23,11 @@ const SIGN_IN_BYTES_MAX: usize = 8 << 10;
 /// A page's call: the largest is a list's page token or a short text.
 const CALL_BYTES_MAX: usize = 256 << 10;
 
+/// What is shown of a request's path; ours are shorter.
+const PATH_CHARS_MAX: usize = 128;
+/// The call that a click on a desktop is.
+const OPEN_APP: &str = "/vidi.v1.SessionService/OpenApp";
+
 /// What requests need.
 #[derive(Clone, Debug)]
 pub struct Edge {
@@ -31,17 +39,21 @@ pub struct Edge {
     pub clock: Clock,
 }
 
-/// Answers one request.
-pub async fn answer(edge: Edge, request: Request) -> Response {
-    let mut response = route(edge, request).await;
+/// Answers one request of a browser at this address. Everything that follows from it has its trace.
+pub async fn answer(edge: Edge, browser: IpAddr, request: Request) -> Response {
+    let trace = trace::of(request.headers()).unwrap_or_else(TraceId::generate);
+    let path: String = request.uri().path().chars().take(PATH_CHARS_MAX).collect();
+    let span = info_span!("request", method = %request.method(), path, %trace);
+    let routing = route(edge, browser, request).instrument(span);
+    let mut response = trace::scope(trace, routing).await;
     pages::secure(response.headers_mut());
     response
 }
 
-async fn route(edge: Edge, request: Request) -> Response {
+async fn route(edge: Edge, browser: IpAddr, request: Request) -> Response {
     let path = request.uri().path().to_owned();
     if path == "/session" {
-        return session(edge, request).await;
+        return session(edge, browser, request).await;
     }
     if let Some(session) = path.strip_prefix("/display/") {
         return ws::display::upgrade(&edge, session, request);
@@ -49,6 +61,9 @@ async fn route(edge: Edge, request: Request) -> Response {
     if grpc_web::is_public(&path) {
         if let Some(refused) = refuse_foreign(&request) {
             return refused;
+        }
+        if path == OPEN_APP {
+            edge.registry.clicked();
         }
         let request = request.map(|body| Limited::new(body, CALL_BYTES_MAX));
         return grpc_web::call(edge.controller, request).await.map(Body::new);
@@ -59,14 +74,14 @@ async fn route(edge: Edge, request: Request) -> Response {
     }
 }
 
-async fn session(edge: Edge, request: Request) -> Response {
+async fn session(edge: Edge, browser: IpAddr, request: Request) -> Response {
     if let Some(refused) = refuse_foreign(&request) {
         return refused;
     }
     let (parts, body) = request.into_parts();
     match parts.method {
         Method::POST => match body_of(body).await {
-            Some(body) => sign_in::sign_in(&edge.controller, &edge.clock, body).await,
+            Some(body) => sign_in::sign_in(&edge.controller, &edge.clock, browser, body).await,
             None => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "a sign-in is smaller than that\n").into_response()
             }
@@ -90,6 +105,7 @@ fn refuse_foreign(request: &Request) -> Option<Response> {
     if cookie::same_origin(request.headers(), authority) {
         return None;
     }
+    metrics::counter!("vidi_gateway_refused_total", "reason" => "foreign_origin").increment(1);
     Some(
         (StatusCode::FORBIDDEN, "this request does not come from this site's own page\n")
             .into_response(),

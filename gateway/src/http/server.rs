@@ -1,5 +1,6 @@
 //! The https listener: TLS, HTTP/1.1 and HTTP/2, with limits on everything a stranger can hold.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +12,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
+use vidi_kit::logs::Seldom;
 use vidi_kit::{Backoff, Tasks};
 
+use crate::http::addresses::Addresses;
 use crate::http::router::{Edge, answer};
 
 /// Connections at once; each holds a descriptor, of which a process has about 20,000.
@@ -29,8 +32,9 @@ pub async fn serve(
     tasks: Tasks,
     listener: TcpListener,
     tls: watch::Receiver<Arc<ServerConfig>>,
-    edge: Edge,
+    (edge, addresses): (Edge, Addresses),
 ) {
+    let told = Seldom::new();
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
     loop {
@@ -47,16 +51,26 @@ pub async fn serve(
             () = tasks.stopping() => return,
             accepted = listener.accept() => accepted,
         };
-        let stream = match accepted {
-            Ok((stream, _address)) => stream,
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
-                warn!(%error, "cannot accept a browser's connection");
+                warn!(%error, "Cannot accept a browser's connection");
                 tokio::time::sleep(backoff.next_wait()).await;
                 continue;
             }
         };
         backoff.reset();
-        let connection = connection(stream, Arc::clone(&tls.borrow()), edge.clone());
+        let Some(place) = addresses.take(address.ip()) else {
+            metrics::counter!("vidi_gateway_refused_total", "reason" => "address_connections")
+                .increment(1);
+            if told.is_due() {
+                warn!(address = %address.ip(), "An address holds too many connections; more are dropped");
+            }
+            continue;
+        };
+        let connection = connection(stream, address.ip(), Arc::clone(&tls.borrow()), edge.clone());
+        let open = metrics::gauge!("vidi_gateway_https_connections");
+        open.increment(1.0);
         let stop = tasks.stop_token();
         let _serving = tasks.spawn("https-connection", async move {
             // Cancel-safe: at the stop the connection is dropped and the browser comes back.
@@ -65,26 +79,31 @@ pub async fn serve(
                 () = stop.cancelled() => {}
                 () = connection => {}
             }
-            drop(permit);
+            drop((permit, place));
+            open.decrement(1.0);
         });
     }
 }
 
-async fn connection(stream: TcpStream, tls: Arc<ServerConfig>, edge: Edge) {
+async fn connection(stream: TcpStream, browser: IpAddr, tls: Arc<ServerConfig>, edge: Edge) {
     drop(stream.set_nodelay(true));
     let accepting = TlsAcceptor::from(tls).accept(stream);
     let stream = match tokio::time::timeout(HEAD_SECS_MAX, accepting).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
-            debug!(%error, "a browser's TLS handshake failed");
+            metrics::counter!("vidi_tls_handshakes_failed_total").increment(1);
+            debug!(%error, "A browser's TLS handshake failed");
             return;
         }
-        Err(_elapsed) => return,
+        Err(_elapsed) => {
+            metrics::counter!("vidi_tls_handshakes_failed_total").increment(1);
+            return;
+        }
     };
     let service = tower::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let edge = edge.clone();
         async move {
-            let response = answer(edge, request.map(axum::body::Body::new)).await;
+            let response = answer(edge, browser, request.map(axum::body::Body::new)).await;
             Ok::<_, std::convert::Infallible>(response)
         }
     });
@@ -102,6 +121,6 @@ async fn connection(stream: TcpStream, tls: Arc<ServerConfig>, edge: Edge) {
     let serving = builder
         .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
     if let Err(error) = serving.await {
-        debug!(%error, "a browser's connection ended");
+        debug!(%error, "A browser's connection ended");
     }
 }

@@ -1,6 +1,8 @@
 //! `POST /session` and `DELETE /session`: passwords go to the controller and nowhere else; the token
 //! that comes back goes into the cookie and nowhere else.
 
+use std::net::IpAddr;
+
 use axum::body::Bytes;
 use axum::response::{IntoResponse, Response};
 use http::header::{HeaderValue, SET_COOKIE};
@@ -8,6 +10,8 @@ use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use tonic::{Code, Status};
 use vidi_kit::Clock;
+use vidi_kit::trace;
+use vidi_kit::transport::BROWSER_ADDRESS;
 use vidi_proto::v1::sign_in_service_client::SignInServiceClient;
 use vidi_proto::v1::{SignInRequest, SignOutRequest};
 
@@ -30,7 +34,12 @@ struct Failure {
 }
 
 /// Signs in.
-pub async fn sign_in(controller: &Controller, clock: &Clock, body: Bytes) -> Response {
+pub async fn sign_in(
+    controller: &Controller,
+    clock: &Clock,
+    browser: IpAddr,
+    body: Bytes,
+) -> Response {
     let Ok(credentials) = serde_json::from_slice::<Credentials>(&body) else {
         let text = "a JSON object with tenant, user and password is expected";
         return failure(StatusCode::BAD_REQUEST, "INVALID_FIELD", &text);
@@ -44,6 +53,11 @@ pub async fn sign_in(controller: &Controller, clock: &Clock, body: Bytes) -> Res
         user: credentials.user,
         password: credentials.password,
     };
+    let mut request = trace::carried(request);
+    // The controller counts failures by it.
+    if let Ok(address) = browser.to_canonical().to_string().parse() {
+        request.metadata_mut().insert(BROWSER_ADDRESS, address);
+    }
     match SignInServiceClient::new(channel).sign_in(request).await {
         Ok(answer) => {
             let answer = answer.into_inner();
@@ -58,7 +72,7 @@ pub async fn sign_in(controller: &Controller, clock: &Clock, body: Bytes) -> Res
 /// Signs out; without a sign-in there is nothing to do.
 pub async fn sign_out(controller: &Controller, headers: &HeaderMap) -> Response {
     if let (Some(token), Ok(channel)) = (cookie::token(headers), controller.channel()) {
-        let mut request = tonic::Request::new(SignOutRequest {});
+        let mut request = trace::carried(SignOutRequest {});
         if let Ok(value) = format!("Bearer {token}").parse() {
             request.metadata_mut().insert("authorization", value);
         }

@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::Instant;
+use tracing::{Instrument, info_span};
 use vidi_display::protocol::{BrowserHello, ViewerMessage};
 use vidi_kit::Tasks;
+use vidi_kit::trace::{self, TraceId};
 
 use crate::model::{CloseCode, Ending, Presence, Present};
 use crate::ports::{Dial, Tickets};
@@ -14,6 +18,10 @@ use crate::reconcile::session::SessionTask;
 
 /// Requests that wait for one session's task: viewers that arrive, endings.
 const REQUESTS_MAX: usize = 16;
+/// Clicks that are waited for: more than this many at once are not measured.
+const CLICKS_MAX: usize = 1_024;
+/// A click without a picture is forgotten after this: a desktop has booted long before.
+const CLICK_SECS_MAX: Duration = Duration::from_secs(600);
 /// Sessions of one gateway; a session holds some 20 MiB while it is shown.
 const SESSIONS_MAX: usize = 2_000;
 
@@ -24,6 +32,8 @@ pub struct Viewer {
     pub hello: BrowserHello,
     /// Its user's sign-in token.
     pub token: String,
+    /// Of the click that opened its session.
+    pub trace: Option<TraceId>,
     /// What it does.
     pub incoming: mpsc::Receiver<FromViewer>,
     /// What it is to be sent.
@@ -69,6 +79,8 @@ pub struct Registry {
     /// One permit for each core: encoding is the only heavy work.
     encoders: Arc<Semaphore>,
     sessions: Mutex<BTreeMap<String, mpsc::Sender<Request>>>,
+    /// Clicks whose picture has not come yet.
+    clicks: Mutex<BTreeMap<TraceId, Instant>>,
 }
 
 impl Registry {
@@ -88,6 +100,7 @@ impl Registry {
             presence,
             encoders: Arc::new(Semaphore::new(cores)),
             sessions: Mutex::default(),
+            clicks: Mutex::default(),
         });
         let ended = Arc::clone(&registry);
         let _ending = tasks.spawn("session-endings", async move {
@@ -112,10 +125,11 @@ impl Registry {
 
     /// Hands a viewer to its session's task, which is started when there is none.
     pub async fn add(self: &Arc<Self>, session: &str, viewer: Viewer) {
+        let trace = viewer.trace;
         let mut request = Request::View(Box::new(viewer));
         // The second try meets a task that was just started: the first one's was ending.
         for _ in 0..2 {
-            let Some(requests) = self.find_or_start(session) else { break };
+            let Some(requests) = self.find_or_start(session, trace) else { break };
             match requests.send(request).await {
                 Ok(()) => return,
                 Err(mpsc::error::SendError(back)) => request = back,
@@ -124,12 +138,35 @@ impl Registry {
         }
         if let Request::View(viewer) = request {
             let text = "this gateway is full; try again".to_owned();
+            metrics::counter!("vidi_gateway_refused_total", "reason" => "full").increment(1);
             // A viewer that is gone needs no word.
             drop(viewer.outgoing.send(ToViewer::Close(CloseCode::TryAgain, text)).await);
         }
     }
 
-    fn find_or_start(self: &Arc<Self>, session: &str) -> Option<mpsc::Sender<Request>> {
+    /// Somebody clicks on a desktop: from here on its picture is waited for.
+    pub fn clicked(&self) {
+        let Some(trace) = trace::current() else { return };
+        let now = Instant::now();
+        let mut clicks = self.clicks.lock().unwrap_or_else(PoisonError::into_inner);
+        if CLICKS_MAX <= clicks.len() {
+            clicks.retain(|_, clicked| now.duration_since(*clicked) < CLICK_SECS_MAX);
+        }
+        if clicks.len() < CLICKS_MAX {
+            clicks.insert(trace, now);
+        }
+    }
+
+    /// When this session's click was; it is told once.
+    pub(crate) fn take_click(&self, trace: Option<TraceId>) -> Option<Instant> {
+        self.clicks.lock().unwrap_or_else(PoisonError::into_inner).remove(&trace?)
+    }
+
+    fn find_or_start(
+        self: &Arc<Self>,
+        session: &str,
+        trace: Option<TraceId>,
+    ) -> Option<mpsc::Sender<Request>> {
         let mut sessions = self.lock();
         if let Some(requests) = sessions.get(session) {
             return Some(requests.clone());
@@ -142,8 +179,12 @@ impl Registry {
         metrics::gauge!("vidi_gateway_sessions").increment(1.0);
         let task = SessionTask::new(Arc::clone(self), session.to_owned(), receiver);
         let (registry, name, own) = (Arc::clone(self), session.to_owned(), sender.clone());
+        // A session from before there were traces has one of its own.
+        let trace = trace.unwrap_or_else(TraceId::generate);
         let _session = self.tasks.spawn("session", async move {
-            task.run().await;
+            let id = name.rsplit('/').next().unwrap_or(&name);
+            let span = info_span!("session", session = id, %trace);
+            trace::scope(trace, task.run()).instrument(span).await;
             metrics::gauge!("vidi_gateway_sessions").decrement(1.0);
             registry.present(&name, None);
             registry.forget(&name, &own);

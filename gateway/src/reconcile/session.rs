@@ -17,6 +17,7 @@ use vidi_spice::{CommonEvent, DisplayEvent, InputsEvent, MainEvent};
 
 use crate::error::GatewayError;
 use crate::model::{CloseCode, Outlook, Present};
+use crate::reconcile::figures::Figures;
 use crate::reconcile::guest::{Guest, Woken};
 use crate::reconcile::registry::{FromViewer, Registry, Request, ToViewer, Viewer};
 
@@ -71,6 +72,9 @@ pub(crate) struct SessionTask {
     lonely_since: Option<Instant>,
     /// The guest has not taken everything yet.
     behind: bool,
+    figures: Figures,
+    /// Why the desktop was not reached, as it was last told.
+    told: String,
 }
 
 impl SessionTask {
@@ -96,6 +100,8 @@ impl SessionTask {
             results_sender,
             lonely_since: Some(now),
             behind: false,
+            figures: Figures::default(),
+            told: String::new(),
         }
     }
 
@@ -111,7 +117,7 @@ impl SessionTask {
                 Wake::Request(None) => return,
                 Wake::Request(Some(Request::View(viewer))) => self.view(*viewer),
                 Wake::Request(Some(Request::End(reason))) => {
-                    info!(session = self.name, reason, "session is closed by the controller");
+                    info!(reason, "The controller has ended the session");
                     self.end(&reason);
                     return;
                 }
@@ -128,7 +134,7 @@ impl SessionTask {
             }
             self.carry_out();
             if self.lonely_since.is_some_and(|since| LINGER_PERIOD <= since.elapsed()) {
-                debug!(session = self.name, "nobody looks; detached");
+                debug!("Nobody looks; detached");
                 return;
             }
         }
@@ -190,7 +196,9 @@ impl SessionTask {
     fn connected(&mut self, result: Result<Guest, GatewayError>) -> bool {
         match result {
             Ok(guest) => {
-                info!(session = self.name, epoch = guest.epoch, "attached to the desktop");
+                info!(epoch = guest.epoch, "Attached to the desktop");
+                count_attach("attached");
+                self.told = String::new();
                 self.backoff.reset();
                 self.display.mouse_mode(guest.mouse_mode);
                 self.display.status(SessionState::Connected, "");
@@ -204,7 +212,14 @@ impl SessionTask {
 
     fn not_reached(&mut self, error: &GatewayError) -> bool {
         let text = error.to_string();
-        warn!(session = self.name, error = text, "the desktop is not reached");
+        // Told once for each reason: the tries go on for as long as somebody waits.
+        if self.told == text {
+            debug!(error = text, "The desktop is not reached");
+        } else {
+            warn!(error = text, "The desktop is not reached");
+            self.told = text;
+        }
+        count_attach("failed");
         match error.outlook() {
             Outlook::Ended => {
                 self.end(&error.for_people());
@@ -222,10 +237,11 @@ impl SessionTask {
     fn view(&mut self, viewer: Viewer) {
         // Until sharing exists, the newest viewer has the session.
         self.close_all(CloseCode::TakenOver, "the session was opened somewhere else");
-        let Viewer { hello, token, incoming, outgoing } = viewer;
+        let Viewer { hello, token, trace, incoming, outgoing } = viewer;
         match self.display.add_viewer(hello, ViewerRights::Control) {
             Ok(id) => {
                 self.token = token;
+                self.figures.arrived(id, self.registry.take_click(trace));
                 self.viewers.insert(id, outgoing);
                 self.incoming.insert(id, ReceiverStream::new(incoming));
                 self.lonely_since = None;
@@ -258,6 +274,7 @@ impl SessionTask {
 
     fn remove(&mut self, id: ViewerId) {
         self.display.remove_viewer(id);
+        self.figures.left(id);
         self.incoming.remove(&id);
         self.viewers.remove(&id);
         if self.viewers.is_empty() {
@@ -277,7 +294,8 @@ impl SessionTask {
             Woken::Lost(reason) => Err(GatewayError::Relay(reason)),
         };
         if let Err(error) = handled {
-            warn!(session = self.name, %error, "the desktop is lost; connecting again");
+            warn!(%error, "The desktop is lost; connecting again");
+            metrics::counter!("vidi_gateway_reconnects_total").increment(1);
             self.display.display_closed();
             self.display.status(SessionState::Connecting, &error.for_people());
             self.link = Link::Waiting(Instant::now() + self.backoff.next_wait());
@@ -295,7 +313,7 @@ impl SessionTask {
                     if let Link::Connected(guest) = &mut self.link
                         && let Err(error) = event.apply(&mut guest.inputs.channel, 0)
                     {
-                        debug!(session = self.name, %error, "input is not taken");
+                        debug!(%error, "Input is not taken");
                     }
                 }
                 Effect::Send { viewer, message } => {
@@ -308,8 +326,13 @@ impl SessionTask {
                 Effect::Encode(job) => self.encode(job),
             }
         }
+        for id in self.viewers.keys() {
+            if let Some(statistics) = self.display.viewer_statistics(*id) {
+                self.figures.progressed(*id, statistics.frames);
+            }
+        }
         for id in stuck {
-            debug!(session = self.name, "a viewer does not take what it is sent");
+            debug!("A viewer does not take what it is sent");
             self.remove(id);
         }
         self.behind = match &mut self.link {
@@ -323,7 +346,9 @@ impl SessionTask {
         let _encoding = self.registry.tasks().spawn("encode", async move {
             let permit = encoders.acquire_owned().await;
             let id = job.id;
+            let began = Instant::now();
             let encoded = tokio::task::spawn_blocking(move || vidi_display::encode(&job)).await;
+            metrics::histogram!("vidi_gateway_encode_seconds").record(began.elapsed());
             drop(permit);
             // The session is gone: so is the need.
             drop(results.send((id, encoded.ok())).await);
@@ -332,7 +357,7 @@ impl SessionTask {
 
     /// A frame that will never be whole is given up for a new one.
     fn refresh_all(&mut self) {
-        warn!(session = self.name, "an encoder failed; the picture is sent again");
+        warn!("An encoder failed; the picture is sent again");
         let now = self.origin.elapsed();
         for id in self.viewers.keys() {
             self.display.viewer_message(*id, &ViewerMessage::Refresh, now);
@@ -368,6 +393,10 @@ impl SessionTask {
     }
 }
 
+fn count_attach(result: &'static str) {
+    metrics::counter!("vidi_gateway_attaches_total", "result" => result).increment(1);
+}
+
 fn handle_main(guest: &mut Guest, display: &mut Session) -> Result<(), GatewayError> {
     for _ in 0..EVENTS_PER_TURN_MAX {
         match guest.main_event()? {
@@ -389,11 +418,11 @@ fn handle_display(
 ) -> Result<(), GatewayError> {
     while let Some(event) = guest.display_event()? {
         if let DisplayEvent::Unsupported(what) = &event {
-            debug!(?what, "the guest draws what is not carried out");
+            debug!(?what, "The guest draws what is not carried out");
             metrics::counter!("vidi_gateway_unsupported_draws_total").increment(1);
         }
         if let Err(error) = display.display_event(&event, now) {
-            debug!(%error, "a drawing of the guest is refused");
+            debug!(%error, "A drawing of the guest is refused");
         }
     }
     if !guest.display.more_waits() {

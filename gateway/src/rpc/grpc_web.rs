@@ -8,10 +8,13 @@ use std::task::{Context, Poll};
 
 use http::header::{AUTHORIZATION, COOKIE, HeaderValue};
 use http::{Request, Response};
+use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use tower::{Layer, Service, ServiceExt};
+use vidi_kit::trace;
+use vidi_kit::transport::BROWSER_ADDRESS;
 
 use crate::adapters::controller::Controller;
 use crate::http::cookie;
@@ -89,15 +92,20 @@ async fn forward(
     let headers = request.headers_mut();
     headers.remove(COOKIE);
     headers.remove(AUTHORIZATION);
+    // Only the gateway says who a browser is, and on whose behalf a call is made.
+    headers.remove(BROWSER_ADDRESS);
+    if let Some(trace) = trace::current() {
+        trace::carry(headers, trace);
+    }
     // Without a token the call would go out in the gateway's own name.
     let value = token.and_then(|token| HeaderValue::try_from(format!("Bearer {token}")).ok());
     headers.insert(AUTHORIZATION, value.ok_or_else(signed_out)?);
     let away = |text: String| Status::new(Code::Unavailable, text);
     let channel = controller.channel().map_err(|error| away(error.to_string()))?;
-    channel
-        .oneshot(request)
-        .await
-        .map_err(|_error| away("the control plane does not answer; try again".to_owned()))
+    let began = Instant::now();
+    let answer = channel.oneshot(request).await;
+    metrics::histogram!("vidi_gateway_call_seconds").record(began.elapsed());
+    answer.map_err(|_error| away("the control plane does not answer; try again".to_owned()))
 }
 
 #[cfg(test)]

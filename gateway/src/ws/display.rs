@@ -62,7 +62,12 @@ pub fn upgrade(edge: &Edge, session: &str, mut request: Request) -> Response {
     };
     let accept = match check(request.headers()) {
         Ok(accept) => accept,
-        Err((code, text)) => return (code, text).into_response(),
+        Err((code, text)) => {
+            let reason =
+                if code == StatusCode::FORBIDDEN { "foreign_origin" } else { "not_a_websocket" };
+            metrics::counter!("vidi_gateway_refused_total", "reason" => reason).increment(1);
+            return (code, text).into_response();
+        }
     };
     let token = cookie::token(request.headers());
     let Some(upgrading) = request.extensions_mut().remove::<OnUpgrade>() else {
@@ -73,7 +78,7 @@ pub fn upgrade(edge: &Edge, session: &str, mut request: Request) -> Response {
     let _viewing = tasks.spawn("viewer", async move {
         match upgrading.await {
             Ok(upgraded) => view(&edge, session, token, upgraded).await,
-            Err(error) => debug!(%error, "a browser left during the upgrade"),
+            Err(error) => debug!(%error, "A browser left during the upgrade"),
         }
     });
     let mut response = Response::new(Body::empty());
@@ -135,7 +140,9 @@ async fn view(
             let (incoming_sender, incoming) = mpsc::channel(INCOMING_MAX);
             let (outgoing, outgoing_receiver) = mpsc::channel(OUTGOING_MAX);
             let closer = outgoing.downgrade();
-            let viewer = Viewer { hello, token: token.clone(), incoming, outgoing };
+            // Only for logs: one that is malformed is as none.
+            let trace = found.trace.parse().ok();
+            let viewer = Viewer { hello, token: token.clone(), trace, incoming, outgoing };
             edge.registry.add(&found.name, viewer).await;
             // Cancel-safe: the end of the socket ends the checks, which hold nothing.
             tokio::select! {
@@ -145,7 +152,7 @@ async fn view(
             }
         }
         Err(Refusal { code, text }) => {
-            warn!(%session, text, "a viewer is refused");
+            warn!(%session, reason = text, "A viewer is refused");
             close(socket, code, &text).await;
         }
     }
@@ -224,6 +231,18 @@ fn bearer<T>(token: &str, message: T) -> tonic::Request<T> {
     request
 }
 
+fn count_refused(code: CloseCode) {
+    let reason = match code {
+        CloseCode::Protocol => "protocol",
+        CloseCode::TryAgain => "controller_away",
+        CloseCode::SignedOut => "signed_out",
+        CloseCode::NotYours => "not_yours",
+        // The session's own ways to go.
+        CloseCode::Ended | CloseCode::TakenOver => return,
+    };
+    metrics::counter!("vidi_gateway_refused_total", "reason" => reason).increment(1);
+}
+
 /// A close frame; its text is cut to what RFC 6455 (5.5) allows.
 pub fn close_message(code: CloseCode, text: &str) -> Message {
     const TEXT_BYTES_MAX: usize = 120;
@@ -236,6 +255,7 @@ pub fn close_message(code: CloseCode, text: &str) -> Message {
 }
 
 pub(crate) async fn close(mut socket: Socket, code: CloseCode, text: &str) {
+    count_refused(code);
     let closing = socket.send(close_message(code, text));
     // A browser that is gone already needs no word.
     drop(tokio::time::timeout(CLOSE_SECS_MAX, closing).await);

@@ -38,7 +38,7 @@ pub(crate) async fn hello(mut socket: Socket) -> Option<(Socket, BrowserHello)> 
         Ok(None) => return None,
         Err(_elapsed) => "hello did not come".to_owned(),
     };
-    debug!(problem, "a browser does not speak the display protocol");
+    debug!(problem, "A browser does not speak the display protocol");
     close(socket, CloseCode::Protocol, &problem).await;
     None
 }
@@ -57,7 +57,7 @@ pub(crate) async fn run(
         problem = read(stream, &incoming) => problem,
     };
     if let Some(problem) = problem {
-        debug!(problem, "a browser broke the display protocol");
+        debug!(problem, "A browser broke the display protocol");
         let closing = sink.send(close_message(CloseCode::Protocol, &problem));
         // A browser that is gone already needs no word.
         drop(tokio::time::timeout(SEND_SECS_MAX, closing).await);
@@ -66,18 +66,26 @@ pub(crate) async fn run(
     drop(incoming.send(FromViewer::Gone).await);
 }
 
+fn count_bytes(direction: &'static str) -> metrics::Counter {
+    metrics::counter!("vidi_gateway_websocket_bytes_total", "direction" => direction)
+}
+
 /// Takes messages until the browser is gone, or has broken the protocol: how is told.
 async fn read(
     mut stream: SplitStream<Socket>,
     incoming: &mpsc::Sender<FromViewer>,
 ) -> Option<String> {
+    let from_browser = count_bytes("from_browser");
     loop {
         let message = tokio::time::timeout(SILENCE_SECS_MAX, stream.next()).await.ok()?;
         let records = match message {
-            Some(Ok(Message::Binary(bytes))) => match decode(&bytes) {
-                Ok(records) => records,
-                Err(malformed) => return Some(malformed.to_string()),
-            },
+            Some(Ok(Message::Binary(bytes))) => {
+                from_browser.increment(bytes.len() as u64);
+                match decode(&bytes) {
+                    Ok(records) => records,
+                    Err(malformed) => return Some(malformed.to_string()),
+                }
+            }
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
             Some(Ok(Message::Text(_))) => return Some("messages are binary".to_owned()),
             Some(Err(Error::Capacity(too_long))) => return Some(too_long.to_string()),
@@ -97,6 +105,7 @@ async fn write(
 ) {
     // The session has let this viewer go: only the close that says why is still sent.
     let mut let_go = false;
+    let to_browser = count_bytes("to_browser");
     loop {
         let next = tokio::time::timeout(PING_PERIOD, outgoing.recv()).await;
         if let_go && matches!(next, Ok(Some(ToViewer::Message(_)))) {
@@ -112,7 +121,7 @@ async fn write(
             Ok(None) => (close_message(CloseCode::TryAgain, "the session was lost"), 0, true),
         };
         match tokio::time::timeout(SEND_SECS_MAX, sink.send(message)).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => to_browser.increment(bytes as u64),
             Ok(Err(_)) | Err(_) => return,
         }
         if last {

@@ -9,7 +9,18 @@ const proto = join(web, "..", "..", "proto");
 const out = join(web, "src", "gen");
 
 // Only what the pages call.
-const files = ["sign_in", "sessions"].map((name) => join(proto, "vidi", "v1", `${name}.proto`));
+const files = [
+  "common",
+  "desktops",
+  "hosts",
+  "operations",
+  "sessions",
+  "sign_in",
+  "templates",
+  "tenants",
+  "usage",
+  "users",
+].map((name) => join(proto, "vidi", "v1", `${name}.proto`));
 
 mkdirSync(out, { recursive: true });
 const run = spawnSync(

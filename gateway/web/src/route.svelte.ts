@@ -1,4 +1,5 @@
-// Which view the address names: `/` the menu, `/desktop/{session uuid}` a desktop.
+// Which view the address names: `/` the menu, `/desktop/{session uuid}` a desktop, `/admin` and what
+// lies below it the admin page.
 
 /** Kept beside the history entry, so that a reload still knows the app. */
 export interface DesktopEntry {
@@ -7,8 +8,13 @@ export interface DesktopEntry {
   readonly title: string;
 }
 
+/** The parts of the admin page; the first is at `/admin` itself. */
+export const adminParts = ["desktops", "hosts", "hours", "people"] as const;
+export type AdminPart = (typeof adminParts)[number];
+
 export type Route =
   | { readonly view: "menu" }
+  | { readonly view: "admin"; readonly part: AdminPart }
   | { readonly view: "desktop"; readonly session: string; readonly entry: DesktopEntry | undefined };
 
 let route = $state.raw<Route>(read());
@@ -37,11 +43,35 @@ export function goToMenu(): void {
   route = read();
 }
 
+/** Address of a part of the admin page. */
+export function adminAddress(part: AdminPart): string {
+  return part === "desktops" ? "/admin" : `/admin/${part}`;
+}
+
+/** Goes to an address of these pages, as a click on a link does. */
+export function goTo(address: string): void {
+  history.pushState(null, "", address);
+  route = read();
+  window.scrollTo(0, 0);
+}
+
+/** A plain click on a link stays in the page; with a modifier the browser opens it elsewhere. */
+export function follow(event: MouseEvent & { currentTarget: HTMLAnchorElement }): void {
+  if (event.button === 0 && !event.ctrlKey && !event.metaKey && !event.shiftKey && !event.altKey) {
+    event.preventDefault();
+    goTo(new URL(event.currentTarget.href).pathname);
+  }
+}
+
 window.addEventListener("popstate", () => {
   route = read();
 });
 
 function read(): Route {
+  const admin = /^\/admin(?:\/([a-z]{1,20}))?\/?$/.exec(location.pathname);
+  if (admin !== null) {
+    return { view: "admin", part: adminParts.find((part) => part === admin[1]) ?? "desktops" };
+  }
   const match = /^\/desktop\/([0-9a-fA-F-]{1,64})\/?$/.exec(location.pathname);
   if (match?.[1] === undefined) {
     return { view: "menu" };

@@ -15,8 +15,8 @@ pub const SOCKET_PATH_BYTES_MAX: usize = 100;
 /// The command line that every daemon has.
 #[derive(Clone, Debug, clap::Args)]
 pub struct DaemonArgs {
-    /// Configuration file.
-    #[arg(long, value_name = "FILE")]
+    /// Configuration file, instead of the one in /etc/vidi.
+    #[arg(long, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
     /// Read the configuration, say what is wrong with it, and exit (64 when it is bad).
     #[arg(long)]

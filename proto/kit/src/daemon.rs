@@ -40,7 +40,34 @@ where
     }
 }
 
-fn fail(program: &str, error: &dyn Error, code: u8) -> ExitCode {
+/// Runs a command of a daemon's program that ends by itself, with the daemon's configuration; what is
+/// left running when it ends, ends with the process.
+pub fn run_command<C, F>(
+    program: &str,
+    arguments: &DaemonArgs,
+    load: impl FnOnce(Option<&Path>) -> Result<C, ConfigError>,
+    command: impl FnOnce(C) -> F,
+) -> ExitCode
+where
+    F: Future<Output = ExitCode>,
+{
+    let config = match load(arguments.config.as_deref()) {
+        Ok(config) => config,
+        Err(error) => return fail(program, &error, EXIT_BAD_CONFIG),
+    };
+    crate::tls::install_provider();
+    match tokio::runtime::Runtime::new() {
+        Ok(runtime) => {
+            let code = runtime.block_on(command(config));
+            runtime.shutdown_background();
+            code
+        }
+        Err(error) => fail(program, &error, 1),
+    }
+}
+
+/// Says on standard error why a program ends.
+pub fn fail(program: &str, error: &dyn Error, code: u8) -> ExitCode {
     // Standard error may be closed; the exit code says the rest.
     drop(writeln!(std::io::stderr(), "{program}: {}", describe(error)));
     ExitCode::from(code)

@@ -9,6 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use prost::Message;
 use tokio::sync::watch;
+use tonic::transport::Channel;
 use tracing::{info, warn};
 use vidi_proto::v1::enroll_service_client::EnrollServiceClient;
 use vidi_proto::v1::{EnrollRequest, EnrollResponse, EnrollTokenContents, RenewRequest};
@@ -28,7 +29,7 @@ pub enum EnrollError {
     /// Neither way is open.
     #[error(
         "not enrolled: there is no controller socket at {socket} and no token in {token_file}; \
-         run `vidictl host enroll-token` where the controller is and put the line it prints there"
+         run `vidictl host enroll-token` where the controller is and paste the line that it prints"
     )]
     NoWay {
         /// Where the socket was looked for.
@@ -101,7 +102,7 @@ async fn enroll_with_patience(
     for _ in 1..TRIES_MAX {
         match enroll(access, role, folder).await {
             Err(error @ (EnrollError::Refused(_) | EnrollError::NoWay { .. })) => {
-                warn!(%error, "enrolment did not work yet");
+                warn!(%error, "Enrolment did not work yet");
                 tokio::time::sleep(backoff.next_wait()).await;
             }
             done => return done,
@@ -115,36 +116,50 @@ async fn enroll(
     role: Role,
     folder: &Path,
 ) -> Result<Identity, EnrollError> {
-    let (key, csr) = generate_key_and_csr()?;
-    let mut request = EnrollRequest {
-        token_secret: String::new(),
-        role: role.as_str().to_owned(),
-        id: wanted_id(access),
-        csr,
-    };
-    let refused = |error: &dyn std::error::Error| EnrollError::Refused(describe(error));
-    let channel = if access.socket.exists() {
-        connect_unix(access.socket.clone()).await.map_err(|error| refused(&error))?
-    } else if let Ok(text) = std::fs::read_to_string(&access.enroll_token_file) {
-        let token = decode_token(&text)?;
-        request.token_secret = token.secret;
-        let mut connected = Err(EnrollError::Refused("the token names no address".to_owned()));
-        for address in &token.addresses {
-            let config = crate::tls::anonymous_client_config(&token.cas)?;
-            connected = connect_tls(address, crate::tls::CONTROLLER_NAME, config)
-                .await
-                .map_err(|error| refused(&error));
-            if connected.is_ok() {
-                break;
-            }
-        }
-        connected?
-    } else {
+    if access.socket.exists() {
+        let channel = connect_unix(access.socket.clone())
+            .await
+            .map_err(|error| EnrollError::Refused(describe(&error)))?;
+        return ask(channel, String::new(), role, wanted_id(&access.id), folder).await;
+    }
+    let Ok(text) = std::fs::read_to_string(&access.enroll_token_file) else {
         return Err(EnrollError::NoWay {
             socket: access.socket.clone(),
             token_file: access.enroll_token_file.clone(),
         });
     };
+    with_token(decode_token(&text)?, role, &access.id, folder).await
+}
+
+/// Uses a token up for a certificate, kept in `folder`; an empty id is the machine's name.
+pub async fn with_token(
+    token: EnrollTokenContents,
+    role: Role,
+    id: &str,
+    folder: &Path,
+) -> Result<Identity, EnrollError> {
+    let mut connected = Err(EnrollError::Refused("the token names no address".to_owned()));
+    for address in &token.addresses {
+        let config = crate::tls::anonymous_client_config(&token.cas)?;
+        connected = connect_tls(address, crate::tls::CONTROLLER_NAME, config)
+            .await
+            .map_err(|error| EnrollError::Refused(format!("{address}: {}", describe(&error))));
+        if connected.is_ok() {
+            break;
+        }
+    }
+    ask(connected?, token.secret, role, wanted_id(id), folder).await
+}
+
+async fn ask(
+    channel: Channel,
+    token_secret: String,
+    role: Role,
+    id: String,
+    folder: &Path,
+) -> Result<Identity, EnrollError> {
+    let (key, csr) = generate_key_and_csr()?;
+    let request = EnrollRequest { token_secret, role: role.as_str().to_owned(), id, csr };
     let answer = EnrollServiceClient::new(channel)
         .enroll(request)
         .await
@@ -165,9 +180,9 @@ fn keep_answer(
 }
 
 /// The configured id, or the machine's name made fit for one.
-fn wanted_id(access: &ControllerAccess) -> String {
-    if !access.id.is_empty() {
-        return access.id.clone();
+fn wanted_id(configured: &str) -> String {
+    if !configured.is_empty() {
+        return configured.to_owned();
     }
     let name = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
     let short = name.split('.').next().unwrap_or_default();
@@ -196,12 +211,12 @@ impl Keeper {
             tokio::time::sleep(Duration::from_millis(wait_ms)).await;
             match self.renew().await {
                 Ok(identity) => {
-                    info!(id = identity.name.id, "certificate renewed");
+                    info!(id = identity.name.id, "Certificate renewed");
                     self.sender.send_replace(Arc::new(identity));
                     backoff.reset();
                 }
                 Err(error) => {
-                    warn!(%error, "certificate not renewed yet");
+                    warn!(%error, "Certificate not renewed yet");
                     tokio::time::sleep(backoff.next_wait()).await;
                 }
             }

@@ -157,6 +157,46 @@ text_id!(
     UserId, "user id", 64, user_char, "1 to 64 of a-z, 0-9, dot, dash and underscore are expected"
 );
 
+/// One request of a person and all that follows from it: ties log lines of all daemons together.
+///
+/// INVARIANT: not 0, which W3C Trace Context (section 3.2.2.3) forbids.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TraceId(u128);
+
+impl TraceId {
+    /// A new one, random.
+    pub fn generate() -> Self {
+        Self(Uuid::new_v4().as_u128())
+    }
+}
+
+impl fmt::Display for TraceId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for TraceId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
+}
+
+impl FromStr for TraceId {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        let plain = text.len() == 32 && text.bytes().all(hex);
+        let number = plain.then(|| u128::from_str_radix(text, 16).ok()).flatten();
+        number.filter(|number| *number != 0).map(Self).ok_or_else(|| IdError {
+            kind: "trace id",
+            text: shorten(text),
+            rule: "32 of 0-9 and a-f are expected, not all 0",
+        })
+    }
+}
+
 fn dns_char(letter: char) -> bool {
     letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-'
 }
@@ -181,6 +221,17 @@ mod tests {
         assert_eq!(id.to_string().parse(), Ok(id));
         assert!(id.to_string().to_uppercase().parse::<DesktopId>().is_err());
         assert!("nobody".parse::<DesktopId>().is_err());
+    }
+
+    #[test]
+    fn a_trace_has_one_spelling_and_is_never_nothing() {
+        let trace = TraceId::generate();
+        assert_eq!(trace.to_string().parse(), Ok(trace));
+        let long = "1".repeat(33);
+        for wrong in ["", &"0".repeat(32), &"A".repeat(32), &"+".repeat(32), &"1".repeat(31), &long]
+        {
+            assert!(wrong.parse::<TraceId>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -37,7 +37,8 @@ impl Tasks {
         F::Output: Send + 'static,
     {
         #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
-        let inner = tokio::spawn(future.instrument(tracing::info_span!("task", name)));
+        let inner =
+            tokio::spawn(future.instrument(tracing::info_span!(parent: None, "task", task = name)));
         let guard = AbortOnDrop(inner.abort_handle());
         self.tracker.spawn(async move {
             let _guard = guard;
@@ -45,7 +46,7 @@ impl Tasks {
                 Ok(output) => Some(output),
                 Err(failure) if failure.is_panic() => {
                     metrics::counter!("vidi_task_panics_total", "task" => name).increment(1);
-                    error!(task = name, "task panicked; only this task ends");
+                    error!(task = name, "A task panicked; only this task ends");
                     None
                 }
                 Err(_cancelled) => None,
@@ -68,7 +69,7 @@ impl Tasks {
         self.stop.cancel();
         self.tracker.close();
         if tokio::time::timeout(STOP_SECS_MAX, self.tracker.wait()).await.is_err() {
-            warn!(tasks = self.tracker.len(), "tasks did not stop in time");
+            warn!(tasks = self.tracker.len(), "Tasks did not stop in time");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Listeners and channels for gRPC: mTLS over TCP, and Unix sockets whose peer's uid is known.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use tonic::transport::server::Connected;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tracing::{debug, warn};
 
+use crate::logs::Seldom;
 use crate::tls::{CertificateName, ClientCertificate, IdentityReceiver, Role};
 use crate::{Backoff, Tasks};
 
@@ -33,6 +34,19 @@ const CONNECT_SECS_MAX: Duration = Duration::from_secs(5);
 const KEEPALIVE_PERIOD: Duration = Duration::from_secs(10);
 /// And give up after this.
 const KEEPALIVE_SECS_MAX: Duration = Duration::from_secs(10);
+
+/// Key in a call's metadata: the address of the browser that a gateway makes the call for. From
+/// anybody else it says nothing.
+pub const BROWSER_ADDRESS: &str = "vidi-browser-address";
+
+/// What counts as one address: an IPv4 address in either form, or an IPv6 network of 64 bits, which is
+/// one household.
+pub fn network_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => IpAddr::V6((u128::from(address) >> 64 << 64).into()),
+    }
+}
 
 /// Who is on the other side of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,12 +76,14 @@ pub struct PeerInfo {
     pub address: Option<SocketAddr>,
     /// Which connection: unique in this process.
     pub connection: u64,
+    /// Start of validity of the peer's certificate, ms since the epoch; 0 without one.
+    pub certified_ms: i64,
 }
 
 impl PeerInfo {
-    fn new(peer: Peer, address: Option<SocketAddr>) -> Self {
+    fn new(peer: Peer, address: Option<SocketAddr>, certified_ms: i64) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        Self { peer, address, connection: NEXT.fetch_add(1, Ordering::Relaxed) }
+        Self { peer, address, connection: NEXT.fetch_add(1, Ordering::Relaxed), certified_ms }
     }
 }
 
@@ -157,7 +173,7 @@ pub fn tls_incoming(
                 }
                 Err(error) => {
                     // Out of descriptors, mostly: wait instead of spinning.
-                    warn!(%error, "cannot accept a connection");
+                    warn!(%error, "Cannot accept a connection");
                     tokio::time::sleep(backoff.next_wait()).await;
                 }
             }
@@ -176,7 +192,7 @@ async fn handshake(
     let config = match current.server_config(clients) {
         Ok(config) => config,
         Err(error) => {
-            warn!(%error, "own certificate is not usable");
+            warn!(%error, "Own certificate is not usable");
             return None;
         }
     };
@@ -185,26 +201,33 @@ async fn handshake(
     let stream = match tokio::time::timeout(HANDSHAKE_SECS_MAX, accepting).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
-            warn!(%address, %error, "TLS handshake failed");
+            static TOLD: Seldom = Seldom::new();
+            metrics::counter!("vidi_tls_handshakes_failed_total").increment(1);
+            if TOLD.is_due() {
+                warn!(%address, %error, "TLS handshakes fail; more are told after a minute");
+            } else {
+                debug!(%address, %error, "TLS handshake failed");
+            }
             return None;
         }
         Err(_elapsed) => {
+            metrics::counter!("vidi_tls_handshakes_failed_total").increment(1);
             debug!(%address, "TLS handshake took too long");
             return None;
         }
     };
     let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    let peer = match certificate.map(CertificateName::read) {
-        None => Peer::Anonymous,
+    let (peer, certified_ms) = match certificate.map(CertificateName::read) {
+        None => (Peer::Anonymous, 0),
         Some(Ok(name)) if name.installation == current.name.installation => {
-            Peer::Daemon { role: name.role, id: name.id }
+            (Peer::Daemon { role: name.role, id: name.id }, name.not_before_ms)
         }
         Some(Ok(_) | Err(_)) => {
-            warn!(%address, "caller's certificate is not one of this installation");
+            warn!(%address, "Caller's certificate is not one of this installation");
             return None;
         }
     };
-    Some(PeerStream { stream, info: PeerInfo::new(peer, Some(address)) })
+    Some(PeerStream { stream, info: PeerInfo::new(peer, Some(address), certified_ms) })
 }
 
 /// Listens on a Unix socket; a stale file is replaced, a live one is an error. `mode` as in chmod(2).
@@ -239,13 +262,13 @@ pub fn unix_incoming(tasks: &Tasks, listener: UnixListener) -> Incoming<UnixStre
             let stream = match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    warn!(%error, "cannot accept a local connection");
+                    warn!(%error, "Cannot accept a local connection");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
             };
             let Ok(credentials) = stream.peer_cred() else { continue };
-            let info = PeerInfo::new(Peer::Local { uid: credentials.uid() }, None);
+            let info = PeerInfo::new(Peer::Local { uid: credentials.uid() }, None, 0);
             if sender.send(Ok(PeerStream { stream, info })).await.is_err() {
                 return;
             }

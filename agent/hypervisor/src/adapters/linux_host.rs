@@ -6,6 +6,7 @@ use crate::model::HostFacts;
 use crate::ports::HostMemory;
 
 const MEMINFO: &str = "/proc/meminfo";
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// The machine that this process runs on.
 #[derive(Clone, Copy, Debug, Default)]
@@ -17,7 +18,9 @@ impl HostMemory for LinuxHost {
         let (memory_total_mib, memory_available_mib) =
             parse_meminfo(&std::fs::read_to_string(MEMINFO)?)?;
         let cpus = u32::try_from(cpus).unwrap_or(u32::MAX);
-        Ok(HostFacts { cpus, memory_total_mib, memory_available_mib })
+        let boot = std::fs::read_to_string(BOOT_ID)?;
+        let boot = boot.trim().parse().map_err(io::Error::other)?;
+        Ok(HostFacts { cpus, memory_total_mib, memory_available_mib, boot })
     }
 }
 

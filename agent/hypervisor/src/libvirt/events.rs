@@ -19,13 +19,18 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use tracing::{error, warn};
+use uuid::Uuid;
 use virt::connect::Connect;
 use virt::domain::Domain;
 use virt::error::Error;
 use virt::sys;
 
+use crate::model::DomainEnd;
+
 /// Streams that wait to be ended; more than desktops on a host.
 const CLOSING_MAX: usize = 4096;
+/// `VIR_UUID_BUFLEN`.
+const UUID_BYTES: usize = 16;
 /// Bytes moved at a time.
 const CHUNK_BYTES: usize = 8192;
 /// Chunks moved before other events get their turn.
@@ -37,9 +42,22 @@ const WOULD_BLOCK: c_int = -2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signal {
     /// A domain's life cycle went on.
-    Lifecycle,
+    Lifecycle(Uuid, Life),
     /// The connection is dead.
     Closed,
+}
+
+/// Where a domain's life cycle went (virDomainEventType and its details).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Life {
+    /// It was started, or goes on after its guest's reboot.
+    Began,
+    /// It is ending, or has ended, like this.
+    Ends(DomainEnd),
+    /// It has ended after it shut down; who wanted that was said before by those that can tell.
+    ShutDown,
+    /// Anything else.
+    Other,
 }
 
 /// Hears signals, on the event loop's thread: it must not block.
@@ -155,20 +173,41 @@ unsafe fn tell(opaque: *mut c_void, signal: Signal) {
     let listener = unsafe { &*opaque.cast::<Listener>() };
     let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| listener(signal)));
     if told.is_err() {
-        error!("a listener for libvirt's events panicked");
+        error!("A listener for libvirt's events panicked");
     }
 }
 
 unsafe extern "C" fn on_lifecycle(
     _connect: sys::virConnectPtr,
-    _domain: sys::virDomainPtr,
-    _event: c_int,
-    _detail: c_int,
+    domain: sys::virDomainPtr,
+    event: c_int,
+    detail: c_int,
     opaque: *mut c_void,
 ) -> c_int {
+    let mut bytes = [0_u8; UUID_BYTES];
+    // SAFETY: libvirt's domain is alive for the call, which only copies VIR_UUID_BUFLEN bytes.
+    let told = unsafe { sys::virDomainGetUUID(domain, bytes.as_mut_ptr()) };
+    let id = if told < 0 { Uuid::nil() } else { Uuid::from_bytes(bytes) };
     // SAFETY: registered with an opaque of `into_opaque`.
-    unsafe { tell(opaque, Signal::Lifecycle) };
+    unsafe { tell(opaque, Signal::Lifecycle(id, life(event, detail))) };
     0
+}
+
+fn life(event: c_int, detail: c_int) -> Life {
+    let number = |number: c_int| u32::try_from(number).unwrap_or(u32::MAX);
+    let (event, detail) = (number(event), number(detail));
+    match (event, detail) {
+        (sys::VIR_DOMAIN_EVENT_STARTED | sys::VIR_DOMAIN_EVENT_RESUMED, _) => Life::Began,
+        (sys::VIR_DOMAIN_EVENT_SHUTDOWN, sys::VIR_DOMAIN_EVENT_SHUTDOWN_GUEST) => {
+            Life::Ends(DomainEnd::ByGuest)
+        }
+        (sys::VIR_DOMAIN_EVENT_STOPPED, sys::VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN) => Life::ShutDown,
+        (sys::VIR_DOMAIN_EVENT_SHUTDOWN, sys::VIR_DOMAIN_EVENT_SHUTDOWN_HOST)
+        | (sys::VIR_DOMAIN_EVENT_STOPPED | sys::VIR_DOMAIN_EVENT_CRASHED, _) => {
+            Life::Ends(DomainEnd::Otherwise)
+        }
+        _ => Life::Other,
+    }
 }
 
 unsafe extern "C" fn on_close(_connect: sys::virConnectPtr, _reason: c_int, opaque: *mut c_void) {
@@ -407,7 +446,7 @@ unsafe fn with_pump(opaque: *mut c_void, act: impl FnOnce(&GuestPump)) {
     let pump = unsafe { &*opaque.cast::<GuestPump>() };
     let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| act(pump)));
     if done.is_err() {
-        error!("a guest port's pump panicked");
+        error!("A guest port's pump panicked");
     }
 }
 
@@ -441,7 +480,7 @@ fn close_later(stream: RawStream) {
         std::thread::Builder::new()
             .name("libvirt-closer".to_owned())
             .spawn(move || receiver.into_iter().for_each(drop))
-            .inspect_err(|error| error!(%error, "the thread that ends streams cannot start"))
+            .inspect_err(|error| error!(%error, "The thread that ends streams cannot start"))
             .ok()
             .map(|_thread| sender)
     });

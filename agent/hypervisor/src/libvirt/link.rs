@@ -10,6 +10,7 @@ use vidi_kit::Backoff;
 use virt::connect::Connect;
 
 use crate::error::HypervisorError;
+use crate::libvirt::ends::Ends;
 use crate::libvirt::events::{self, GuestPump, Listener, Signal, Subscription};
 
 /// A daemon that does not answer is given up after interval × count.
@@ -70,6 +71,7 @@ struct Shared {
     state: Mutex<State>,
     changed: Condvar,
     changes: watch::Sender<u64>,
+    ends: Ends,
 }
 
 #[derive(Debug)]
@@ -89,6 +91,7 @@ impl Link {
             state: Mutex::new(State::First),
             changed: Condvar::new(),
             changes: watch::Sender::new(0),
+            ends: Ends::default(),
         });
         let link = Self(Arc::clone(&shared));
         std::thread::Builder::new()
@@ -100,6 +103,11 @@ impl Link {
     /// Changes at every hint.
     pub(super) fn changes(&self) -> watch::Receiver<u64> {
         self.0.changes.subscribe()
+    }
+
+    /// How domains ended.
+    pub(super) fn ends(&self) -> &Ends {
+        &self.0.ends
     }
 
     /// A handle for another thread.
@@ -217,7 +225,7 @@ fn keep_up(shared: &Arc<Shared>) {
             Err(text) => {
                 // Once for each reason: the attempts go on for as long as it takes.
                 if said != text {
-                    warn!(uri = shared.uri, text, "libvirt cannot be reached; trying again");
+                    warn!(uri = shared.uri, error = text, "libvirt cannot be reached; trying again");
                     said.clone_from(&text);
                 }
                 shared.set(State::Down(text));
@@ -243,7 +251,10 @@ fn open(shared: &Arc<Shared>) -> Result<(Arc<Live>, Subscription), String> {
         let Some(shared) = of_link.upgrade() else { return };
         match signal {
             Signal::Closed => shared.give_up(&dead),
-            Signal::Lifecycle => shared.hint(),
+            Signal::Lifecycle(id, life) => {
+                shared.ends.hear(id, life);
+                shared.hint();
+            }
         }
     });
     let subscription = Subscription::new(&live.connect, &listener).map_err(text)?;

@@ -7,6 +7,7 @@
 //! ```
 
 mod convert;
+mod ends;
 mod events;
 mod link;
 mod owner;
@@ -34,7 +35,8 @@ use virt::sys;
 use crate::error::HypervisorError;
 use crate::guest_port::{GuestLine, GuestPort};
 use crate::model::{
-    DomainPower, DomainSpec, HostVersions, ObservedDomain, PauseCause, ProbeGuest, ProbeOutcome,
+    DomainEnd, DomainPower, DomainSpec, HostVersions, ObservedDomain, PauseCause, ProbeGuest,
+    ProbeOutcome,
 };
 use crate::ports::{GuestStream, Hypervisor, Screenshot};
 use link::{Link, Live};
@@ -202,6 +204,7 @@ impl Hypervisor for LibvirtHypervisor {
     async fn start(&self, spec: &DomainSpec) -> Result<(), HypervisorError> {
         let what = "start";
         let (spec, owner) = (spec.clone(), self.owner());
+        self.link.ends().forget(spec.id.uuid());
         self.call(spec.id.uuid(), what, START_SECS_MAX, move |live| {
             let mark = owner.mark_for(&spec);
             if let Some(domain) = lookup(live.connect(), spec.id)? {
@@ -307,6 +310,10 @@ impl Hypervisor for LibvirtHypervisor {
 
     fn changes(&self) -> watch::Receiver<u64> {
         self.link.changes()
+    }
+
+    fn end_of(&self, id: DesktopId) -> Option<DomainEnd> {
+        self.link.ends().of(id.uuid())
     }
 
     async fn boot_with_kvm(

@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tracing::error;
 use uuid::Uuid;
 
@@ -72,6 +73,7 @@ impl Pool {
         T: Send + 'static,
         F: FnOnce() -> Result<T, HypervisorError> + Send + 'static,
     {
+        let began = Instant::now();
         let (answer, answered) = oneshot::channel();
         let accepted = self.0.push(
             key,
@@ -85,19 +87,25 @@ impl Pool {
         if !accepted {
             return Err(HypervisorError::Busy);
         }
-        match tokio::time::timeout(limit, answered).await {
+        let result = match tokio::time::timeout(limit, answered).await {
             Ok(Ok(result)) => result,
             Ok(Err(_dropped)) => {
                 Err(HypervisorError::Refused { what, text: "the call panicked".to_owned() })
             }
             Err(_elapsed) => Err(HypervisorError::TimedOut { what, limit }),
+        };
+        metrics::histogram!("vidi_agent_libvirt_call_seconds", "call" => what)
+            .record(began.elapsed());
+        if result.is_err() {
+            metrics::counter!("vidi_agent_libvirt_errors_total", "call" => what).increment(1);
         }
+        result
     }
 
     /// Runs `call` some time, when nobody can wait for it.
     pub(super) fn run_detached(&self, key: Uuid, call: impl FnOnce() + Send + 'static) {
         if !self.0.push(key, Box::new(call)) {
-            error!("too many calls wait for libvirt; one is dropped");
+            error!("Too many calls wait for libvirt; one is dropped");
         }
     }
 }
@@ -137,7 +145,7 @@ impl Shared {
                     lanes.waiting = lanes.waiting.saturating_sub(1);
                     drop(lanes);
                     if std::panic::catch_unwind(std::panic::AssertUnwindSafe(job)).is_err() {
-                        error!("a call to libvirt panicked");
+                        error!("A call to libvirt panicked");
                     }
                     lanes = self.lock();
                 }

@@ -59,7 +59,7 @@ pub(super) fn desktop(
             disk_device(xml, &disk, cache)?;
             leaf(xml, "controller", &[("type", "usb"), ("model", "qemu-xhci")])?;
             leaf(xml, "input", &[("type", "tablet"), ("bus", "usb")])?;
-            leaf(xml, "input", &[("type", "keyboard"), ("bus", "usb")])?;
+            keyboard(xml)?;
             spice(xml)?;
             video(xml, spec.video)?;
             spice_channel(xml)?;
@@ -253,7 +253,9 @@ fn spice(xml: &mut Xml) -> io::Result<()> {
             leaf(xml, "zlib", &[("compression", "never")])?;
             leaf(xml, "playback", &[("compression", "on")])?;
             leaf(xml, "streaming", &[("mode", "off")])?;
-            leaf(xml, "mouse", &[("mode", "client")])
+            // "server": the pointer goes to the tablet, which queues what a hand does, and not through
+            // the SPICE agent, which hears only the newest state: a busy guest would miss clicks.
+            leaf(xml, "mouse", &[("mode", "server")])
         },
     )?;
     Ok(())
@@ -275,6 +277,13 @@ fn video(xml: &mut Xml, video: Video) -> io::Result<()> {
     };
     xml.create_element("video").write_inner_content(|xml| leaf(xml, "model", attributes))?;
     Ok(())
+}
+
+/// A USB keyboard gives the guest one key at each of its polls and loses what a busy guest leaves for
+/// too long; this one holds more and gives all at once. A guest without its driver takes the PS/2
+/// keyboard, which every machine has.
+fn keyboard(xml: &mut Xml) -> io::Result<()> {
+    leaf(xml, "input", &[("type", "keyboard"), ("bus", "virtio")])
 }
 
 fn spice_channel(xml: &mut Xml) -> io::Result<()> {
@@ -421,7 +430,7 @@ mod tests {
                 </disk>
                 <controller type="usb" model="qemu-xhci"/>
                 <input type="tablet" bus="usb"/>
-                <input type="keyboard" bus="usb"/>
+                <input type="keyboard" bus="virtio"/>
                 <graphics type="spice">
                   <listen type="none"/>
                   <image compression="off"/>
@@ -429,7 +438,7 @@ mod tests {
                   <zlib compression="never"/>
                   <playback compression="on"/>
                   <streaming mode="off"/>
-                  <mouse mode="client"/>
+                  <mouse mode="server"/>
                 </graphics>
                 <video>
                   <model type="qxl" ram="65536" vram="65536" vgamem="16384" heads="1" primary="yes"/>
@@ -497,7 +506,7 @@ mod tests {
                 </disk>
                 <controller type="usb" model="qemu-xhci"/>
                 <input type="tablet" bus="usb"/>
-                <input type="keyboard" bus="usb"/>
+                <input type="keyboard" bus="virtio"/>
                 <graphics type="spice">
                   <listen type="none"/>
                   <image compression="off"/>
@@ -505,7 +514,7 @@ mod tests {
                   <zlib compression="never"/>
                   <playback compression="on"/>
                   <streaming mode="off"/>
-                  <mouse mode="client"/>
+                  <mouse mode="server"/>
                 </graphics>
                 <video>
                   <model type="vga" vram="16384" heads="1" primary="yes"/>
@@ -576,7 +585,7 @@ mod tests {
                 </disk>
                 <controller type="usb" model="qemu-xhci"/>
                 <input type="tablet" bus="usb"/>
-                <input type="keyboard" bus="usb"/>
+                <input type="keyboard" bus="virtio"/>
                 <graphics type="spice">
                   <listen type="none"/>
                   <image compression="off"/>
@@ -584,7 +593,7 @@ mod tests {
                   <zlib compression="never"/>
                   <playback compression="on"/>
                   <streaming mode="off"/>
-                  <mouse mode="client"/>
+                  <mouse mode="server"/>
                 </graphics>
                 <video>
                   <model type="virtio" heads="1" primary="yes"/>

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use vidi_hypervisor::guest_port::{GuestLine, GuestPort};
 use vidi_hypervisor::picture::has_many_colours;
 use vidi_hypervisor::{
-    DomainPower, DomainSpec, Hypervisor, HypervisorError, ObservedDomain, PauseCause,
+    DomainEnd, DomainPower, DomainSpec, Hypervisor, HypervisorError, ObservedDomain, PauseCause,
 };
 use vidi_kit::ids::DesktopId;
 
@@ -74,11 +74,26 @@ pub(crate) async fn a_desktop_lives(
 
     host.shutdown(id).await.unwrap();
     until(host, id, |found| found.is_none()).await;
+    assert_eq!(ended(host, id).await, DomainEnd::ByGuest, "the guest heard the power button");
 
     host.start(&newer).await.unwrap();
+    assert_eq!(host.end_of(id), None, "a new start is not an old one's end");
     assert_eq!(find(host, id).await.unwrap().mark().unwrap().start_count, newer.start_count);
     host.destroy(id).await.unwrap();
     until(host, id, |found| found.is_none()).await;
+    assert_eq!(ended(host, id).await, DomainEnd::Otherwise, "the plug was pulled");
+}
+
+/// Waits for word of how a domain ended.
+pub(crate) async fn ended(host: &dyn Hypervisor, id: DesktopId) -> DomainEnd {
+    let deadline = Instant::now() + LEVEL_SECS_MAX;
+    loop {
+        if let Some(end) = host.end_of(id) {
+            return end;
+        }
+        assert!(Instant::now() < deadline, "nobody says how it ended");
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
 }
 
 /// The domain in the list.

@@ -141,6 +141,21 @@ async fn a_desktop_outlives_the_daemon_and_is_found_again() {
 }
 
 #[tokio::test]
+async fn a_qemu_that_is_killed_did_not_end_by_its_guest() {
+    let libvirt = PrivateLibvirt::start("ends");
+    let host = adapter(&libvirt, InstallationId::generate());
+    let placed = Placed::below(libvirt.folder()).await;
+    for signal in ["KILL", "TERM"] {
+        let spec = placed.spec().await;
+        host.start(&spec).await.unwrap();
+        libvirt.kill_qemu(spec.id, signal);
+        contract::until(&host, spec.id, |found| found.is_none()).await;
+        let end = contract::ended(&host, spec.id).await;
+        assert_eq!(end, vidi_hypervisor::DomainEnd::Otherwise, "{signal}");
+    }
+}
+
+#[tokio::test]
 async fn what_another_installation_started_is_foreign_and_left_alone() {
     let libvirt = PrivateLibvirt::start("foreign");
     let other = adapter(&libvirt, InstallationId::generate());

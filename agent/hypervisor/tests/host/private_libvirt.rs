@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use vidi_kit::ids::DesktopId;
+
 /// Runs while this lives.
 pub(crate) struct PrivateLibvirt {
     folder: PathBuf,
@@ -28,6 +30,14 @@ impl PrivateLibvirt {
         let pid = std::fs::read_to_string(self.folder.join("libvirtd.pid")).unwrap();
         let status = Command::new("kill").args(["-KILL", pid.trim()]).status().unwrap();
         assert!(status.success());
+    }
+
+    /// Sends a desktop's QEMU a signal.
+    pub(crate) fn kill_qemu(&self, id: DesktopId, signal: &str) {
+        let pid = self.folder.join(format!("run/qemu/vidi-{id}.pid"));
+        let pid = std::fs::read_to_string(pid).unwrap();
+        let status = Command::new("kill").args([&format!("-{signal}"), pid.trim()]).status();
+        assert!(status.unwrap().success());
     }
 
     /// Starts the daemon again.

@@ -4,14 +4,16 @@ import { createClient } from "@connectrpc/connect";
 import { createGrpcWebTransport } from "@connectrpc/connect-web";
 import { SessionService } from "../gen/vidi/v1/sessions_pb.js";
 import { SignInService } from "../gen/vidi/v1/sign_in_pb.js";
+import { tracing } from "./trace.js";
 
 /** A call that takes longer is given up. */
 const CALL_TIMEOUT_MS = 20_000;
 
-const transport = createGrpcWebTransport({
+export const transport = createGrpcWebTransport({
   baseUrl: location.origin,
   useBinaryFormat: true,
   defaultTimeoutMs: CALL_TIMEOUT_MS,
+  interceptors: [tracing],
 });
 
 export const signIns = createClient(SignInService, transport);
@@ -20,6 +22,11 @@ export const sessions = createClient(SessionService, transport);
 /** The last segment of a resource name. */
 export function lastSegment(name: string): string {
   return name.slice(name.lastIndexOf("/") + 1);
+}
+
+/** `tenants/{t}` of a resource name in it; the first tenant where the name has none. */
+export function tenantOf(name: string): string {
+  return /^tenants\/[^/]+/.exec(name)?.[0] ?? "tenants/default";
 }
 
 /** A fresh id for a request that may be sent twice; the page is always in a secure context. */

@@ -1,6 +1,7 @@
 // Signing in and out: the gateway's /session, which keeps the token in a cookie that no script can read.
 
 import { isMessageKey, type MessageKey } from "../messages/catalogue.js";
+import { traceparent } from "./trace.js";
 
 const TIMEOUT_MS = 20_000;
 
@@ -10,7 +11,7 @@ export async function signIn(user: string, password: string): Promise<MessageKey
   try {
     response = await fetch("/session", {
       method: "POST",
-      headers: { "content-type": "application/json" },
+      headers: { "content-type": "application/json", traceparent: traceparent() },
       body: JSON.stringify({ tenant: "", user, password }),
       signal: timeout(),
     });
@@ -26,7 +27,7 @@ export async function signIn(user: string, password: string): Promise<MessageKey
 /** Ends the sign-in; the cookie is gone even when the service does not answer in time. */
 export async function signOut(): Promise<void> {
   try {
-    await fetch("/session", { method: "DELETE", signal: timeout() });
+    await fetch("/session", { method: "DELETE", headers: { traceparent: traceparent() }, signal: timeout() });
   } catch {
     // The sign-in view follows either way; WhoAmI tells whether the cookie is still good.
   }

@@ -110,6 +110,10 @@ static void take_line(void *context, const char *line)
     char *end;
     if (strcmp(line, "ok") == 0) {
         guest->acknowledged = true;
+    } else if (strcmp(line, "who") == 0) {
+        // An `ok` of a host that went may have come after the one that asks now.
+        guest->acknowledged = false;
+        guest->ready_due = now_millis();
     } else if (strcmp(line, "ping") == 0) {
         port_send(&guest->port, "pong");
     } else if (strcmp(line, "shutdown") == 0) {

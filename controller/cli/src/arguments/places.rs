@@ -1,0 +1,221 @@
+//! The command line for tenants, users, templates, hosts and hours used.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::Yes;
+
+/// Golden images.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum TemplateCommand {
+    /// Upload a folder with a `template.toml` as the newest version of a template.
+    Create {
+        /// Its id: a-z, 0-9, dashes.
+        name: String,
+        /// The folder.
+        #[arg(long, value_name = "DIR")]
+        from: PathBuf,
+        /// For people [default: the name in `template.toml`].
+        #[arg(long)]
+        display_name: Option<String>,
+    },
+    /// List templates and their newest versions.
+    List,
+    /// Delete a template that no desktop uses, with all its versions.
+    Delete {
+        /// Its id.
+        name: String,
+        /// Whether to ask first.
+        #[command(flatten)]
+        yes: Yes,
+    },
+}
+
+const ENROLL: &str = "\
+The token goes to standard output, what to do with it to standard error. It is good once, for an
+hour. On the new machine, with the packages vidi-agent or vidi-gateway installed, as root:
+  vidi-agent join TOKEN
+  vidi-gateway join TOKEN
+
+The token holds the addresses of `advertise` in the controller's /etc/vidi/controller.toml: the new
+machine has to reach one of them.";
+
+const DRAIN: &str = "\
+Nothing new is placed on the host and its desktops are stopped: those in use when their session ends,
+or at once with --stop-in-use. Its desktops cannot be started until `host uncordon`.
+
+Example, before maintenance:
+  vidictl host drain host-7 --wait && ssh host-7 reboot
+  vidictl host uncordon host-7";
+
+const UNKNOWN: &str = "\
+After a restore of an old backup the desktops made since are unknown to the controller: they run on,
+and are never touched. This destroys one, for good.";
+
+/// KVM machines.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum HostCommand {
+    /// List hosts: state, memory, desktops, problems.
+    List,
+    /// Show all that is known of one.
+    Get {
+        /// Its id.
+        host: String,
+    },
+    /// Print a one-use token with which a machine joins: one line to paste there.
+    #[command(after_long_help = ENROLL)]
+    EnrollToken {
+        /// What the machine becomes.
+        #[arg(long, value_enum, default_value_t = EnrollRole::Agent)]
+        role: EnrollRole,
+        /// The id that it gets [default: its host name].
+        #[arg(long)]
+        id: Option<String>,
+    },
+    /// Place nothing new on it; what runs there goes on.
+    Cordon {
+        /// Its id.
+        host: String,
+    },
+    /// Take back a cordon or a drain.
+    Uncordon {
+        /// Its id.
+        host: String,
+    },
+    /// Cordon it and stop its desktops.
+    #[command(after_long_help = DRAIN)]
+    Drain {
+        /// Its id.
+        host: String,
+        /// Do not wait for sessions: end them.
+        #[arg(long)]
+        stop_in_use: bool,
+        /// Return when nothing runs there any more.
+        #[arg(long)]
+        wait: bool,
+        /// With --wait: at most so many seconds.
+        #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+        timeout: u32,
+    },
+    /// Destroy a desktop on a host that the controller does not know, with what is on it.
+    #[command(after_long_help = UNKNOWN)]
+    RemoveUnknown {
+        /// The host's id.
+        host: String,
+        /// The desktop's whole id, as `host get` lists it among the foreign desktops.
+        desktop: String,
+        /// Whether to ask first.
+        #[command(flatten)]
+        yes: Yes,
+    },
+    /// Forget a host that is not connected and has no desktops; it can join again with a new token.
+    Delete {
+        /// Its id.
+        host: String,
+        /// Whether to ask first.
+        #[command(flatten)]
+        yes: Yes,
+    },
+}
+
+/// What a machine becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EnrollRole {
+    /// A host: it runs desktops.
+    Agent,
+    /// A gateway: browsers come to it.
+    Gateway,
+}
+
+const ROLES: &str = "\
+Roles in the tenant: admin, helpdesk, auditor, user.
+Roles in the whole installation, which only an operator gives: operator, installation-auditor.
+
+Example:
+  vidictl user create ana --display-name \"Ana García\" --role user,helpdesk";
+
+/// Local users.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum UserCommand {
+    /// Make a user; the password (8 letters or more) is read from standard input or asked for.
+    #[command(after_long_help = ROLES)]
+    Create {
+        /// a-z, 0-9, dots, dashes, underscores.
+        name: String,
+        /// For people.
+        #[arg(long)]
+        display_name: Option<String>,
+        /// More than once, or with commas, for more roles.
+        #[arg(long, visible_alias = "roles", value_delimiter = ',')]
+        role: Vec<String>,
+    },
+    /// List users and their roles.
+    List,
+    /// Change a user's name or roles.
+    #[command(after_long_help = ROLES)]
+    Update {
+        /// Which.
+        name: String,
+        /// For people.
+        #[arg(long)]
+        display_name: Option<String>,
+        /// The roles from now on, in place of those there are; `--role ''` takes all away.
+        #[arg(long, visible_alias = "roles", value_delimiter = ',')]
+        role: Vec<String>,
+    },
+    /// Set a password, read from standard input or asked for; ends the user's sign-ins.
+    #[command(alias = "set-password")]
+    Passwd {
+        /// Whose.
+        name: String,
+    },
+    /// Delete a user to whom no desktop is assigned; ends the user's sign-ins.
+    Delete {
+        /// Which.
+        name: String,
+        /// Whether to ask first.
+        #[command(flatten)]
+        yes: Yes,
+    },
+}
+
+/// Customers.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum TenantCommand {
+    /// Make a tenant; --tenant TENANT then names it in other commands.
+    Create {
+        /// Its id: a-z, 0-9, dashes.
+        name: String,
+        /// For people.
+        #[arg(long)]
+        display_name: Option<String>,
+    },
+    /// List tenants.
+    List,
+    /// Delete a tenant without users, templates and desktops.
+    Delete {
+        /// Its id.
+        name: String,
+        /// Whether to ask first.
+        #[command(flatten)]
+        yes: Yes,
+    },
+}
+
+/// Hours used.
+#[derive(Clone, Debug, Args)]
+#[command(after_long_help = "\
+Running: the desktop was on. Connected: somebody was looking at it. What goes on now counts up to
+now; months begin at midnight UTC. Desktops and users that are gone are kept for 400 days.
+
+Example:
+  vidictl usage --month 2026-11 --user ana")]
+pub(crate) struct UsageArguments {
+    /// A month, such as 2026-11 [default: this one].
+    #[arg(long, value_name = "YYYY-MM")]
+    pub month: Option<String>,
+    /// Only this user's.
+    #[arg(long)]
+    pub user: Option<String>,
+}

@@ -1,0 +1,119 @@
+//! Who is on which desktop, and the caller's own menu.
+
+use vidi_proto::v1::desktop_service_client::DesktopServiceClient;
+use vidi_proto::v1::session_service_client::SessionServiceClient;
+use vidi_proto::v1::{
+    App, GetDesktopRequest, GetSessionRequest, ListAppsRequest, ListSessionsRequest,
+    ListSessionsResponse, OpenAppRequest, ReleasePolicy, ReleaseSessionRequest, Session,
+    SessionState,
+};
+
+use crate::arguments::{AppCommand, Global, SessionCommand, Yes};
+use crate::ask::confirm;
+use crate::connect::{Api, all_pages, connect};
+use crate::output::{Table, plain, short, show};
+use crate::when::since;
+
+/// Sessions.
+pub(crate) async fn session(global: &Global, command: SessionCommand) -> anyhow::Result<()> {
+    let api = connect(global).await?;
+    let mut client = SessionServiceClient::new(api.clone());
+    let parent = format!("tenants/{}", global.tenant);
+    match command {
+        SessionCommand::List => {
+            let sessions = all_pages(async |page_token| {
+                let parent = parent.clone();
+                let request = ListSessionsRequest { parent, page_size: 0, page_token };
+                let page = client.list_sessions(request).await?.into_inner();
+                Ok((page.sessions, page.next_page_token))
+            })
+            .await?;
+            let all = ListSessionsResponse { sessions, next_page_token: String::new() };
+            show(global.output, "ListSessionsResponse", &all, |all| sessions_table(&all.sessions))
+        }
+        SessionCommand::Release { session, yes } => {
+            let name = format!("{parent}/sessions/{session}");
+            ask_where_a_desktop_goes_with_it(api, &name, yes).await?;
+            let session = client.release_session(ReleaseSessionRequest { name }).await?;
+            show(global.output, "Session", &session.into_inner(), |one| {
+                sessions_table(std::slice::from_ref(one))
+            })
+        }
+    }
+}
+
+async fn ask_where_a_desktop_goes_with_it(api: Api, name: &str, yes: Yes) -> anyhow::Result<()> {
+    let request = GetSessionRequest { name: name.to_owned() };
+    let session = SessionServiceClient::new(api.clone()).get_session(request).await?.into_inner();
+    let request = GetDesktopRequest { name: session.desktop };
+    // Who may end a session may not always see its desktop.
+    let Ok(desktop) = DesktopServiceClient::new(api).get_desktop(request).await else {
+        return Ok(());
+    };
+    let desktop = desktop.into_inner();
+    if desktop.spec.as_ref().map(|spec| spec.release_policy()) != Some(ReleasePolicy::Delete) {
+        return Ok(());
+    }
+    let display_name = plain(&desktop.display_name);
+    confirm(yes, &format!("\"{display_name}\" is destroyed when its session ends."))
+}
+
+/// A session's state in one word.
+pub(crate) fn session_state(state: SessionState) -> &'static str {
+    match state {
+        SessionState::Opening => "opening",
+        SessionState::Connected => "connected",
+        SessionState::Disconnected => "disconnected",
+        SessionState::Ended => "ended",
+        SessionState::Unspecified => "unknown",
+    }
+}
+
+fn sessions_table(sessions: &[Session]) -> Table {
+    let mut table =
+        Table::new(["SESSION", "USER", "DESKTOP", "STATE", "SINCE", "GATEWAY", "REASON"]);
+    for session in sessions {
+        table.row([
+            short(&session.name),
+            short(&session.user),
+            short(&session.desktop),
+            session_state(session.state()).to_owned(),
+            since(session.state_since.as_ref()),
+            session.gateway.clone(),
+            session.end_reason.clone(),
+        ]);
+    }
+    table
+}
+
+/// The caller's menu.
+pub(crate) async fn app(global: &Global, command: AppCommand) -> anyhow::Result<()> {
+    let mut client = SessionServiceClient::new(connect(global).await?);
+    match command {
+        AppCommand::List => {
+            let apps = client.list_apps(ListAppsRequest {}).await?.into_inner();
+            show(global.output, "ListAppsResponse", &apps, |all| apps_table(&all.apps))
+        }
+        AppCommand::Open { app } => {
+            let name = format!("tenants/{}/apps/{app}", global.tenant);
+            let request_id = uuid::Uuid::new_v4().to_string();
+            let session = client.open_app(OpenAppRequest { name, request_id }).await?.into_inner();
+            show(global.output, "Session", &session, |one| {
+                sessions_table(std::slice::from_ref(one))
+            })
+        }
+    }
+}
+
+fn apps_table(apps: &[App]) -> Table {
+    let mut table = Table::new(["APP", "NAME", "STATE", "DESKTOP"]);
+    for app in apps {
+        table.row([
+            short(&app.name),
+            app.display_name.clone(),
+            app.state.clone(),
+            short(&app.desktop),
+        ]);
+    }
+    table
+}

@@ -1,0 +1,163 @@
+//! Opens and closes intervals of use, in the commit of the change that they tell of.
+
+use vidi_kit::ids::{DesktopId, SessionId, TenantId, UserId};
+
+use crate::model::{
+    Desktop, Key, Power, Presence, Row, Session, Step, UsageInterval, UsageKey, UsageKind, World,
+};
+
+/// Somebody who is back within this was never gone: a viewer that flaps costs one write in this time,
+/// and a controller or gateway that restarts finds its interval open.
+pub const GAP_MS: i64 = 15_000;
+/// While somebody is connected the leader writes this often that it is there: an interval that
+/// nobody can close is closed there, so that it is wrong by this at most.
+pub const ALIVE_PERIOD_MS: i64 = 60_000;
+
+/// What follows for the intervals of a desktop that becomes `after`; none: it is gone.
+pub(super) fn follow(
+    world: &World,
+    tenant: &TenantId,
+    id: DesktopId,
+    after: Option<&Desktop>,
+    now_ms: i64,
+) -> Vec<Step> {
+    let intervals = Intervals { world, tenant, id, now_ms };
+    intervals.running(after).into_iter().chain(intervals.connected(after)).collect()
+}
+
+/// What closes the connected interval of a session that ends now.
+pub(super) fn session_ends(
+    world: &World,
+    tenant: &TenantId,
+    id: SessionId,
+    session: &Session,
+    now_ms: i64,
+) -> Option<Step> {
+    let intervals = Intervals { world, tenant, id: session.desktop, now_ms };
+    let (key, open) = intervals.open(UsageKind::Connected)?;
+    if open.session != Some(id) {
+        return None;
+    }
+    Some(intervals.closed(key, open, intervals.attached_until(session)))
+}
+
+/// The step that says that the leader is there; none while it is not due.
+pub fn alive(world: &World, now_ms: i64) -> Option<Step> {
+    let due = ALIVE_PERIOD_MS <= now_ms.saturating_sub(world.alive_ms);
+    let mut live = world.live_sessions.iter();
+    let connected = |(id, tenant): (&SessionId, &std::sync::Arc<TenantId>)| {
+        let session = world.session(tenant, *id);
+        session.is_some_and(|one| one.presence == Presence::Connected)
+    };
+    (due && live.any(connected)).then_some(Step::Put(Row::Alive(now_ms)))
+}
+
+struct Intervals<'a> {
+    world: &'a World,
+    tenant: &'a TenantId,
+    id: DesktopId,
+    now_ms: i64,
+}
+
+impl<'a> Intervals<'a> {
+    fn newest(&self, kind: UsageKind) -> Option<(UsageKey, &'a UsageInterval)> {
+        let (key, interval) = self.world.newest_usage(self.tenant, self.id, kind)?;
+        Some((key, interval))
+    }
+
+    fn open(&self, kind: UsageKind) -> Option<(UsageKey, &'a UsageInterval)> {
+        self.newest(kind).filter(|(_, interval)| interval.end_ms.is_none())
+    }
+
+    fn running(&self, after: Option<&Desktop>) -> Option<Step> {
+        let runs = after.filter(|desktop| desktop.status.power == Power::Running);
+        match (self.open(UsageKind::Running), runs) {
+            (None, Some(desktop)) => {
+                let user = desktop.spec.assigned_user.clone();
+                let since_ms = desktop.status.power_since_ms;
+                Some(self.begun(UsageKind::Running, since_ms, desktop, (user, None)))
+            }
+            (Some((key, open)), None) => {
+                let end_ms = after.map_or(self.now_ms, |desktop| desktop.status.power_since_ms);
+                Some(self.closed(key, open, end_ms))
+            }
+            (None, None) | (Some(_), Some(_)) => None,
+        }
+    }
+
+    fn connected(&self, after: Option<&Desktop>) -> Option<Step> {
+        let holder = after.and_then(|desktop| {
+            let id = desktop.status.session?;
+            let session = self.world.session(self.tenant, id).filter(|one| one.is_live())?;
+            Some((desktop, id, session))
+        });
+        let open = self.open(UsageKind::Connected);
+        match (open, holder) {
+            (Some((key, open)), Some((_, id, session))) if open.session == Some(id) => {
+                let Presence::Disconnected(since_ms) = session.presence else { return None };
+                let over = GAP_MS <= self.now_ms.saturating_sub(since_ms);
+                over.then(|| self.closed(key, open, self.attached_until(session)))
+            }
+            (Some((key, open)), _) => {
+                let session = open.session.and_then(|id| self.world.session(self.tenant, id));
+                let end_ms = session.map_or(self.now_ms, |session| self.attached_until(session));
+                Some(self.closed(key, open, end_ms))
+            }
+            (None, Some((desktop, id, session))) if session.presence == Presence::Connected => {
+                Some(self.connection(desktop, id, session))
+            }
+            (None, _) => None,
+        }
+    }
+
+    /// A new connected interval, or the one before when that has just ended.
+    fn connection(&self, desktop: &Desktop, id: SessionId, session: &Session) -> Step {
+        if let Some((key, before)) = self.newest(UsageKind::Connected)
+            && before.user.as_ref() == Some(&session.user)
+            && before.end_ms.is_some_and(|end_ms| self.now_ms.saturating_sub(end_ms) < GAP_MS)
+        {
+            let again = UsageInterval { end_ms: None, session: Some(id), ..before.clone() };
+            return Step::Put(Row::Usage(key, again));
+        }
+        let user = Some(session.user.clone());
+        self.begun(UsageKind::Connected, session.since_ms, desktop, (user, Some(id)))
+    }
+
+    fn begun(
+        &self,
+        kind: UsageKind,
+        since_ms: i64,
+        desktop: &Desktop,
+        (user, session): (Option<UserId>, Option<SessionId>),
+    ) -> Step {
+        let before_ms = self.newest(kind).and_then(|(_, before)| before.end_ms).unwrap_or(0);
+        // A time of another machine, or of a clock that was set back, must not make them overlap.
+        let start_ms = since_ms.min(self.now_ms).max(before_ms);
+        let (tenant, desktop_id) = (self.tenant.clone(), self.id);
+        let key = UsageKey { tenant, desktop: desktop_id, start_ms, kind };
+        let display_name = desktop.spec.display_name.clone();
+        Step::Put(Row::Usage(key, UsageInterval { user, display_name, end_ms: None, session }))
+    }
+
+    /// An interval of no length is none.
+    fn closed(&self, key: UsageKey, open: &UsageInterval, end_ms: i64) -> Step {
+        let end_ms = end_ms.min(self.now_ms);
+        if end_ms <= key.start_ms {
+            return Step::Delete(Key::Usage(key));
+        }
+        Step::Put(Row::Usage(key, UsageInterval { end_ms: Some(end_ms), ..open.clone() }))
+    }
+
+    /// Until when a session is known to have been attached.
+    fn attached_until(&self, session: &Session) -> i64 {
+        match session.presence {
+            Presence::Connected | Presence::Opening => self.now_ms,
+            // Since this controller leads, nobody has said that it is attached.
+            Presence::Disconnected(since_ms) if since_ms <= self.world.started_ms => {
+                self.world.alive_ms.min(since_ms)
+            }
+            Presence::Disconnected(since_ms) => since_ms,
+            Presence::Ended(_) => session.since_ms,
+        }
+    }
+}

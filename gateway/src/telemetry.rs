@@ -1,0 +1,61 @@
+//! What the gateway counts; docs/operations.md says the same to people.
+
+use vidi_kit::telemetry::{ANSWER_SECONDS, Metric};
+
+/// Why a browser is refused, or let go.
+pub const REFUSALS: &[&str] = &[
+    "address_connections",
+    "foreign_origin",
+    "not_a_websocket",
+    "signed_out",
+    "not_yours",
+    "controller_away",
+    "protocol",
+    "full",
+];
+
+/// Seconds until a picture: from one that is there at once to a desktop that has to boot.
+const PICTURE_SECONDS: &[f64] =
+    &[0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 120.0];
+/// Seconds of encoding one piece of a picture.
+const ENCODE_SECONDS: &[f64] = &[0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0];
+
+/// All of it.
+pub const METRICS: &[Metric] = &[
+    Metric::gauge("vidi_gateway_controller_linked", "1 while the controller's link is up."),
+    Metric::gauge("vidi_gateway_https_connections", "Browsers' connections."),
+    Metric::counter("vidi_gateway_refused_total", "Browsers refused or let go, by reason.")
+        .by("reason", REFUSALS),
+    Metric::histogram(
+        "vidi_gateway_call_seconds",
+        ANSWER_SECONDS,
+        "Calls of pages passed on to the controller, until their answer begins.",
+    ),
+    Metric::gauge("vidi_gateway_sessions", "Sessions that are held here."),
+    Metric::gauge("vidi_gateway_viewers", "Browsers that look at a session."),
+    Metric::counter("vidi_gateway_attaches_total", "Tries to reach a desktop, by their end.")
+        .by("result", &["attached", "failed"]),
+    Metric::counter(
+        "vidi_gateway_reconnects_total",
+        "Desktops lost while shown; each is reached again behind the veil.",
+    ),
+    Metric::histogram(
+        "vidi_gateway_first_picture_seconds",
+        PICTURE_SECONDS,
+        "Until the first picture went out: from the click (OpenApp at this gateway), or from the \
+         viewer's arrival.",
+    )
+    .by("since", &["click", "viewer"]),
+    Metric::counter("vidi_gateway_websocket_bytes_total", "Bytes of display sockets' messages.")
+        .by("direction", &["to_browser", "from_browser"]),
+    Metric::counter("vidi_gateway_frames_total", "Whole pictures that went to browsers."),
+    Metric::histogram(
+        "vidi_gateway_encode_seconds",
+        ENCODE_SECONDS,
+        "Encoding one piece of a picture, waiting for a core not counted.",
+    ),
+    Metric::counter(
+        "vidi_gateway_unsupported_draws_total",
+        "Drawings of guests that were not carried out.",
+    ),
+];

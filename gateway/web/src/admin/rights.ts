@@ -1,0 +1,42 @@
+// What a person's roles let them see and do here. The controller decides; this only spares people
+// buttons that would be refused.
+
+/** What the admin page shows and offers. */
+export interface Rights {
+  /** The page is for this person at all. */
+  readonly see: boolean;
+  /** Desktops of the tenant, their hours, its people. */
+  readonly seeTenant: boolean;
+  readonly createDesktop: boolean;
+  /** Start, stop, restart. */
+  readonly power: boolean;
+  readonly destroyDesktop: boolean;
+  readonly seeHosts: boolean;
+  readonly changeHosts: boolean;
+  readonly changeUsers: boolean;
+  /** Roles that this person may give. */
+  readonly roles: readonly Role[];
+}
+
+export type Role = "operator" | "installation-auditor" | "admin" | "helpdesk" | "auditor" | "user";
+
+const TENANT_ROLES: readonly Role[] = ["user", "helpdesk", "auditor", "admin"];
+const ALL_ROLES: readonly Role[] = [...TENANT_ROLES, "operator", "installation-auditor"];
+
+/** What these roles of `WhoAmI` mean here. */
+export function rightsOf(roles: readonly string[]): Rights {
+  const has = (...wanted: Role[]) => wanted.some((role) => roles.includes(role));
+  const manages = has("operator", "admin");
+  const helps = manages || has("helpdesk");
+  return {
+    see: helps || has("auditor", "installation-auditor"),
+    seeTenant: helps || has("auditor", "installation-auditor"),
+    createDesktop: helps,
+    power: helps,
+    destroyDesktop: helps,
+    seeHosts: has("operator", "installation-auditor"),
+    changeHosts: has("operator"),
+    changeUsers: manages,
+    roles: has("operator") ? ALL_ROLES : TENANT_ROLES,
+  };
+}
