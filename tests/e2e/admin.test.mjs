@@ -30,6 +30,8 @@ const TITLE = "Ulla's own desktop"
 const BOOT_SECS = 300
 // The shortest that the controller's configuration allows.
 const DISCONNECT_SECS = 10
+const IMPATIENT = `\n[presence]\ndisconnect_secs = ${DISCONNECT_SECS}\n`
+const configuration = join(state, 'etc/controller.toml')
 
 let access, origin
 const browsers = {}
@@ -45,7 +47,17 @@ before(async () => {
 
 after(async () => {
   for (const browser of Object.values(browsers)) await browser.close()
+  await patient()
 })
+
+// The other suites' sessions are waited for as long as usual.
+async function patient() {
+  const text = await readFile(configuration, 'utf8')
+  if (!text.includes(IMPATIENT)) return
+  await writeFile(configuration, text.replace(IMPATIENT, ''))
+  await kill9('controller')
+  await quickstart('up')
+}
 
 function makeUser(id, name, role) {
   return new Promise((resolve, reject) => {
@@ -307,9 +319,8 @@ step('while the controller is away the page says that it is not up to date, and 
   await kill9('controller')
   await page('hilda').getByTestId('admin-stale').waitFor({ timeout: 120_000 })
   await photograph(page('hilda'), 'admin-stale')
-  // Somebody who goes away is waited for no longer than this from now on.
-  const file = join(state, 'etc/controller.toml')
-  await writeFile(file, `${await readFile(file, 'utf8')}\n[presence]\ndisconnect_secs = ${DISCONNECT_SECS}\n`)
+  // Somebody who goes away is waited for no longer than this until `patient` is called.
+  await writeFile(configuration, `${await readFile(configuration, 'utf8')}${IMPATIENT}`)
   await quickstart('up')
   await page('hilda').getByTestId('admin-stale').waitFor({ state: 'detached', timeout: 120_000 })
   await shows('hilda', 'data-presence', 'connected')

@@ -69,7 +69,7 @@ async function place([x, y]) {
 
 async function click(at) {
   await page.mouse.move(...(await place(at)))
-  await page.mouse.click(...(await place(at)), { delay: 80 })
+  await page.mouse.click(...(await place(at)), { delay: 150 })
 }
 
 // At a hand's pace; lets go when the screen has followed.
@@ -168,10 +168,12 @@ step('a text typed into the editor and saved is on the disk of the guest', async
   await atRest('mousepad')
   await exact('typed')
   await page.keyboard.press('Control+s')
-  const dialog = await active(/^Save As$/)
+  await active(/^Save As$/)
   await atRest('mousepad')
   await type('Note of Today.txt')
   await atRest('mousepad')
+  // Where it lies now: it grows while its list of files comes.
+  const dialog = await active(/^Save As$/)
   await click([dialog.x + dialog.width - 48, dialog.y + dialog.height - 20])
   const path = '/home/user/Note of Today.txt'
   const saved = await until('the file', () => guestFile(domain, path))

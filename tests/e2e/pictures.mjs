@@ -1,4 +1,4 @@
-// Small pictures for the documents: at most 256 colours, as PNG with a palette.
+// Small pictures of pages for the documents: at most 256 colours, as PNG with a palette.
 import { PNG } from 'pngjs'
 import { deflateSync } from 'node:zlib'
 
@@ -11,14 +11,7 @@ export function small(png) {
   const pixels = new Uint32Array(width * height)
   for (let at = 0; at < pixels.length; at++) pixels[at] = (data[at * 4] << 16) | (data[at * 4 + 1] << 8) | data[at * 4 + 2]
   const palette = choose(pixels)
-  const near = new Map()
-  const rows = Buffer.alloc(height * (width + 1))
-  for (let at = 0; at < pixels.length; at++) {
-    const color = pixels[at]
-    let index = near.get(color)
-    if (index === undefined) near.set(color, (index = nearest(palette, color)))
-    rows[Math.floor(at / width) * (width + 1) + 1 + (at % width)] = index
-  }
+  const rows = indices(pixels, width, height, palette)
   const head = Buffer.alloc(13)
   head.writeUInt32BE(width, 0)
   head.writeUInt32BE(height, 4)
@@ -32,6 +25,19 @@ export function small(png) {
     chunk('IDAT', deflateSync(rows, { level: 9 })),
     chunk('IEND', Buffer.alloc(0)),
   ])
+}
+
+// Each row: filter 0, then the pixels' indices.
+function indices(pixels, width, height, palette) {
+  const near = new Map()
+  const rows = Buffer.alloc(height * (width + 1))
+  for (let at = 0; at < pixels.length; at++) {
+    const color = pixels[at]
+    let index = near.get(color)
+    if (index === undefined) near.set(color, (index = nearest(palette, color)))
+    rows[Math.floor(at / width) * (width + 1) + 1 + (at % width)] = index
+  }
+  return rows
 }
 
 function choose(pixels) {

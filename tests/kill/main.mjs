@@ -43,7 +43,7 @@ const operator = new Operator(join(state, 'run/controller.sock'), options)
 const world = { operator, ports, installation, images: join('/var/lib/vidi/images', installation) }
 world.observer = new Observer({ installation, ports, operator, ledger })
 const measured = []
-const librarian = new Librarian({ ledger, random: new Random(seed, 'librarian'), stopping: () => stopping(), folder: join(results, 'library') })
+const librarian = new Librarian({ ledger, random: new Random(seed, 'librarian'), stopping: () => stopping(), folder: join(dirname(state), 'library') })
 const stopping = () => phase !== 'faults'
 const person = (user, password) => new Person(Number(ports.https_port), user, password, options)
 

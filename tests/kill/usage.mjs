@@ -14,7 +14,7 @@
 import { listAll } from './api.mjs'
 
 // A look of the observer, libvirt's event, the agent's round, its report, on a busy machine.
-const WORD_SECONDS = 2.5
+const WORD_SECONDS = 3
 // The same after a restart: everything is listed, links are made again.
 const RECOVERY_SECONDS = 4
 // libvirt prepares a QEMU before it lets its processors run; a busy machine takes so long for it.
@@ -27,9 +27,12 @@ const carried = (windows, targets) => windows.filter(({ target }) => targets.inc
 
 // Seconds by which the word of a moment may come late.
 export function lateness(at, windows, targets) {
-  let heard = at + WORD_SECONDS * 1000
-  let need = WORD_SECONDS * 1000
-  for (const { from, to } of carried(windows, targets)) {
+  const carriers = carried(windows, targets)
+  // One that came back just before is still finding the others.
+  const fresh = carriers.some(({ to }) => to <= at && at < to + RECOVERY_SECONDS * 1000)
+  let need = (fresh ? RECOVERY_SECONDS : WORD_SECONDS) * 1000
+  let heard = at + need
+  for (const { from, to } of carriers) {
     if (from < heard && heard - need < to) {
       need = RECOVERY_SECONDS * 1000
       heard = to + need
@@ -70,7 +73,13 @@ function connectedBounds(spans, windows) {
     const lost = lateness(span.from, windows, CARRIERS.connected) + halts.reduce((sum, halt) => sum + overlap(span, halt), 0) + ALIVE_SECONDS * unheard.length
     low += Math.max(0, whole - lost)
     const gap = ((spans[index + 1]?.from ?? Infinity) - span.to) / 1000
-    high += whole + (gap < GAP_SECONDS + late ? gap : late)
+    // A controller that starts within the gap gives the gateways a whole one anew.
+    let grace = GAP_SECONDS + late
+    for (const death of deaths) {
+      const back = (death.to - span.to) / 1000
+      if (back > 0 && (death.from - span.to) / 1000 < grace) grace = Math.max(grace, back + GAP_SECONDS)
+    }
+    high += whole + (gap < grace ? gap : late)
   })
   return { low, high }
 }
