@@ -467,3 +467,16 @@ proptest! {
         one.check_account();
     }
 }
+
+/// No host ever comes: the operation's ten minutes and the session's are over in the same round.
+#[test]
+fn a_session_that_ends_as_its_desktop_is_undone_is_written_once() {
+    let mut one = Simulation::new();
+    let creation = Event::Create { start: false, ben: false, policy: 0 };
+    for event in [creation, Event::Open(0, false), Event::Stop(0, false), Event::Wait, Event::Wait]
+    {
+        one.happen(event);
+    }
+    one.settle();
+    assert!(one.world.desktops.is_empty() && one.world.live_sessions.is_empty());
+}

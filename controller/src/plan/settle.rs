@@ -39,7 +39,7 @@ pub fn settle(world: &World, tenant: &TenantId, id: DesktopId, now_ms: i64) -> V
             } else {
                 let hopeless = settling.end_operations(Some(&desktop), Some(before));
                 if hopeless {
-                    settling.abandon_session(before);
+                    settling.abandon_session(&desktop);
                     settling.remove(before);
                 } else {
                     let intervals = usage::follow(world, tenant, id, Some(&desktop), now_ms);
@@ -207,7 +207,7 @@ impl Settling<'_> {
         }
     }
 
-    /// The session of a desktop that is undone.
+    /// The session of a desktop that is undone, where it has not ended for another reason just now.
     fn abandon_session(&mut self, desktop: &Desktop) {
         let Some(session) = desktop.status.session else { return };
         let known = self.world.session(self.tenant, session).filter(|one| one.is_live());

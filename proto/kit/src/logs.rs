@@ -196,7 +196,7 @@ mod tests {
             ("desktop", "d1".into()),
             ("count", 3.into()),
             ("ready", true.into()),
-            ("message", "a \"quoted\"\nline".into()),
+            ("message", "A \"quoted\"\nline".into()),
             ("level", "INFO".into()),
         ] {
             assert_eq!(line[name], value, "{name} in {line}");
