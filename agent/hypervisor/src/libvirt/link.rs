@@ -225,7 +225,11 @@ fn keep_up(shared: &Arc<Shared>) {
             Err(text) => {
                 // Once for each reason: the attempts go on for as long as it takes.
                 if said != text {
-                    warn!(uri = shared.uri, error = text, "libvirt cannot be reached; trying again");
+                    warn!(
+                        uri = shared.uri,
+                        error = text,
+                        "libvirt cannot be reached; trying again"
+                    );
                     said.clone_from(&text);
                 }
                 shared.set(State::Down(text));
