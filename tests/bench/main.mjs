@@ -164,8 +164,11 @@ async function pictures(access) {
 
 // From the click on the menu to the picture, with a session of its own.
 async function firstPicture(page, access) {
-  for (const session of await liveSessions()) await vidictl('session', 'release', session.split('/').at(-1))
-  await until('the end of the session', async () => (await liveSessions()).length === 0)
+  const sessions = await liveSessions()
+  for (const session of sessions) await vidictl('session', 'release', session.split('/').at(-1))
+  // A released desktop is switched off by its policy; what is measured is the way to one that runs.
+  if (sessions.length > 0) await until('the end of the desktop', async () => (await domains()).length === 0)
+  for (const name of await desktopNames()) await vidictl('desktop', 'start', name, '--wait')
   await page.goto(access.url)
   const app = page.getByTestId('app-list').locator('[data-testid^="app-"]:not([disabled])').first()
   await app.waitFor()
