@@ -1,13 +1,12 @@
 //! What the daemons count, what they say they count, and what docs/operations.md says: the same.
-#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use vidi_kit::process;
 use vidi_kit::telemetry::{COMMON, Metric};
+use vidi_tests::{before_tests, root, rust_files};
 
 /// Heading of each table in docs/operations.md, and what it tells of.
 const DAEMONS: [(&str, &[Metric]); 4] = [
@@ -74,7 +73,7 @@ fn every_name_in_the_sources_is_in_a_table_and_the_other_way_round() {
         for path in rust_files(&root().join(crate_folder).join("src")) {
             let text = fs::read_to_string(&path).unwrap();
             for call in ["counter!(", "gauge!(", "histogram!("] {
-                for rest in text.split(call).skip(1) {
+                for rest in before_tests(&text).split(call).skip(1) {
                     let name =
                         rest.trim_start().strip_prefix('"').and_then(|name| name.split('"').next());
                     counted.extend(name.map(ToOwned::to_owned));
@@ -94,21 +93,4 @@ fn every_name_in_the_sources_is_in_a_table_and_the_other_way_round() {
         unknown.is_empty() && idle.is_empty(),
         "in no table: {unknown:?}; never counted: {idle:?}"
     );
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
-}
-
-fn rust_files(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(rust_files(&path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
-    found
 }

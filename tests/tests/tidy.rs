@@ -4,7 +4,9 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use vidi_tests::{before_tests, root, rust_files};
 
 /// Folder of a crate, and the crates of ours that it may depend on. Controller, agent and gateway
 /// meet only in the contract.
@@ -20,36 +22,23 @@ const CRATES: &[(&str, &[&str])] = &[
     ("gateway", &["vidi-proto", "vidi-kit", "vidi-spice", "vidi-display"]),
 ];
 
+/// What files that only decide may not name.
+const IMPURE: &[&str] = &[
+    "tokio",
+    "tonic",
+    "async fn",
+    "serde::",
+    "prost",
+    "crate::ports",
+    "crate::adapters",
+    "crate::rpc",
+    "crate::reconcile",
+];
+
 /// Part of a path, and what files there may not name.
 const LAYERS: &[(&str, &[&str])] = &[
-    (
-        "/src/model/",
-        &[
-            "tokio",
-            "tonic",
-            "async fn",
-            "serde::",
-            "prost",
-            "crate::ports",
-            "crate::adapters",
-            "crate::rpc",
-            "crate::reconcile",
-        ],
-    ),
-    (
-        "/src/plan/",
-        &[
-            "tokio",
-            "tonic",
-            "async fn",
-            "serde::",
-            "prost",
-            "crate::ports",
-            "crate::adapters",
-            "crate::rpc",
-            "crate::reconcile",
-        ],
-    ),
+    ("/src/model/", IMPURE),
+    ("/src/plan/", IMPURE),
     (
         "/src/ports.rs",
         &["tonic::", "etcd", "sled", "virt::", "axum", "rustls", "ldap", "crate::adapters"],
@@ -100,7 +89,7 @@ fn files_keep_to_their_layer_and_size() {
 
 fn check_file(path: &Path, text: &str, faults: &mut String) {
     let name = path.strip_prefix(root()).unwrap().display().to_string();
-    let body = text.split("#[cfg(test)]\nmod ").next().unwrap();
+    let body = before_tests(text);
     let lines = if name.ends_with("/tests.rs") { 0 } else { body.lines().count() };
     if FILE_LINES_MAX < lines {
         writeln!(faults, "{name}: {lines} lines before its tests, {FILE_LINES_MAX} are enough")
@@ -193,22 +182,4 @@ fn locks_hold_no_address_and_scripts_can_be_run() {
         let mode = fs::metadata(root().join(script)).unwrap().permissions();
         assert!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o111 != 0, "{script}");
     }
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
-}
-
-fn rust_files(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(rust_files(&path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
-    found.sort();
-    found
 }
