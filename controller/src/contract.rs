@@ -1,8 +1,8 @@
-//! What the API and the store hold in the same form: manifests, power, policies.
+//! What the API and the store hold in the same form: manifests, power, policies, why sessions ended.
 
 use vidi_proto::v1 as wire;
 
-use crate::model::{Guest, ImageFile, Manifest, Power, Readiness, ReleasePolicy, Video};
+use crate::model::{EndCause, Guest, ImageFile, Manifest, Power, Readiness, ReleasePolicy, Video};
 
 /// The wire form of a manifest; its encoding is what a version's digest is of.
 pub fn manifest_to_wire(manifest: &Manifest) -> wire::TemplateManifest {
@@ -103,5 +103,35 @@ pub const fn policy_from_wire(policy: wire::ReleasePolicy) -> ReleasePolicy {
         wire::ReleasePolicy::Keep => ReleasePolicy::Keep,
         wire::ReleasePolicy::Unspecified | wire::ReleasePolicy::Stop => ReleasePolicy::Stop,
         wire::ReleasePolicy::Delete => ReleasePolicy::Delete,
+    }
+}
+
+/// The cause of the API and the store, and for how long nobody was connected, in seconds.
+pub const fn cause_to_wire(cause: &EndCause) -> (wire::SessionEndCause, u32) {
+    match cause {
+        EndCause::Told(_) => (wire::SessionEndCause::Unspecified, 0),
+        EndCause::Released => (wire::SessionEndCause::Released, 0),
+        EndCause::ByAdministrator => (wire::SessionEndCause::ByAdministrator, 0),
+        EndCause::Away(secs) => (wire::SessionEndCause::Away, *secs),
+        EndCause::SwitchedOff => (wire::SessionEndCause::SwitchedOff, 0),
+        EndCause::Destroyed => (wire::SessionEndCause::Destroyed, 0),
+        EndCause::Failed => (wire::SessionEndCause::Failed, 0),
+        EndCause::NoHost => (wire::SessionEndCause::NoHost, 0),
+        EndCause::HostServiced => (wire::SessionEndCause::HostServiced, 0),
+    }
+}
+
+/// The model of a cause; of one that is not known here its sentence is kept.
+pub fn cause_from_wire(cause: wire::SessionEndCause, away_secs: u32, sentence: String) -> EndCause {
+    match cause {
+        wire::SessionEndCause::Unspecified => EndCause::Told(sentence),
+        wire::SessionEndCause::Released => EndCause::Released,
+        wire::SessionEndCause::ByAdministrator => EndCause::ByAdministrator,
+        wire::SessionEndCause::Away => EndCause::Away(away_secs),
+        wire::SessionEndCause::SwitchedOff => EndCause::SwitchedOff,
+        wire::SessionEndCause::Destroyed => EndCause::Destroyed,
+        wire::SessionEndCause::Failed => EndCause::Failed,
+        wire::SessionEndCause::NoHost => EndCause::NoHost,
+        wire::SessionEndCause::HostServiced => EndCause::HostServiced,
     }
 }

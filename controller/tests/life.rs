@@ -18,7 +18,7 @@ use std::time::Duration;
 use stack::{Crash, DISCONNECT_MS, GATEWAY, Stack};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
-use vidi_controller::model::Presence;
+use vidi_controller::model::{EndCause, Presence};
 use vidi_proto::v1::desktop_service_client::DesktopServiceClient;
 use vidi_proto::v1::gateway_link_client::GatewayLinkClient;
 use vidi_proto::v1::operation_service_client::OperationServiceClient;
@@ -26,10 +26,10 @@ use vidi_proto::v1::session_service_client::SessionServiceClient;
 use vidi_proto::v1::usage_service_client::UsageServiceClient;
 use vidi_proto::v1::{
     CreateDesktopRequest, DeleteDesktopRequest, Desktop, GatewayCommand, GatewayMessage,
-    GetDesktopRequest, GetOperationRequest, IssueGrantRequest, ListAppsRequest, ListUsageRequest,
-    OpenAppRequest, Operation, Power, PresentSession, ReleasePolicy, ReleaseSessionRequest,
-    RestartDesktopRequest, Session, SessionState, StartDesktopRequest, StopDesktopRequest, Usage,
-    WaitOperationRequest, operation,
+    GetDesktopRequest, GetOperationRequest, GetSessionRequest, IssueGrantRequest, ListAppsRequest,
+    ListUsageRequest, OpenAppRequest, Operation, Power, PresentSession, ReleasePolicy,
+    ReleaseSessionRequest, RestartDesktopRequest, Session, SessionEndCause, SessionState,
+    StartDesktopRequest, StopDesktopRequest, Usage, WaitOperationRequest, operation,
 };
 
 /// More commits than a life needs: the loop ends at the first life without a crash.
@@ -179,7 +179,7 @@ async fn a_guest_that_shuts_itself_down_stays_off_and_its_session_ends() {
     assert_eq!(desktop.status.power, vidi_controller::model::Power::Off);
     assert_eq!(desktop.status.session, None);
     let ended = world.sessions.values().next().unwrap();
-    assert!(matches!(ended.presence, Presence::Ended(_)), "{ended:?}");
+    assert_eq!(ended.presence, Presence::Ended(EndCause::SwitchedOff));
     let refused = grant(&stack, &session.name).await.unwrap_err();
     assert_eq!(refused.code(), Code::NotFound, "a viewer's gateway gives up: {refused:?}");
     let next = open(&stack).await.unwrap();
@@ -255,6 +255,65 @@ async fn a_repeated_request_has_the_first_answer_when_its_desktop_is_gone_too() 
         let stranger = owner.stop_desktop(request).await;
         assert_eq!(stranger.unwrap_err().code(), Code::NotFound, "the answer is another's");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_click_that_is_repeated_does_not_begin_a_session_anew() {
+    let mut stack = Stack::new(Crash::Never).await;
+    let created = create_with(&stack, ReleasePolicy::Stop).await.unwrap();
+    assert_done(&ended(&mut stack, &created).await);
+    let mut client = SessionServiceClient::new(stack.user("ana"));
+    let click = OpenAppRequest { name: app(&stack).await, request_id: "r-click".to_owned() };
+    let first = client.open_app(click.clone()).await.unwrap().into_inner();
+    release(&stack, &first).await.unwrap();
+    let repeated = client.open_app(click.clone()).await.unwrap().into_inner();
+    assert_eq!((&repeated.name, repeated.state()), (&first.name, SessionState::Ended));
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(!stack.host_runs(&created.target), "nobody has clicked again");
+    let click = OpenAppRequest { request_id: "r-other".to_owned(), ..click };
+    assert_ne!(client.open_app(click).await.unwrap().into_inner().name, first.name);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_ends_well_whoever_else_switches_the_desktop_off_or_destroys_it() {
+    let mut stack = Stack::new(Crash::Never).await;
+    for policy in [ReleasePolicy::Keep, ReleasePolicy::Stop, ReleasePolicy::Delete] {
+        let created = create_with(&stack, policy).await.unwrap();
+        assert_done(&ended(&mut stack, &created).await);
+        let session = open(&stack).await.unwrap();
+        // Its host hears of nothing before everything was asked.
+        stack.cut_agent(true);
+        let asked = stop(&stack, &created.target).await.unwrap();
+        release(&stack, &session).await.unwrap();
+        let forced = unplug(&stack, &created.target).await.unwrap();
+        stack.cut_agent(false);
+        assert_done(&ended(&mut stack, &asked).await);
+        assert_done(&ended(&mut stack, &forced).await);
+        assert!(!stack.host_runs(&created.target), "{policy:?}");
+        let stays = policy != ReleasePolicy::Delete;
+        assert_eq!(desktop(&stack, &created.target).await.is_ok(), stays, "{policy:?}");
+        // Who has asked for it sees how it ended, also of what is gone.
+        let request = WaitOperationRequest { name: forced.name, timeout_secs: 1 };
+        let own = OperationServiceClient::new(stack.user("ana")).wait_operation(request).await;
+        assert_done(&own.unwrap().into_inner());
+        if stays {
+            delete(&mut stack, &created.target).await;
+        }
+    }
+    assert_nothing_left(&stack);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_plug_is_pulled_of_what_is_off() {
+    let mut stack = Stack::new(Crash::Never).await;
+    let created = create(&stack, "r1").await.unwrap();
+    assert_done(&ended(&mut stack, &created).await);
+    let stopped = stop(&stack, &created.target).await.unwrap();
+    assert_done(&ended(&mut stack, &stopped).await);
+    // Its host could not answer a new wish.
+    stack.cut_agent(true);
+    let stopped = unplug(&stack, &created.target).await.unwrap();
+    assert_done(&wait(&stack, &stopped).await.unwrap());
 }
 
 #[tokio::test(start_paused = true)]
@@ -357,11 +416,40 @@ async fn nobody_is_judged_gone_before_a_whole_time_and_a_gateway_that_is_back_ha
     assert!(!stack.host_runs(&created.target));
     let world = stack.world();
     let ended = world.sessions.values().next().unwrap();
-    assert_eq!(ended.presence, Presence::Ended("nobody was connected for 2 minutes".to_owned()));
+    assert_eq!(ended.presence, Presence::Ended(EndCause::Away(120)));
+    let shown = get_session(&stack, &session.name).await;
+    assert_eq!((shown.end_cause(), shown.away_secs), (SessionEndCause::Away, 120));
+    assert_eq!(shown.end_reason, "nobody was connected for 2 minutes");
     // Who comes back has the desktop started.
     let next = open(&stack).await.unwrap();
     assert_ne!(next.name, session.name);
     stack.until(|stack| stack.host_runs(&created.target), "it runs again").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_is_told_why_a_session_is_no_longer_its_own() {
+    let mut stack = Stack::new(Crash::Never).await;
+    let created = create(&stack, "r1").await.unwrap();
+    assert_done(&ended(&mut stack, &created).await);
+    let session = open(&stack).await.unwrap();
+    let epoch = grant(&stack, &session.name).await.unwrap();
+    let mut link = present(&stack, &session.name, epoch).await.unwrap();
+    state(&stack, &session.name, SessionState::Connected).await.unwrap();
+    let (token, name) = ("token-of-ana".to_owned(), session.name.clone());
+    let request = IssueGrantRequest { token, session: name };
+    let mut other = GatewayLinkClient::new(stack.gateway_of("edge-2"));
+    other.issue_grant(request).await.unwrap();
+    let told = link.1.message().await.unwrap().unwrap().closed;
+    assert!(told[0].elsewhere && told[0].cause() == SessionEndCause::Unspecified, "{told:?}");
+    // It takes the session back, until that ends.
+    let epoch = grant(&stack, &session.name).await.unwrap();
+    let mut link = present(&stack, &session.name, epoch).await.unwrap();
+    state(&stack, &session.name, SessionState::Connected).await.unwrap();
+    release(&stack, &session).await.unwrap();
+    let told = link.1.message().await.unwrap().unwrap().closed;
+    assert!(!told[0].elsewhere && told[0].cause() == SessionEndCause::Released, "{told:?}");
+    assert_eq!(told[0].reason, "signed off");
+    assert_eq!(get_session(&stack, &session.name).await.end_cause(), SessionEndCause::Released);
 }
 
 #[tokio::test(start_paused = true)]
@@ -619,6 +707,13 @@ async fn stop(stack: &Stack, name: &str) -> Result<Operation, Status> {
     client.stop_desktop(request).await.map(tonic::Response::into_inner)
 }
 
+async fn unplug(stack: &Stack, name: &str) -> Result<Operation, Status> {
+    let request =
+        StopDesktopRequest { name: name.to_owned(), force: true, ..StopDesktopRequest::default() };
+    let mut client = DesktopServiceClient::new(stack.user("ana"));
+    client.stop_desktop(request).await.map(tonic::Response::into_inner)
+}
+
 async fn delete(stack: &mut Stack, name: &str) {
     let request = DeleteDesktopRequest { name: name.to_owned(), ..Default::default() };
     let deleting = DesktopServiceClient::new(stack.admin()).delete_desktop(request).await;
@@ -629,6 +724,12 @@ async fn desktop(stack: &Stack, name: &str) -> Result<Desktop, Status> {
     let request = GetDesktopRequest { name: name.to_owned() };
     let mut client = DesktopServiceClient::new(stack.admin());
     client.get_desktop(request).await.map(tonic::Response::into_inner)
+}
+
+async fn get_session(stack: &Stack, name: &str) -> Session {
+    let request = GetSessionRequest { name: name.to_owned() };
+    let found = SessionServiceClient::new(stack.user("ana")).get_session(request).await;
+    found.unwrap().into_inner()
 }
 
 async fn release(stack: &Stack, session: &Session) -> Result<Session, Status> {

@@ -11,9 +11,9 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use uuid::Uuid;
 use vidi_controller::model::{
-    Change, DesktopTarget, GatewayLive, Guest, Host, HostHello, HostLive, HostReport, ImageFile,
-    Manifest, Observed, Power, Presence, Readiness, ReleasePolicy, Row, SignIn, Step, Tenant,
-    UsageKind, User, Video, World,
+    Change, DesktopTarget, EndCause, GatewayLive, Guest, Host, HostHello, HostLive, HostReport,
+    ImageFile, Manifest, Observed, Power, Presence, Readiness, ReleasePolicy, Row, SignIn, Step,
+    Tenant, UsageKind, User, Video, World,
 };
 use vidi_controller::plan::presence::judged;
 use vidi_controller::plan::settle::settle;
@@ -169,7 +169,10 @@ impl Simulation {
             }
             self.world.apply(step);
         }
-        invariants::check(&self.reload());
+        let stored = self.reload();
+        invariants::check(&stored);
+        let newest = self.world.usage_newest.iter();
+        assert!(newest.eq(stored.usage_newest.iter()), "the index is that of what is stored");
     }
 
     fn reload(&self) -> World {
@@ -177,6 +180,7 @@ impl Simulation {
         for (key, value) in &self.stored {
             world.put(records::row(key, value, self.now_ms).unwrap().unwrap());
         }
+        world.alive_before_ms = world.alive_ms;
         world
     }
 
@@ -245,8 +249,8 @@ impl Simulation {
                 self.ask(Change::OpenApp { tenant: tenant(), app, user: user(ben), request: None });
             }
             Event::Release(pick) => {
-                let (session, reason) = (self.session(pick)?, "left".to_owned());
-                self.ask(Change::ReleaseSession { tenant: tenant(), session, reason });
+                let (session, cause) = (self.session(pick)?, EndCause::Released);
+                self.ask(Change::ReleaseSession { tenant: tenant(), session, cause });
             }
             Event::Grant(pick) => {
                 let (session, gateway) = (self.session(pick)?, "edge".parse().unwrap());
@@ -479,4 +483,38 @@ fn a_session_that_ends_as_its_desktop_is_undone_is_written_once() {
     }
     one.settle();
     assert!(one.world.desktops.is_empty() && one.world.live_sessions.is_empty());
+}
+
+/// Of two users one comes back after a long failure of everything, and the leader says that it is there.
+#[test]
+fn who_does_not_come_back_was_connected_until_the_failure() {
+    let mut one = Simulation::new();
+    let creation = Event::Create { start: true, ben: false, policy: 0 };
+    let answer = Event::Report { host: 0, outcome: 5 };
+    for event in [creation, creation, answer, Event::Open(0, false), Event::Open(1, false)] {
+        one.happen(event);
+        one.settle();
+    }
+    one.happen(Event::Grant(0));
+    one.happen(Event::Grant(1));
+    let sessions: Vec<_> =
+        one.world.sessions.iter().map(|((_, id), one)| (*id, one.epoch)).collect();
+    one.present(sessions.iter().copied().collect());
+    one.happen(Event::Wait);
+    one.now_ms += 60 * MINUTE_MS;
+    one.happen(Event::Crash);
+    one.present(sessions.iter().take(1).copied().collect());
+    for _ in 0..5 {
+        one.happen(Event::Tick);
+        one.settle();
+    }
+    let counted = one.counted(UsageKind::Connected);
+    let connected_ms = sessions.iter().map(|(id, _)| {
+        let session = one.world.session(&tenant(), *id).unwrap();
+        counted.get(&session.desktop).copied().unwrap_or(0)
+    });
+    // Seven minutes before it; and who is back was never gone.
+    let [back, gone] = connected_ms.collect::<Vec<_>>().try_into().unwrap();
+    assert!(67 * MINUTE_MS <= back, "{back}");
+    assert!((6 * MINUTE_MS..=7 * MINUTE_MS).contains(&gone), "{gone}");
 }

@@ -2,16 +2,18 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+use vidi_controller::contract::cause_from_wire;
 use vidi_controller::model::{
-    Assignment, AssignmentEvent, Power, PowerEvent, Presence, SessionEvent,
+    Assignment, AssignmentEvent, EndCause, Power, PowerEvent, Presence, SessionEvent,
 };
 use vidi_kit::ids::{SessionId, UserId};
+use vidi_proto::v1::SessionEndCause;
 
 const DOCUMENT: &str = include_str!("../../docs/desktop-life.md");
 
 /// The rows of the first table under a heading, without its header.
 fn table(heading: &str) -> Vec<Vec<String>> {
-    let section = DOCUMENT.split(&format!("\n## {heading}\n")).nth(1).unwrap();
+    let section = DOCUMENT.split(&format!("# {heading}\n")).nth(1).unwrap();
     let rows = section.lines().skip_while(|line| !line.starts_with('|'));
     rows.take_while(|line| line.starts_with('|'))
         .skip(2)
@@ -75,10 +77,10 @@ fn the_table_of_sessions_is_the_code() {
         Presence::Opening,
         Presence::Connected,
         Presence::Disconnected(1),
-        Presence::Ended("first".to_owned()),
+        Presence::Ended(EndCause::Released),
     ];
     let events =
-        [SessionEvent::Attached, SessionEvent::Detached(2), SessionEvent::End("second".to_owned())];
+        [SessionEvent::Attached, SessionEvent::Detached(2), SessionEvent::End(EndCause::NoHost)];
     let code: Vec<Vec<String>> = states
         .iter()
         .map(|state| {
@@ -89,6 +91,20 @@ fn the_table_of_sessions_is_the_code() {
     assert_eq!(table("Session"), code);
     let kept = Presence::Disconnected(1).next(&SessionEvent::Detached(2));
     assert_eq!(kept, Presence::Disconnected(1), "since the first time");
-    let ended = Presence::Ended("first".to_owned());
-    assert_eq!(ended.next(&SessionEvent::End("second".to_owned())), ended);
+    let ended = Presence::Ended(EndCause::Released);
+    assert_eq!(ended.next(&SessionEvent::End(EndCause::NoHost)), ended);
+}
+
+#[test]
+fn the_table_of_causes_is_the_contract_and_the_code() {
+    let code: Vec<Vec<String>> = (1..)
+        .map_while(|number| SessionEndCause::try_from(number).ok())
+        .map(|cause| {
+            let name = cause.as_str_name().trim_start_matches("SESSION_END_CAUSE_");
+            let in_words = cause_from_wire(cause, 600, String::new()).to_string();
+            vec![format!("`{name}`"), in_words]
+        })
+        .collect();
+    let table = table("Why it ended").into_iter();
+    assert_eq!(table.map(|row| row[..2].to_vec()).collect::<Vec<_>>(), code);
 }

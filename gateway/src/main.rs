@@ -89,7 +89,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let edge = Edge { controller, registry, clock };
     info!(address = %config.https.listen, "Gateway is open");
     let addresses = Addresses::new(config.https.connections_per_address);
-    let serving = server::serve(tasks.clone(), listener, tls, (edge, addresses));
+    let serving = server::serve(tasks.clone(), listener, tls, edge, addresses);
     let _serving = tasks.spawn("https", serving);
     health.started();
     tasks::terminated().await?;

@@ -218,9 +218,17 @@ async fn the_newest_viewer_has_the_session_until_the_controller_ends_it() {
     assert_eq!(second.until(|browser| 0 < browser.pixels_bytes).await, None);
     assert_eq!(stage.tickets.0.load(Ordering::SeqCst), before, "the picture was there already");
 
-    let ending = Ending { session: SESSION.to_owned(), reason: "released".to_owned() };
-    stage.endings.send(ending).await.unwrap();
-    assert_eq!(second.until(|_| false).await, Some(CloseCode::Ended));
-    assert!(second.status.contains(&4), "the browser is told that the session ended");
+    let ending =
+        |code, text: &str| Ending { session: SESSION.to_owned(), code, text: text.to_owned() };
+    let elsewhere = ending(CloseCode::TakenOver, "another gateway has it attached");
+    stage.endings.send(elsewhere).await.unwrap();
+    assert_eq!(second.until(|_| false).await, Some(CloseCode::TakenOver));
+    assert!(!second.status.contains(&4), "the session goes on");
+
+    let mut third = Browser::open(&stage.registry).await;
+    assert_eq!(third.until(|browser| 0 < browser.pixels_bytes).await, None);
+    stage.endings.send(ending(CloseCode::Ended, "RELEASED: signed off")).await.unwrap();
+    assert_eq!(third.until(|_| false).await, Some(CloseCode::Ended));
+    assert!(third.status.contains(&4), "the browser is told that the session ended");
     drop(machine);
 }

@@ -99,7 +99,7 @@ pub(crate) fn hint(code: Code, reason: Option<&str>) -> Option<&'static str> {
         Some("STORE_UNAVAILABLE") => {
             "Nothing was changed. Look at the controller's disk and log: journalctl -u vidi-controller"
         }
-        Some("TRY_LATER") => "Too many sign-ins failed: wait a minute",
+        Some("TRY_LATER") => "Wait a minute, then try again",
         Some(_) => return None,
         None => match code {
             Code::Unavailable => "Is the controller running? systemctl status vidi-controller",

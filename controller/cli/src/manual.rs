@@ -1,7 +1,7 @@
 //! Completions for shells, and the manual pages of vidictl, of the daemons and of their configurations.
 
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::{Context, bail};
@@ -21,9 +21,9 @@ const CONFIGURATION_BYTES_MAX: u64 = 256 * 1024;
 pub(crate) fn completions(shell: Shell) -> anyhow::Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), "vidictl", &mut script);
-    let mut out = std::io::stdout().lock();
+    let mut out = io::stdout().lock();
     match out.write_all(&script).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written.context("cannot write to standard output"),
     }
 }
@@ -62,12 +62,7 @@ fn command_pages(command: Command, folder: &Path) -> anyhow::Result<()> {
     let notes = command.get_after_long_help().map(ToString::to_string);
     let has_parts = command.has_subcommands();
     let man = Man::new(command).manual(MANUAL).source(source());
-    let mut page = Vec::new();
-    man.render_title(&mut page)?;
-    man.render_name_section(&mut page)?;
-    man.render_synopsis_section(&mut page)?;
-    man.render_description_section(&mut page)?;
-    man.render_options_section(&mut page)?;
+    let mut page = first_sections(&man)?;
     if has_parts {
         man.render_subcommands_section(&mut page)?;
     }
@@ -84,18 +79,24 @@ fn source() -> String {
     format!("Vidi {}", env!("CARGO_PKG_VERSION"))
 }
 
-/// One page, with the daemon's commands in it.
-fn daemon_page(mut command: Command, folder: &Path) -> anyhow::Result<()> {
-    command.build();
-    let name = command.get_name().to_owned();
-    let parts: Vec<Command> = command.get_subcommands().cloned().collect();
-    let man = Man::new(command).section("8").manual(MANUAL).source(source());
+/// A page from its title to the options.
+fn first_sections(man: &Man) -> io::Result<Vec<u8>> {
     let mut page = Vec::new();
     man.render_title(&mut page)?;
     man.render_name_section(&mut page)?;
     man.render_synopsis_section(&mut page)?;
     man.render_description_section(&mut page)?;
     man.render_options_section(&mut page)?;
+    Ok(page)
+}
+
+/// One page, with the daemon's commands in it.
+fn daemon_page(mut command: Command, folder: &Path) -> anyhow::Result<()> {
+    command.build();
+    let name = command.get_name().to_owned();
+    let parts: Vec<Command> = command.get_subcommands().cloned().collect();
+    let man = Man::new(command).section("8").manual(MANUAL).source(source());
+    let mut page = first_sections(&man)?;
     let mut roff = Roff::new();
     if !parts.is_empty() {
         roff.control("SH", ["COMMANDS"]);

@@ -9,7 +9,7 @@ use vidi_proto::v1::{
     SignInRequest, SignOutRequest, UpdateUserRequest, User, WhoAmIRequest, WhoAmIResponse,
 };
 
-use crate::arguments::{Format, Global, UserCommand};
+use crate::arguments::{Deletion, Format, Global, UserCommand};
 use crate::ask::confirm;
 use crate::connect::{
     Api, all_pages, connect, connect_anonymously, keep_token, read_password, token_path,
@@ -77,7 +77,7 @@ pub(crate) async fn user(global: &Global, command: UserCommand) -> anyhow::Resul
             let user = client(global).await?.update_user(request).await?.into_inner();
             show(global.output, "User", &user, |user| table(std::slice::from_ref(user)))
         }
-        UserCommand::Delete { name: user, yes } => {
+        UserCommand::Delete(Deletion { name: user, yes }) => {
             confirm(yes, &format!("The user {user} is deleted and signed out everywhere."))?;
             let request = DeleteUserRequest { name: name(&user), etag: String::new() };
             client(global).await?.delete_user(request).await?;

@@ -5,7 +5,7 @@ use vidi_proto::v1::{
     DeleteTemplateRequest, ListTemplatesRequest, ListTemplatesResponse, Template,
 };
 
-use crate::arguments::{Global, TemplateCommand};
+use crate::arguments::{Deletion, Global, TemplateCommand};
 use crate::ask::confirm;
 use crate::connect::{all_pages, connect};
 use crate::output::{Table, done, short, show};
@@ -38,7 +38,7 @@ pub(crate) async fn template(global: &Global, command: TemplateCommand) -> anyho
             let all = ListTemplatesResponse { templates, next_page_token: String::new() };
             show(global.output, "ListTemplatesResponse", &all, |all| table(&all.templates))
         }
-        TemplateCommand::Delete { name, yes } => {
+        TemplateCommand::Delete(Deletion { name, yes }) => {
             confirm(yes, &format!("All versions of the template {name} are deleted."))?;
             let mut client = TemplateServiceClient::new(connect(global).await?);
             let full = format!("{parent}/templates/{name}");

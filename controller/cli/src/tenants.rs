@@ -8,7 +8,7 @@ use vidi_proto::v1::{
     ListUsageRequest, ListUsageResponse, Tenant, Usage,
 };
 
-use crate::arguments::{Global, TenantCommand, UsageArguments};
+use crate::arguments::{Deletion, Global, TenantCommand, UsageArguments};
 use crate::ask::confirm;
 use crate::connect::{all_pages, connect};
 use crate::output::{Table, done, short, show};
@@ -39,7 +39,7 @@ pub(crate) async fn tenant(global: &Global, command: TenantCommand) -> anyhow::R
             let all = ListTenantsResponse { tenants, next_page_token: String::new() };
             show(global.output, "ListTenantsResponse", &all, |all| tenants_table(&all.tenants))
         }
-        TenantCommand::Delete { name, yes } => {
+        TenantCommand::Delete(Deletion { name, yes }) => {
             confirm(yes, &format!("The tenant {name} is deleted."))?;
             let full = format!("tenants/{name}");
             client.delete_tenant(DeleteTenantRequest { name: full, etag: String::new() }).await?;
@@ -104,15 +104,9 @@ fn usage_table(usage: &[Usage]) -> Table {
         ]);
     }
     if 1 < usage.len() {
-        let [none, again, last] = [const { String::new() }; 3];
-        table.row([
-            "all".to_owned(),
-            none,
-            again,
-            hours(running_secs),
-            hours(connected_secs),
-            last,
-        ]);
+        let none = String::new;
+        let [running, connected] = [running_secs, connected_secs].map(hours);
+        table.row(["all".to_owned(), none(), none(), running, connected, none()]);
     }
     table
 }

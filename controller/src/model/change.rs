@@ -9,6 +9,7 @@ use vidi_kit::ids::{
 
 use super::host::{HostHello, HostReport};
 use super::resources::{EnrollToken, Manifest, ReleasePolicy, SignIn, Tenant, User};
+use super::session::EndCause;
 
 /// Makes a repeated request give the first one's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -194,8 +195,8 @@ pub enum Change {
         tenant: TenantId,
         /// Which.
         session: SessionId,
-        /// For people.
-        reason: String,
+        /// Who wants it.
+        cause: EndCause,
     },
     /// Lets a gateway reach a session's desktop, with a new epoch. Answer: [`Answer::Granted`].
     IssueGrant {
@@ -388,7 +389,7 @@ pub enum Refusal {
         remedy: &'static str,
     },
     /// Somebody else is on it.
-    #[error("desktop \"{0}\" is in use by somebody else")]
+    #[error("desktop \"{0}\" is in use by somebody else: end that session first")]
     DesktopInUse(DesktopId),
     /// The desktop has no host that could be reached.
     #[error("host \"{0}\" does not answer: wait until it is back")]
@@ -406,7 +407,7 @@ pub enum Refusal {
     #[error("the sign-in has ended: sign in again")]
     SignedOut,
     /// Over a limit.
-    #[error("there are too many {what}: at most {limit} are kept")]
+    #[error("there are too many {what}: at most {limit} are allowed, wait or remove some")]
     LimitExceeded {
         /// What.
         what: &'static str,

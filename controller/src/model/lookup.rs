@@ -6,6 +6,7 @@ use std::sync::Arc;
 use vidi_kit::ids::{DesktopId, HostId, OperationId, SessionId, TemplateId, TenantId, UserId};
 
 use super::host::Observed;
+use super::map::Map;
 use super::power::Power;
 use super::resources::{
     Allocation, Desktop, Host, Operation, SignIn, Template, TemplateVersion, Tenant, User,
@@ -68,15 +69,12 @@ impl World {
         &'a self,
         host: &HostId,
     ) -> impl Iterator<Item = (DesktopId, &'a Arc<Allocation>)> + use<'a> {
-        let host = host.clone();
         let first = (host.clone(), DesktopId::new(NIL));
-        let entries: Vec<_> = self
-            .allocations
-            .from(Bound::Included(&first))
-            .take_while(|((of, _), _)| *of == host)
+        let entries = self.allocations.from(Bound::Included(&first));
+        let (host, _) = first;
+        entries
+            .take_while(move |((of, _), _)| *of == host)
             .map(|((_, id), allocation)| (*id, allocation))
-            .collect();
-        entries.into_iter()
     }
 
     /// Operations of a desktop that go on.
@@ -85,32 +83,21 @@ impl World {
         tenant: &TenantId,
         desktop: DesktopId,
     ) -> Vec<(OperationId, Arc<Operation>)> {
-        let first = (tenant.clone(), desktop, OperationId::new(NIL));
-        self.open_operations
-            .from(Bound::Included(&first))
-            .take_while(|((of, target, _), _)| of == tenant && *target == desktop)
-            .filter_map(|((_, _, id), _)| Some((*id, Arc::clone(self.operations.get(id)?))))
+        let first = OperationId::new(NIL);
+        of_desktop(&self.open_operations, (tenant, desktop, first))
+            .filter_map(|id| Some((id, Arc::clone(self.operations.get(&id)?))))
             .collect()
     }
 
     /// All operations of a desktop that are kept, oldest first.
     pub fn operations_of(&self, tenant: &TenantId, desktop: DesktopId) -> Vec<OperationId> {
-        let first = (tenant.clone(), desktop, OperationId::new(NIL));
-        self.desktop_operations
-            .from(Bound::Included(&first))
-            .take_while(|((of, target, _), _)| of == tenant && *target == desktop)
-            .map(|((_, _, id), _)| *id)
-            .collect()
+        let first = OperationId::new(NIL);
+        of_desktop(&self.desktop_operations, (tenant, desktop, first)).collect()
     }
 
     /// All sessions of a desktop that are kept, oldest first.
     pub fn sessions_of(&self, tenant: &TenantId, desktop: DesktopId) -> Vec<SessionId> {
-        let first = (tenant.clone(), desktop, SessionId::new(NIL));
-        self.desktop_sessions
-            .from(Bound::Included(&first))
-            .take_while(|((of, target, _), _)| of == tenant && *target == desktop)
-            .map(|((_, _, id), _)| *id)
-            .collect()
+        of_desktop(&self.desktop_sessions, (tenant, desktop, SessionId::new(NIL))).collect()
     }
 
     /// The newest interval of a desktop and kind; the only one that may be open.
@@ -227,6 +214,17 @@ impl World {
     pub fn template_etag(template: &Template) -> String {
         etag([&template.display_name, &template.latest_digest].into_iter())
     }
+}
+
+/// What an index has of a desktop, from an id on.
+fn of_desktop<I: Ord + Copy>(
+    index: &Map<(TenantId, DesktopId, I), ()>,
+    (tenant, desktop, first): (&TenantId, DesktopId, I),
+) -> impl Iterator<Item = I> {
+    index
+        .from(Bound::Included(&(tenant.clone(), desktop, first)))
+        .take_while(move |((of, target, _), _)| of == tenant && *target == desktop)
+        .map(|((_, _, id), _)| *id)
 }
 
 /// A certificate is good since some minutes before it was made, in whole seconds: clocks differ.

@@ -110,7 +110,10 @@ impl<K: Ord + Clone, V> Map<K, V> {
     }
 
     /// Entries from a bound on, in order; found in logarithmic time.
-    pub fn from(&self, start: Bound<&K>) -> impl Iterator<Item = (&K, &Arc<V>)> {
+    pub fn from<'a>(
+        &'a self,
+        start: Bound<&K>,
+    ) -> impl Iterator<Item = (&'a K, &'a Arc<V>)> + use<'a, K, V> {
         let first = match start {
             Bound::Included(key) | Bound::Excluded(key) => self.chunk_of(key),
             Bound::Unbounded => 0,

@@ -22,6 +22,6 @@ pub use resources::{
     ReleasePolicy, Request, SignIn, Template, TemplateVersion, Tenant, User, Video,
 };
 pub use row::{Key, Row, Step};
-pub use session::{Presence, Session, SessionEvent};
+pub use session::{EndCause, Presence, Session, SessionEvent};
 pub use usage::{UsageInterval, UsageKey, UsageKind};
 pub use world::{Limits, World};

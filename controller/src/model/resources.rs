@@ -1,4 +1,4 @@
-//! What the installation consists of, one type each; how they are stored is `records.rs`'s matter.
+//! What the installation consists of, one type each; how they are stored is the matter of `records`.
 
 use std::collections::BTreeSet;
 
@@ -321,6 +321,8 @@ pub struct Operation {
     pub tenant: TenantId,
     /// The desktop.
     pub desktop: DesktopId,
+    /// Whose that is, who may see the operation when the desktop is gone, too.
+    pub user: Option<UserId>,
     /// Spec generation whose observation ends it.
     pub generation: u64,
     /// Where it is, for people.

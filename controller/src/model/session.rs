@@ -1,5 +1,7 @@
 //! The session machine: one user on one desktop; its table is in docs/desktop-life.md.
 
+use std::fmt;
+
 use vidi_kit::ids::{DesktopId, GatewayId, TraceId, UserId};
 
 /// One user on one desktop, from claim to release.
@@ -35,8 +37,31 @@ pub enum Presence {
     Connected,
     /// No gateway has it, since this time (ms since the epoch).
     Disconnected(i64),
-    /// Over, with a reason for people.
-    Ended(String),
+    /// Over, for this cause.
+    Ended(EndCause),
+}
+
+/// Why a session ended; written out, it is the sentence for logs and consoles.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EndCause {
+    /// Its own user was done with the desktop.
+    Released,
+    /// Somebody else with the right to do so has released it.
+    ByAdministrator,
+    /// Nobody was connected for so many seconds.
+    Away(u32),
+    /// Its desktop was switched off: by its own guest, or by whoever may.
+    SwitchedOff,
+    /// Its desktop was deleted.
+    Destroyed,
+    /// Its desktop failed.
+    Failed,
+    /// Its desktop was made and undone again: no host could take it.
+    NoHost,
+    /// Its desktop's host is drained, and the drain does not wait.
+    HostServiced,
+    /// All that is known of it is this sentence: it was stored before causes were.
+    Told(String),
 }
 
 /// What may happen to a session.
@@ -46,12 +71,12 @@ pub enum SessionEvent {
     Attached,
     /// No gateway has it any more, at this time (ms since the epoch).
     Detached(i64),
-    /// It is over, for this reason.
-    End(String),
+    /// It is over, for this cause.
+    End(EndCause),
 }
 
 impl Presence {
-    /// The only way from one state to the next; an end is final and keeps its first reason.
+    /// The only way from one state to the next; an end is final and keeps its first cause.
     pub fn next(&self, event: &SessionEvent) -> Self {
         match (self, event) {
             (Self::Ended(_), _)
@@ -60,10 +85,9 @@ impl Presence {
                 Self::Connected
             }
             (Self::Connected, SessionEvent::Detached(since_ms)) => Self::Disconnected(*since_ms),
-            (
-                Self::Opening | Self::Connected | Self::Disconnected(_),
-                SessionEvent::End(reason),
-            ) => Self::Ended(reason.clone()),
+            (Self::Opening | Self::Connected | Self::Disconnected(_), SessionEvent::End(cause)) => {
+                Self::Ended(cause.clone())
+            }
         }
     }
 
@@ -82,5 +106,33 @@ impl Session {
     /// Whether it goes on.
     pub const fn is_live(&self) -> bool {
         !matches!(self.presence, Presence::Ended(_))
+    }
+}
+
+impl fmt::Display for EndCause {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sentence = match self {
+            Self::Released => "signed off",
+            Self::ByAdministrator => "ended by an administrator",
+            Self::Away(secs) => {
+                return write!(formatter, "nobody was connected for {}", spoken(*secs));
+            }
+            Self::SwitchedOff => "the desktop was switched off",
+            Self::Destroyed => "the desktop was deleted",
+            Self::Failed => "the desktop failed",
+            Self::NoHost => "no host can take the desktop",
+            Self::HostServiced => "its host is being serviced",
+            Self::Told(sentence) => sentence,
+        };
+        formatter.write_str(sentence)
+    }
+}
+
+/// A span of time for people.
+fn spoken(secs: u32) -> String {
+    match secs {
+        0..120 => format!("{secs} seconds"),
+        120..7_200 => format!("{} minutes", secs / 60),
+        7_200.. => format!("{} hours", secs / 3_600),
     }
 }

@@ -33,6 +33,9 @@ pub struct World {
     /// When the leader last said that it knows what is going on, ms since the epoch; at most a minute
     /// old while somebody is connected.
     pub alive_ms: i64,
+    /// What that was when this controller began to lead: until then the leader before it knew what went
+    /// on, ms since the epoch; memory only.
+    pub alive_before_ms: i64,
     /// Limits of the configuration; memory only.
     pub limits: Limits,
     /// Goes up with every change of a desktop, its session or its host's news.
@@ -266,14 +269,25 @@ impl World {
                     count_one_less(&mut self.caller_requests, (tenant, old.by.clone()));
                 }
             }
-            Key::Usage(key) => {
-                let of = (key.tenant.clone(), key.desktop, key.kind);
-                if self.usage_newest.get(&of).is_some_and(|newest| **newest == key.start_ms) {
-                    self.usage_newest.remove(&of);
-                }
-                self.usage.remove(&key);
-            }
+            Key::Usage(key) => self.delete_usage(&key),
             Key::Alive => self.alive_ms = 0,
+        }
+    }
+
+    fn delete_usage(&mut self, key: &UsageKey) {
+        self.usage.remove(key);
+        let of = (key.tenant.clone(), key.desktop, key.kind);
+        if self.usage_newest.get(&of).is_none_or(|newest| **newest != key.start_ms) {
+            return;
+        }
+        let first = UsageKey { start_ms: 0, kind: UsageKind::Running, ..key.clone() };
+        let left = self.usage.from(Bound::Included(&first)).map(|(left, _)| left);
+        let left = left
+            .take_while(|left| left.tenant == key.tenant && left.desktop == key.desktop)
+            .filter(|left| left.kind == key.kind);
+        match left.last().map(|left| left.start_ms) {
+            Some(start_ms) => drop(self.usage_newest.insert(of, start_ms)),
+            None => drop(self.usage_newest.remove(&of)),
         }
     }
 

@@ -119,6 +119,25 @@ pub fn replay(
     }
 }
 
+/// As [`replay`], of a request that has made something with this id: refused when that is gone.
+pub fn made_before(
+    view: View<'_>,
+    tenant: &TenantId,
+    request: Option<&RequestKey>,
+    (kind, id, is_there): (&'static str, &str, bool),
+) -> Result<bool, Refusal> {
+    let made = replay(view.world, tenant, request)?.is_some();
+    if made && !is_there {
+        return Err(Refusal::WrongState {
+            kind,
+            id: id.to_owned(),
+            state: "deleted since this request made it".to_owned(),
+            remedy: "to make it again take a new request_id",
+        });
+    }
+    Ok(made)
+}
+
 /// The row that remembers an answer; refused to a caller of whom too many are remembered.
 pub fn remember(
     view: View<'_>,
@@ -135,4 +154,40 @@ pub fn remember(
     let (operation, resource) = answer;
     let row = Request { body_sha256, operation, resource, by, create_ms: view.now_ms };
     Ok(Some(Row::Request(tenant.clone(), id, row)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Tenant;
+
+    #[test]
+    fn a_repeated_request_is_told_that_what_it_made_is_gone() {
+        let mut world = World::default();
+        let tenant: TenantId = "t".parse().unwrap();
+        let mut ask = |change| {
+            let (new_id, new_operation) = (Uuid::from_u128(1), Uuid::from_u128(2));
+            let view = View { world: &world, now_ms: 7, trace: None, new_id, new_operation };
+            let decided = decide(view, change)?;
+            decided.steps.into_iter().for_each(|step| world.apply(step));
+            Ok::<_, Refusal>(decided.answer)
+        };
+        let creation = || Change::CreateTenant {
+            tenant: tenant.clone(),
+            record: Tenant { display_name: "T".to_owned(), create_ms: 7 },
+            request: Some(RequestKey {
+                id: "r".to_owned(),
+                body_sha256: [1; 32],
+                by: String::new(),
+            }),
+        };
+        assert_eq!(ask(creation()), Ok(Answer::Done));
+        assert_eq!(ask(creation()), Ok(Answer::Done));
+        let deletion = Change::DeleteTenant { tenant: tenant.clone(), etag: String::new() };
+        assert_eq!(ask(deletion), Ok(Answer::Done));
+        let told = ask(creation()).unwrap_err().to_string();
+        let expected = "tenant \"t\" is deleted since this request made it: \
+                        to make it again take a new request_id";
+        assert_eq!(told, expected);
+    }
 }

@@ -206,7 +206,10 @@ fn change_power(view: View<'_>, target: DesktopTarget, wanted: Wanted) -> Result
     if !etag.is_empty() && etag != World::desktop_etag(desktop) {
         return Err(Refusal::EtagStale { kind: "desktop", id: id.to_string() });
     }
-    if desktop.spec.deleting && wanted != Wanted::Gone {
+    // What is being destroyed goes off as well.
+    if desktop.spec.deleting
+        && matches!(wanted, Wanted::On | Wanted::Again | Wanted::AgainUnplugged)
+    {
         return Err(Refusal::WrongState {
             kind: "desktop",
             id: id.to_string(),
@@ -304,7 +307,11 @@ fn wanted_off(
     let mut spec = desktop.spec.clone();
     spec.power_on = false;
     spec.restarting = false;
-    spec.force_off |= wanted != Wanted::Off;
+    // Of what is off, as its host has said of this very wish, no plug is pulled.
+    let rests = spec == desktop.spec
+        && matches!(desktop.status.power, Power::Off | Power::Saved)
+        && desktop.status.observed_generation == spec.generation;
+    spec.force_off |= wanted == Wanted::Gone || (wanted == Wanted::Unplugged && !rests);
     spec.deleting |= wanted == Wanted::Gone;
     if spec == desktop.spec {
         return None;
@@ -332,11 +339,18 @@ fn begin(
     let forgotten = too_many_kept(world, &tenant, desktop);
     let id = OperationId::new(view.new_operation);
     let resource = format!("tenants/{tenant}/desktops/{desktop}");
+    let new = rows.iter().find_map(|row| {
+        let Row::Spec(_, _, spec) = row else { return None };
+        Some(spec)
+    });
+    let spec = new.or(world.desktop(&tenant, desktop).map(|one| &one.spec));
+    let user = spec.and_then(|spec| spec.assigned_user.clone());
     rows.extend(remember(view, &tenant, request, (Some(id), resource))?);
     let operation = Operation {
         kind,
         tenant,
         desktop,
+        user,
         generation,
         stage: "accepted".to_owned(),
         create_ms: view.now_ms,

@@ -47,11 +47,9 @@ enum Verdict {
 fn verdict(operation: &Operation, seen: Seen<'_>) -> Verdict {
     let Some(desktop) = seen.desktop else {
         return match operation.kind {
-            OperationKind::Delete => Verdict::Done,
-            OperationKind::Create
-            | OperationKind::Start
-            | OperationKind::Stop
-            | OperationKind::Restart => {
+            // What was destroyed is off.
+            OperationKind::Delete | OperationKind::Stop => Verdict::Done,
+            OperationKind::Create | OperationKind::Start | OperationKind::Restart => {
                 Verdict::Failed(Reason::NotFound, "the desktop was deleted".to_owned())
             }
         };
@@ -59,8 +57,8 @@ fn verdict(operation: &Operation, seen: Seen<'_>) -> Verdict {
     if operation.kind == OperationKind::Delete {
         return Verdict::Goes(stage(desktop, seen));
     }
-    if desktop.spec.deleting {
-        let message = "the desktop is being deleted".to_owned();
+    if desktop.spec.deleting && operation.kind != OperationKind::Stop {
+        let message = "the desktop is being deleted: make another one".to_owned();
         return Verdict::Failed(Reason::WrongState, message);
     }
     let wanted_on = match operation.kind {
@@ -69,7 +67,11 @@ fn verdict(operation: &Operation, seen: Seen<'_>) -> Verdict {
         OperationKind::Stop => false,
     };
     if wanted_on != desktop.spec.power_on {
-        let message = if wanted_on { "it was switched off again" } else { "it was started again" };
+        let message = if wanted_on {
+            "it was switched off meanwhile: start it again if it is still needed"
+        } else {
+            "it was started meanwhile: stop it again if it is not needed"
+        };
         return Verdict::Failed(Reason::WrongState, message.to_owned());
     }
     let answered = desktop.spec.generation <= desktop.status.observed_generation;
@@ -88,9 +90,11 @@ fn verdict(operation: &Operation, seen: Seen<'_>) -> Verdict {
     }
     if OPERATION_MS_MAX <= age_ms {
         return if seen.host_silent {
-            Verdict::Failed(Reason::HostUnreachable, "its host does not answer".to_owned())
+            let message = "its host has not answered for too long: see to the agent there";
+            Verdict::Failed(Reason::HostUnreachable, message.to_owned())
         } else {
-            Verdict::Failed(Reason::WrongState, "it took too long".to_owned())
+            let message = "it took too long: look at the desktop's reason and its host's problems";
+            Verdict::Failed(Reason::WrongState, message.to_owned())
         };
     }
     Verdict::Goes(stage(desktop, seen))

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use vidi_kit::ids::{GatewayId, SessionId};
 
-use crate::model::{Desktop, Power, Presence, Session, SessionEvent, World};
+use crate::model::{Desktop, EndCause, Power, Presence, Session, SessionEvent, World};
 
 /// Whether the gateway of a session's newest grant has it attached by that grant.
 pub fn is_attached(world: &World, id: SessionId, session: &Session) -> bool {
@@ -47,33 +47,37 @@ pub fn gone_since(world: &World, desktop: &Desktop, session: &Session) -> Option
     Some(since_ms.max(known_ms).max(desktop.status.power_since_ms))
 }
 
-/// Of the sessions that a gateway says it has, those that it must close, each with a reason for
-/// people.
+/// Of the sessions that a gateway says it has, those that it must close.
 pub fn to_close<'a>(
     world: &World,
     gateway: &GatewayId,
     present: &'a BTreeMap<SessionId, Present>,
-) -> Vec<(SessionId, &'a Present, String)> {
+) -> Vec<(SessionId, &'a Present, Closing)> {
     present
         .iter()
         .filter_map(|(id, present)| {
-            let reason = match world.session(&present.tenant, *id) {
-                None => "the session has ended".to_owned(),
+            let closing = match world.session(&present.tenant, *id) {
+                None => Closing::Ended(EndCause::Told("the session has ended".to_owned())),
                 Some(session) => match &session.presence {
-                    Presence::Ended(reason) => reason.clone(),
-                    Presence::Opening | Presence::Connected | Presence::Disconnected(_)
-                        if session.gateway.as_ref() != Some(gateway) =>
-                    {
-                        "attached elsewhere".to_owned()
-                    }
+                    Presence::Ended(cause) => Closing::Ended(cause.clone()),
                     Presence::Opening | Presence::Connected | Presence::Disconnected(_) => {
-                        return None;
+                        let is_here = session.gateway.as_ref() == Some(gateway);
+                        return (!is_here).then_some((*id, present, Closing::Elsewhere));
                     }
                 },
             };
-            Some((*id, present, reason))
+            Some((*id, present, closing))
         })
         .collect()
+}
+
+/// Why a gateway must close a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Closing {
+    /// It is over.
+    Ended(EndCause),
+    /// Another gateway has it attached.
+    Elsewhere,
 }
 
 /// A session that a gateway has attached.

@@ -8,8 +8,8 @@ use super::hosts;
 use super::usage;
 use super::users::unreachable_change;
 use crate::model::{
-    Answer, AssignmentEvent, Change, Desktop, DesktopStatus, Granted, Key, Presence, Refusal,
-    RequestKey, Row, Session, SessionEvent, Step, World,
+    Answer, AssignmentEvent, Change, Desktop, DesktopStatus, EndCause, Granted, Key, Presence,
+    Refusal, Request, RequestKey, Row, Session, SessionEvent, Step, World,
 };
 
 /// Sessions of one desktop that are kept; the oldest ended ones make room.
@@ -19,11 +19,11 @@ pub const KEPT_PER_DESKTOP_MAX: usize = 64;
 pub(super) fn decide(view: View<'_>, change: Change) -> Result<Decided, Refusal> {
     match change {
         Change::OpenApp { tenant, app, user, request } => open(view, tenant, &app, user, request),
-        Change::ReleaseSession { tenant, session, reason } => {
+        Change::ReleaseSession { tenant, session, cause } => {
             let world = view.world;
             let known = world.session(&tenant, session);
             let known = known.ok_or_else(|| Refusal::not_found("session", session))?;
-            let steps = end(view, &tenant, session, known, &reason);
+            let steps = end(view, &tenant, session, known, cause);
             Ok(Decided { answer: Answer::Session(tenant, session), steps })
         }
         Change::IssueGrant { gateway, token_sha256, tenant, session } => {
@@ -40,13 +40,13 @@ fn end(
     tenant: &TenantId,
     id: SessionId,
     session: &Session,
-    reason: &str,
+    cause: EndCause,
 ) -> Vec<Step> {
     if !session.is_live() {
         return Vec::new();
     }
     let world = view.world;
-    let mut steps = vec![Step::Put(ended(tenant, id, session, reason, view.now_ms))];
+    let mut steps = vec![Step::Put(ended(tenant, id, session, cause, view.now_ms))];
     steps.extend(usage::session_ends(world, tenant, id, session, view.now_ms));
     if let Some(before) = world.desktop(tenant, session.desktop)
         && let Some(status) = released(before, id)
@@ -66,10 +66,10 @@ pub(super) fn ended(
     tenant: &TenantId,
     id: SessionId,
     session: &Session,
-    reason: &str,
+    cause: EndCause,
     now_ms: i64,
 ) -> Row {
-    let presence = session.presence.next(&SessionEvent::End(reason.to_owned()));
+    let presence = session.presence.next(&SessionEvent::End(cause));
     Row::Session(tenant.clone(), id, Session { presence, since_ms: now_ms, ..session.clone() })
 }
 
@@ -89,8 +89,12 @@ fn open(
     request: Option<RequestKey>,
 ) -> Result<Decided, Refusal> {
     let world = view.world;
-    // The answer to a repetition is the live session itself; the record only guards the body.
-    replay(world, &tenant, request.as_ref())?;
+    if let Some(before) = replay(world, &tenant, request.as_ref())?
+        && let Some(session) = session_of(&before)
+        && world.session(&tenant, session).is_some()
+    {
+        return Ok(Decided::nothing(Answer::Session(tenant, session)));
+    }
     // What is not on the caller's menu does not exist for the caller.
     let missing = || Refusal::not_found("app", app);
     let id = **world.apps.get(&(tenant.clone(), app.clone())).ok_or_else(missing)?;
@@ -152,6 +156,11 @@ fn open(
     let forgotten = too_many_kept(world, &tenant, id);
     let steps = rows.into_iter().map(Step::Put).chain(forgotten).collect();
     Ok(Decided { answer: Answer::Session(tenant, session), steps })
+}
+
+/// The session that a request was answered with.
+fn session_of(before: &Request) -> Option<SessionId> {
+    before.resource.rsplit('/').next()?.parse().ok()
 }
 
 /// The oldest ended sessions of a desktop make room.

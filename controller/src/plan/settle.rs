@@ -11,8 +11,8 @@ use super::presence::gone_since;
 use super::sessions::{ended, released};
 use super::usage;
 use crate::model::{
-    Allocation, Desktop, Key, Observed, Operation, OperationKind, Power, PowerEvent, Reason, Row,
-    Step, World,
+    Allocation, Desktop, EndCause, Key, Observed, Operation, OperationKind, Power, PowerEvent,
+    Reason, Row, Step, World,
 };
 
 /// Bytes of a reason that are kept; it comes from a host.
@@ -144,8 +144,8 @@ impl Settling<'_> {
         if self.now_ms.saturating_sub(since_ms) < disconnect_ms {
             return;
         }
-        let reason = format!("nobody was connected for {}", spoken(disconnect_ms));
-        self.put(ended(self.tenant, session, known, &reason, self.now_ms));
+        let cause = EndCause::Away(u32::try_from(disconnect_ms / 1_000).unwrap_or(u32::MAX));
+        self.put(ended(self.tenant, session, known, cause, self.now_ms));
         if let Some(status) = released(desktop, session) {
             desktop.status = status;
             follow_policy(desktop, self.now_ms);
@@ -165,8 +165,8 @@ impl Settling<'_> {
                 return;
             }
             if let Some(known) = known {
-                let reason = "its host is being serviced";
-                self.put(ended(self.tenant, session, known, reason, self.now_ms));
+                let cause = EndCause::HostServiced;
+                self.put(ended(self.tenant, session, known, cause, self.now_ms));
             }
             if let Some(status) = released(desktop, session) {
                 desktop.status = status;
@@ -179,28 +179,9 @@ impl Settling<'_> {
     fn end_session(&mut self, desktop: &mut Desktop) {
         let Some(session) = desktop.status.session else { return };
         let known = self.world.session(self.tenant, session).filter(|one| one.is_live());
-        let answered =
-            desktop.spec.generation <= desktop.status.observed_generation || !desktop.spec.power_on;
-        let reason = match (&desktop.status.power, known) {
-            (_, None) => "the session has ended",
-            (_, Some(_)) if desktop.spec.deleting => "the desktop was deleted",
-            (Power::Off | Power::Saved, Some(_)) if !desktop.spec.power_on => {
-                "the desktop was switched off"
-            }
-            (Power::Failed(_), Some(_)) if answered => "the desktop failed",
-            (
-                Power::Preparing
-                | Power::Off
-                | Power::Starting
-                | Power::Running
-                | Power::Saved
-                | Power::Failed(_),
-                Some(_),
-            ) => return,
-        };
         if let Some(known) = known {
-            let row = ended(self.tenant, session, known, reason, self.now_ms);
-            self.put(row);
+            let Some(cause) = ends_sessions(desktop) else { return };
+            self.put(ended(self.tenant, session, known, cause, self.now_ms));
         }
         if let Some(status) = released(desktop, session) {
             desktop.status = status;
@@ -212,8 +193,7 @@ impl Settling<'_> {
         let Some(session) = desktop.status.session else { return };
         let known = self.world.session(self.tenant, session).filter(|one| one.is_live());
         if let Some(known) = known {
-            let reason = "no host can take the desktop";
-            self.put(ended(self.tenant, session, known, reason, self.now_ms));
+            self.put(ended(self.tenant, session, known, EndCause::NoHost, self.now_ms));
         }
     }
 
@@ -286,12 +266,23 @@ impl Settling<'_> {
     }
 }
 
-/// A span of time for people.
-fn spoken(ms: i64) -> String {
-    match ms / 1_000 {
-        secs if secs < 120 => format!("{secs} seconds"),
-        secs if secs < 7_200 => format!("{} minutes", secs / 60),
-        secs => format!("{} hours", secs / 3_600),
+/// Why the state of a desktop ends a session on it; none where it does not.
+fn ends_sessions(desktop: &Desktop) -> Option<EndCause> {
+    let Desktop { spec, status } = desktop;
+    if spec.deleting {
+        return Some(EndCause::Destroyed);
+    }
+    match status.power {
+        Power::Off | Power::Saved if !spec.power_on => Some(EndCause::SwitchedOff),
+        Power::Failed(_) if !spec.power_on || spec.generation <= status.observed_generation => {
+            Some(EndCause::Failed)
+        }
+        Power::Preparing
+        | Power::Off
+        | Power::Starting
+        | Power::Running
+        | Power::Saved
+        | Power::Failed(_) => None,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use vidi_kit::ids::TenantId;
 
-use super::decide::{Decided, View, remember, replay};
+use super::decide::{Decided, View, made_before, remember};
 use super::users::unreachable_change;
 use crate::model::{Answer, Change, Key, Refusal, RequestKey, Row, Step, Tenant, World};
 
@@ -25,10 +25,11 @@ fn create(
     request: Option<RequestKey>,
 ) -> Result<Decided, Refusal> {
     let world = view.world;
-    if replay(world, &tenant, request.as_ref())?.is_some() {
+    let is_there = world.tenants.contains_key(&tenant);
+    if made_before(view, &tenant, request.as_ref(), ("tenant", tenant.as_str(), is_there))? {
         return Ok(Decided::nothing(Answer::Done));
     }
-    if world.tenants.contains_key(&tenant) {
+    if is_there {
         return Err(Refusal::AlreadyExists { kind: "tenant", id: tenant.to_string() });
     }
     // The new one must not see what another of its name has left.

@@ -38,7 +38,7 @@ pub(super) fn session_ends(
     if open.session != Some(id) {
         return None;
     }
-    Some(intervals.closed(key, open, intervals.attached_until(session)))
+    Some(intervals.closed(key, open, attached_until(world, session, now_ms)))
 }
 
 /// The step that says that the leader is there; none while it is not due.
@@ -50,6 +50,19 @@ pub fn alive(world: &World, now_ms: i64) -> Option<Step> {
         session.is_some_and(|one| one.presence == Presence::Connected)
     };
     (due && live.any(connected)).then_some(Step::Put(Row::Alive(now_ms)))
+}
+
+/// Until when a session is known to have been attached, ms since the epoch.
+pub fn attached_until(world: &World, session: &Session, now_ms: i64) -> i64 {
+    match session.presence {
+        Presence::Connected | Presence::Opening => now_ms,
+        // Since this controller leads, nobody has said that it is attached.
+        Presence::Disconnected(since_ms) if since_ms <= world.started_ms => {
+            world.alive_before_ms.min(since_ms)
+        }
+        Presence::Disconnected(since_ms) => since_ms,
+        Presence::Ended(_) => session.since_ms,
+    }
 }
 
 struct Intervals<'a> {
@@ -96,11 +109,15 @@ impl<'a> Intervals<'a> {
             (Some((key, open)), Some((_, id, session))) if open.session == Some(id) => {
                 let Presence::Disconnected(since_ms) = session.presence else { return None };
                 let over = GAP_MS <= self.now_ms.saturating_sub(since_ms);
-                over.then(|| self.closed(key, open, self.attached_until(session)))
+                over.then(|| {
+                    self.closed(key, open, attached_until(self.world, session, self.now_ms))
+                })
             }
             (Some((key, open)), _) => {
                 let session = open.session.and_then(|id| self.world.session(self.tenant, id));
-                let end_ms = session.map_or(self.now_ms, |session| self.attached_until(session));
+                let end_ms = session.map_or(self.now_ms, |session| {
+                    attached_until(self.world, session, self.now_ms)
+                });
                 Some(self.closed(key, open, end_ms))
             }
             (None, Some((desktop, id, session))) if session.presence == Presence::Connected => {
@@ -146,18 +163,5 @@ impl<'a> Intervals<'a> {
             return Step::Delete(Key::Usage(key));
         }
         Step::Put(Row::Usage(key, UsageInterval { end_ms: Some(end_ms), ..open.clone() }))
-    }
-
-    /// Until when a session is known to have been attached.
-    fn attached_until(&self, session: &Session) -> i64 {
-        match session.presence {
-            Presence::Connected | Presence::Opening => self.now_ms,
-            // Since this controller leads, nobody has said that it is attached.
-            Presence::Disconnected(since_ms) if since_ms <= self.world.started_ms => {
-                self.world.alive_ms.min(since_ms)
-            }
-            Presence::Disconnected(since_ms) => since_ms,
-            Presence::Ended(_) => session.since_ms,
-        }
     }
 }

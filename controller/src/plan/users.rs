@@ -2,7 +2,7 @@
 
 use vidi_kit::ids::{TenantId, UserId};
 
-use super::decide::{Decided, View, remember, replay};
+use super::decide::{Decided, View, made_before, remember};
 use crate::model::{
     Answer, Change, EnrollToken, Key, Refusal, RequestKey, Row, SignIn, Step, User, World,
 };
@@ -87,13 +87,14 @@ fn create_user(
     record: User,
     request: Option<RequestKey>,
 ) -> Result<Decided, Refusal> {
-    if replay(view.world, &tenant, request.as_ref())?.is_some() {
+    let is_there = view.world.user(&tenant, &user).is_some();
+    if made_before(view, &tenant, request.as_ref(), ("user", user.as_str(), is_there))? {
         return Ok(Decided::nothing(Answer::Done));
     }
     if !view.world.tenants.contains_key(&tenant) {
         return Err(Refusal::not_found("tenant", tenant));
     }
-    if view.world.user(&tenant, &user).is_some() {
+    if is_there {
         return Err(Refusal::AlreadyExists { kind: "user", id: user.to_string() });
     }
     let resource = format!("tenants/{tenant}/users/{user}");

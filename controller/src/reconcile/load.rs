@@ -19,7 +19,9 @@ pub(super) async fn load(store: &dyn Store, now_ms: i64) -> Result<World, StoreE
         }
         match page.entries.into_iter().next_back() {
             Some(last) if page.more => after = last.key,
-            Some(_) | None => return Ok(world),
+            Some(_) | None => break,
         }
     }
+    world.alive_before_ms = world.alive_ms;
+    Ok(world)
 }

@@ -32,9 +32,9 @@ use vidi_proto::v1::{
 use super::names::id;
 use super::status::invalid_field;
 use super::{Caller, Parts};
+use crate::contract::{manifest_to_wire, power_from_wire};
 use crate::model::{self, Change, HostHello, Observed, Refusal, World};
 use crate::plan::wanted::{live_sessions, removals, wanted};
-use crate::records::{manifest_to_wire, power_from_wire};
 
 /// Desktops that one host may report.
 const DESKTOPS_MAX: usize = 4_096;

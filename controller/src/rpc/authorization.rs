@@ -2,21 +2,19 @@
 //! on the object ([`Access`]). What is not in the table is denied.
 
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tonic::Status;
 use tonic::body::Body;
-use tower::{Layer, Service};
+use tower::Layer;
 use vidi_kit::Clock;
 use vidi_kit::ids::{TenantId, UserId};
 use vidi_kit::tls::Role;
 use vidi_kit::transport::PeerInfo;
 
+use super::around::{Answering, Around, Inner, Surrounded};
 use super::caller::{
     ADMIN, AUDITOR, Caller, HELPDESK, INSTALLATION_AUDITOR, INSTALLATION_ROLES, OPERATOR, ROLES,
     USER,
@@ -287,38 +285,20 @@ impl fmt::Debug for AuthorizationLayer {
 }
 
 impl<S> Layer<S> for AuthorizationLayer {
-    type Service = Authorized<S>;
+    type Service = Surrounded<Self, S>;
 
-    fn layer(&self, inner: S) -> Authorized<S> {
-        Authorized { layer: self.clone(), inner }
+    fn layer(&self, inner: S) -> Self::Service {
+        Surrounded { around: self.clone(), inner }
     }
 }
 
-/// A service behind the layer.
-#[derive(Clone, Debug)]
-pub struct Authorized<S> {
-    layer: AuthorizationLayer,
-    inner: S,
-}
-
-type Answering<E> = Pin<Box<dyn Future<Output = Result<http::Response<Body>, E>> + Send>>;
-
-impl<S> Service<http::Request<Body>> for Authorized<S>
-where
-    S: Service<http::Request<Body>, Response = http::Response<Body>>,
-    S::Future: Send + 'static,
-    S::Error: Send + 'static,
-{
-    type Response = http::Response<Body>;
-    type Error = S::Error;
-    type Future = Answering<S::Error>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
-        let (caller, rule) = match self.layer.judge(&request) {
+impl Around for AuthorizationLayer {
+    fn answer<S: Inner>(
+        &self,
+        inner: &mut S,
+        mut request: http::Request<Body>,
+    ) -> Answering<S::Error> {
+        let (caller, rule) = match self.judge(&request) {
             Ok(judged) => judged,
             Err(refused) => {
                 let path = request.uri().path();
@@ -335,7 +315,7 @@ where
             request.extensions_mut().insert(Access { caller: caller.clone(), roles });
         }
         request.extensions_mut().insert(caller);
-        let answering = self.inner.call(request);
+        let answering = inner.call(request);
         Box::pin(limited(answering, rule.time_max))
     }
 }

@@ -1,7 +1,6 @@
 //! What is said and counted of every call: a span with its method and the trace of the request it
 //! belongs to, how it ended, how long that took.
 
-use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -11,10 +10,11 @@ use metrics::Gauge;
 use tokio::time::Instant;
 use tonic::Code;
 use tonic::body::Body;
-use tower::{Layer, Service};
+use tower::Layer;
 use tracing::{Instrument, debug, info, info_span, warn};
 use vidi_kit::trace::{self, TraceId};
 
+use super::around::{Answering, Around, Inner, Surrounded};
 use super::authorization;
 
 /// Stands outside of the authorization layer: a refusal is counted too.
@@ -22,36 +22,15 @@ use super::authorization;
 pub struct CallLayer;
 
 impl<S> Layer<S> for CallLayer {
-    type Service = Called<S>;
+    type Service = Surrounded<Self, S>;
 
-    fn layer(&self, inner: S) -> Called<S> {
-        Called { inner }
+    fn layer(&self, inner: S) -> Self::Service {
+        Surrounded { around: *self, inner }
     }
 }
 
-/// A service behind the layer.
-#[derive(Clone, Debug)]
-pub struct Called<S> {
-    inner: S,
-}
-
-type Answering<E> = Pin<Box<dyn Future<Output = Result<http::Response<Body>, E>> + Send>>;
-
-impl<S> Service<http::Request<Body>> for Called<S>
-where
-    S: Service<http::Request<Body>, Response = http::Response<Body>>,
-    S::Future: Send + 'static,
-    S::Error: Send + 'static,
-{
-    type Response = http::Response<Body>;
-    type Error = S::Error;
-    type Future = Answering<S::Error>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+impl Around for CallLayer {
+    fn answer<S: Inner>(&self, inner: &mut S, request: http::Request<Body>) -> Answering<S::Error> {
         // A path that is no method of ours is any text: it gets no series and no span of its own.
         let method = authorization::find(request.uri().path()).map_or("none", |rule| {
             rule.path.rsplit_once('.').map_or(rule.path, |(_, method)| method)
@@ -64,7 +43,7 @@ where
             user = tracing::field::Empty,
             tenant = tracing::field::Empty
         );
-        let answering = span.in_scope(|| self.inner.call(request));
+        let answering = span.in_scope(|| inner.call(request));
         let answering = async move {
             let began = Instant::now();
             let response = answering.await?;

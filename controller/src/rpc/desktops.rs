@@ -50,20 +50,22 @@ impl DesktopsRpc {
         Self { parts: parts.clone() }
     }
 
-    /// A desktop that the caller may change; or may have been allowed to change before, by the same
-    /// request: its answer stays when the desktop is gone.
-    fn changeable(
+    /// Begins a change of a desktop that the caller may change. The same request has the answer that it
+    /// had, also when the desktop is gone.
+    async fn change(
         &self,
         access: &Access,
-        (name, request): (&str, Option<&RequestKey>),
-    ) -> Result<(TenantId, DesktopId), Status> {
-        let (tenant, id) = child::<DesktopId>("name", name, "desktops")?;
+        (name, etag, request): (&str, String, Option<RequestKey>),
+        change: impl FnOnce(DesktopTarget) -> Change,
+    ) -> Result<Response<Operation>, Status> {
+        let (tenant, desktop) = child::<DesktopId>("name", name, "desktops")?;
         let world = self.parts.handle.world();
-        if request.is_some_and(|request| was_answered(&world, &tenant, request)) {
-            return Ok((tenant, id));
+        let answered = request.as_ref().and_then(|request| answered(&world, &tenant, request));
+        if let Some(operation) = answered {
+            return Ok(Response::new(operation));
         }
-        visible(access, &world, &tenant, id)?;
-        Ok((tenant, id))
+        visible(access, &world, &tenant, desktop)?;
+        self.begin(change(DesktopTarget { tenant, desktop, etag, request })).await
     }
 
     async fn begin(&self, change: Change) -> Result<Response<Operation>, Status> {
@@ -181,9 +183,8 @@ impl DesktopService for DesktopsRpc {
         let mut asked = request.into_inner();
         let request_id = std::mem::take(&mut asked.request_id);
         let key = request_key(access.caller(), "StartDesktop", &request_id, &asked)?;
-        let (tenant, desktop) = self.changeable(&access, (&asked.name, key.as_ref()))?;
-        let target = DesktopTarget { tenant, desktop, etag: asked.etag, request: key };
-        self.begin(Change::StartDesktop { target }).await
+        let change = |target| Change::StartDesktop { target };
+        self.change(&access, (&asked.name, asked.etag, key), change).await
     }
 
     async fn stop_desktop(
@@ -194,9 +195,9 @@ impl DesktopService for DesktopsRpc {
         let mut asked = request.into_inner();
         let request_id = std::mem::take(&mut asked.request_id);
         let key = request_key(access.caller(), "StopDesktop", &request_id, &asked)?;
-        let (tenant, desktop) = self.changeable(&access, (&asked.name, key.as_ref()))?;
-        let target = DesktopTarget { tenant, desktop, etag: asked.etag, request: key };
-        self.begin(Change::StopDesktop { target, force: asked.force }).await
+        let force = asked.force;
+        let change = |target| Change::StopDesktop { target, force };
+        self.change(&access, (&asked.name, asked.etag, key), change).await
     }
 
     async fn restart_desktop(
@@ -207,9 +208,9 @@ impl DesktopService for DesktopsRpc {
         let mut asked = request.into_inner();
         let request_id = std::mem::take(&mut asked.request_id);
         let key = request_key(access.caller(), "RestartDesktop", &request_id, &asked)?;
-        let (tenant, desktop) = self.changeable(&access, (&asked.name, key.as_ref()))?;
-        let target = DesktopTarget { tenant, desktop, etag: asked.etag, request: key };
-        self.begin(Change::RestartDesktop { target, force: asked.force }).await
+        let force = asked.force;
+        let change = |target| Change::RestartDesktop { target, force };
+        self.change(&access, (&asked.name, asked.etag, key), change).await
     }
 
     async fn delete_desktop(
@@ -220,9 +221,8 @@ impl DesktopService for DesktopsRpc {
         let mut asked = request.into_inner();
         let request_id = std::mem::take(&mut asked.request_id);
         let key = request_key(access.caller(), "DeleteDesktop", &request_id, &asked)?;
-        let (tenant, desktop) = self.changeable(&access, (&asked.name, key.as_ref()))?;
-        let target = DesktopTarget { tenant, desktop, etag: asked.etag, request: key };
-        self.begin(Change::DeleteDesktop { target }).await
+        let change = |target| Change::DeleteDesktop { target };
+        self.change(&access, (&asked.name, asked.etag, key), change).await
     }
 
     type WatchDesktopsStream =
@@ -263,10 +263,11 @@ impl DesktopService for DesktopsRpc {
     }
 }
 
-/// Whether the same caller asked for the same before, under the same id.
-fn was_answered(world: &World, tenant: &TenantId, request: &RequestKey) -> bool {
-    let before = world.requests.get(&(tenant.clone(), request.id.clone()));
-    before.is_some_and(|before| before.body_sha256 == request.body_sha256)
+/// What the same caller was answered before for the same, under the same id.
+fn answered(world: &World, tenant: &TenantId, request: &RequestKey) -> Option<Operation> {
+    let before = world.requests.get(&(tenant.clone(), request.id.clone()))?;
+    let id = before.operation.filter(|_| before.body_sha256 == request.body_sha256)?;
+    Some(wire::operation(id, world.operations.get(&id)?))
 }
 
 fn visible<'a>(

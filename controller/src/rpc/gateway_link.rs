@@ -27,8 +27,9 @@ use super::status::invalid_field;
 use super::users::timestamp;
 use super::wire::{child, unexpected};
 use super::{Caller, Parts};
+use crate::contract::cause_to_wire;
 use crate::model::{Answer, Change, Granted, Refusal, World};
-use crate::plan::presence::{Present, to_close};
+use crate::plan::presence::{Closing, Present, to_close};
 
 /// Sessions that one gateway may have attached.
 const SESSIONS_MAX: usize = 20_000;
@@ -231,9 +232,9 @@ impl Link {
 
     async fn tell(&mut self, world: &World) -> Result<(), Status> {
         let mut closed = Vec::new();
-        for (id, present, reason) in to_close(world, &self.gateway, &self.present) {
+        for (id, present, closing) in to_close(world, &self.gateway, &self.present) {
             if self.told.insert((id, present.epoch)) {
-                closed.push(ClosedSession { session: present.name.clone(), reason });
+                closed.push(closed_session(present.name.clone(), closing));
             }
         }
         if closed.is_empty() {
@@ -244,5 +245,19 @@ impl Link {
             .await
             .map_err(|_elapsed| Status::deadline_exceeded("the gateway takes no commands"))?
             .map_err(|_closed| Status::cancelled("the gateway is gone"))
+    }
+}
+
+fn closed_session(session: String, closing: Closing) -> ClosedSession {
+    match closing {
+        Closing::Ended(cause) => {
+            let (code, away_secs) = cause_to_wire(&cause);
+            let (reason, cause) = (cause.to_string(), code.into());
+            ClosedSession { session, reason, cause, away_secs, elsewhere: false }
+        }
+        Closing::Elsewhere => {
+            let reason = "another gateway has it attached".to_owned();
+            ClosedSession { session, reason, elsewhere: true, ..ClosedSession::default() }
+        }
     }
 }

@@ -1,14 +1,15 @@
 //! Wire to model and back.
 //!
 //! ```text
-//!  TLS ──┐                      ┌─ sign_in, users, enroll
-//!        ├─▶ calls ▶ authorization ─┼─ templates, desktops, hosts, sessions, operations
-//!  unix ─┘   (who?)   (may they?)    └─ agent_link, gateway_link
+//!  TLS ──┐                              ┌─ sign_in, users, tenants, usage, enroll
+//!        ├─▶ calls ───▶ authorization ──┼─ templates, desktops, hosts, sessions, operations
+//!  unix ─┘   (counted)  (who? may they?)└─ agent_link, gateway_link
 //! ```
 //! A service finds its [`Caller`] in the request's extensions ([`Caller::of`]) and judges only whose
 //! the object is.
 
 pub mod agent_link;
+pub mod around;
 pub mod authorization;
 pub mod caller;
 pub mod calls;

@@ -125,6 +125,8 @@ fn read(access: &Access, world: &World, id: OperationId) -> Result<Operation, St
 }
 
 fn may_see(access: &Access, world: &World, one: &model::Operation) -> bool {
+    // Operations from before their user was kept have that of their desktop.
     let desktop = world.desktop(&one.tenant, one.desktop);
-    access.reaches(&one.tenant, desktop.and_then(|desktop| desktop.spec.assigned_user.as_ref()))
+    let user = one.user.as_ref().or(desktop.and_then(|it| it.spec.assigned_user.as_ref()));
+    access.reaches(&one.tenant, user)
 }

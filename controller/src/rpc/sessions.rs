@@ -18,7 +18,7 @@ use super::page::Query;
 use super::status::not_found;
 use super::wire::{child, desktop_name, request_key, session_name, unexpected};
 use super::{Caller, Parts, SignedIn, wire};
-use crate::model::{self, Answer, Change, Desktop, Power, World};
+use crate::model::{self, Answer, Change, Desktop, EndCause, Power, World};
 
 /// The service.
 #[derive(Debug)]
@@ -143,8 +143,8 @@ impl SessionService for SessionsRpc {
         let world = self.parts.handle.world();
         let one = visible(&access, &world, &tenant, session)?;
         let own = access.caller().is_user(&tenant, &one.user);
-        let reason = if own { "signed off" } else { "ended by an administrator" };
-        let change = Change::ReleaseSession { tenant, session, reason: reason.to_owned() };
+        let cause = if own { EndCause::Released } else { EndCause::ByAdministrator };
+        let change = Change::ReleaseSession { tenant, session, cause };
         self.answered(change).await
     }
 }

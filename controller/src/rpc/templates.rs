@@ -22,10 +22,10 @@ use super::page::Query;
 use super::status::{invalid_field, not_found, status};
 use super::wire::{check_display_name, child};
 use super::{Parts, wire};
+use crate::contract::{manifest_from_wire, manifest_to_wire};
 use crate::model::{Change, ImageFile, Manifest};
 use crate::plan::expiry::images_kept;
 use crate::ports::{ImageError, Images};
-use crate::records::{manifest_from_wire, manifest_to_wire};
 
 /// Largest disk of a template.
 const DISK_BYTES_MAX: u64 = 64 << 30;

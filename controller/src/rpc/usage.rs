@@ -16,6 +16,7 @@ use super::page::Query;
 use super::status::{invalid_field, not_allowed, not_found};
 use super::wire::{child, desktop_name};
 use crate::model::{Presence, UsageInterval, UsageKey, UsageKind, World};
+use crate::plan::usage::attached_until;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 
@@ -192,9 +193,9 @@ fn until(world: &World, key: &UsageKey, interval: &UsageInterval, now_ms: i64) -
         return (end_ms, false);
     }
     let session = interval.session.and_then(|id| world.session(&key.tenant, id));
-    match session.map(|session| &session.presence) {
-        Some(Presence::Disconnected(since_ms)) => ((*since_ms).min(now_ms), false),
-        Some(Presence::Opening | Presence::Connected | Presence::Ended(_)) | None => (now_ms, true),
+    match session.filter(|session| matches!(session.presence, Presence::Disconnected(_))) {
+        Some(away) => (attached_until(world, away, now_ms).min(now_ms), false),
+        None => (now_ms, true),
     }
 }
 

@@ -12,7 +12,7 @@ use super::Caller;
 use super::names::{id, split};
 use super::status::invalid_field;
 use super::users::timestamp;
-use crate::contract::{manifest_to_wire, policy_to_wire, power_to_wire};
+use crate::contract::{cause_to_wire, manifest_to_wire, policy_to_wire, power_to_wire};
 use crate::model::{
     Allocation, Answer, Assignment, Desktop, Host, Operation, Power, Presence, RequestKey, Session,
     Template, World,
@@ -84,19 +84,22 @@ pub fn session_name(tenant: &TenantId, id: SessionId) -> String {
 
 /// A session.
 pub fn session(tenant: &TenantId, id: SessionId, one: &Session) -> wire::Session {
-    let (state, end_reason) = match &one.presence {
-        Presence::Opening => (wire::SessionState::Opening, ""),
-        Presence::Connected => (wire::SessionState::Connected, ""),
-        Presence::Disconnected(_) => (wire::SessionState::Disconnected, ""),
-        Presence::Ended(reason) => (wire::SessionState::Ended, reason.as_str()),
+    let (state, cause) = match &one.presence {
+        Presence::Opening => (wire::SessionState::Opening, None),
+        Presence::Connected => (wire::SessionState::Connected, None),
+        Presence::Disconnected(_) => (wire::SessionState::Disconnected, None),
+        Presence::Ended(cause) => (wire::SessionState::Ended, Some(cause)),
     };
+    let (end_cause, away_secs) = cause.map(cause_to_wire).unwrap_or_default();
     let attached = one.gateway.as_ref().filter(|_| one.presence == Presence::Connected);
     wire::Session {
         name: session_name(tenant, id),
         user: format!("tenants/{tenant}/users/{}", one.user),
         desktop: desktop_name(tenant, one.desktop),
         state: state.into(),
-        end_reason: end_reason.to_owned(),
+        end_reason: cause.map(ToString::to_string).unwrap_or_default(),
+        end_cause: end_cause.into(),
+        away_secs,
         create_time: Some(timestamp(one.create_ms)),
         state_since: Some(timestamp(one.since_ms)),
         gateway: attached.map(ToString::to_string).unwrap_or_default(),

@@ -317,7 +317,12 @@ impl Stack {
     }
 
     pub(crate) fn gateway(&self) -> Service {
-        self.service(Peer::Daemon { role: Role::Gateway, id: GATEWAY.to_owned() }, None)
+        self.gateway_of(GATEWAY)
+    }
+
+    /// A gateway by its id.
+    pub(crate) fn gateway_of(&self, id: &str) -> Service {
+        self.service(Peer::Daemon { role: Role::Gateway, id: id.to_owned() }, None)
     }
 
     pub(crate) fn world(&self) -> Arc<World> {

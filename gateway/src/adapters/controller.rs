@@ -16,10 +16,12 @@ use vidi_kit::trace;
 use vidi_kit::transport::{connect_controller, describe};
 use vidi_kit::{Backoff, Tasks};
 use vidi_proto::v1::gateway_link_client::GatewayLinkClient;
-use vidi_proto::v1::{GatewayMessage, IssueGrantRequest, PresentSession};
+use vidi_proto::v1::{
+    ClosedSession, GatewayMessage, IssueGrantRequest, PresentSession, SessionEndCause,
+};
 
 use crate::error::GatewayError;
-use crate::model::{Ending, Presence};
+use crate::model::{CloseCode, Ending, Presence};
 use crate::ports::{Ticket, Tickets};
 
 /// Presence is told this often, and at each change.
@@ -146,8 +148,7 @@ impl Controller {
                     let Some(command) = command? else { return Ok(()) };
                     for closed in command.closed {
                         // The registry is gone only when the gateway stops.
-                        let ending = Ending { session: closed.session, reason: closed.reason };
-                        drop(endings.send(ending).await);
+                        drop(endings.send(ending_of(closed)).await);
                     }
                 }
                 changed = presence.changed() => {
@@ -162,6 +163,22 @@ impl Controller {
             }
         }
     }
+}
+
+/// A code goes before the sentence, by which the page says the same in the person's language.
+fn ending_of(closed: ClosedSession) -> Ending {
+    if closed.elsewhere {
+        return Ending { session: closed.session, code: CloseCode::TakenOver, text: closed.reason };
+    }
+    let text = match (closed.cause(), closed.away_secs) {
+        (SessionEndCause::Unspecified, _) => closed.reason,
+        (cause, secs) => {
+            let name = cause.as_str_name().trim_start_matches("SESSION_END_CAUSE_");
+            let secs = if secs == 0 { String::new() } else { format!(" {secs}") };
+            format!("{name}{secs}: {}", closed.reason)
+        }
+    };
+    Ending { session: closed.session, code: CloseCode::Ended, text }
 }
 
 fn message_of(presence: &Presence) -> GatewayMessage {
@@ -227,4 +244,33 @@ impl Tickets for Controller {
 /// As a port.
 pub fn tickets(controller: &Controller) -> Arc<dyn Tickets> {
     Arc::new(controller.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ending_begins_with_its_cause_and_a_session_that_goes_on_elsewhere_has_not_ended() {
+        let closed = |cause: SessionEndCause, away_secs| ClosedSession {
+            session: "s".to_owned(),
+            reason: "so it is".to_owned(),
+            cause: cause.into(),
+            away_secs,
+            elsewhere: false,
+        };
+        for (closed, code, text) in [
+            (closed(SessionEndCause::Away, 600), CloseCode::Ended, "AWAY 600: so it is"),
+            (closed(SessionEndCause::NoHost, 0), CloseCode::Ended, "NO_HOST: so it is"),
+            (closed(SessionEndCause::Unspecified, 0), CloseCode::Ended, "so it is"),
+            (
+                ClosedSession { elsewhere: true, ..closed(SessionEndCause::Unspecified, 0) },
+                CloseCode::TakenOver,
+                "so it is",
+            ),
+        ] {
+            let ending = Ending { session: "s".to_owned(), code, text: text.to_owned() };
+            assert_eq!(ending_of(closed), ending);
+        }
+    }
 }

@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 use vidi_kit::logs::Seldom;
+use vidi_kit::telemetry::Counted;
 use vidi_kit::{Backoff, Tasks};
 
 use crate::http::addresses::Addresses;
@@ -32,7 +33,8 @@ pub async fn serve(
     tasks: Tasks,
     listener: TcpListener,
     tls: watch::Receiver<Arc<ServerConfig>>,
-    (edge, addresses): (Edge, Addresses),
+    edge: Edge,
+    addresses: Addresses,
 ) {
     let told = Seldom::new();
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -69,8 +71,7 @@ pub async fn serve(
             continue;
         };
         let connection = connection(stream, address.ip(), Arc::clone(&tls.borrow()), edge.clone());
-        let open = metrics::gauge!("vidi_gateway_https_connections");
-        open.increment(1.0);
+        let counted = Counted::by(metrics::gauge!("vidi_gateway_https_connections"));
         let stop = tasks.stop_token();
         let _serving = tasks.spawn("https-connection", async move {
             // Cancel-safe: at the stop the connection is dropped and the browser comes back.
@@ -79,8 +80,7 @@ pub async fn serve(
                 () = stop.cancelled() => {}
                 () = connection => {}
             }
-            drop((permit, place));
-            open.decrement(1.0);
+            drop((permit, place, counted));
         });
     }
 }

@@ -19,8 +19,10 @@ pub struct Present {
 pub struct Ending {
     /// Its resource name.
     pub session: String,
-    /// Why, for people.
-    pub reason: String,
+    /// How its viewers' sockets close.
+    pub code: CloseCode,
+    /// Why, as docs/display-protocol.md tells it.
+    pub text: String,
 }
 
 /// How the browser is told why its socket closes (docs/display-protocol.md, End).

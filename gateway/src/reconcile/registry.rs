@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tracing::{Instrument, info_span};
 use vidi_display::protocol::{BrowserHello, ViewerMessage};
 use vidi_kit::Tasks;
+use vidi_kit::telemetry::Counted;
 use vidi_kit::trace::{self, TraceId};
 
 use crate::model::{CloseCode, Ending, Presence, Present};
@@ -65,8 +66,8 @@ pub enum ToViewer {
 pub enum Request {
     /// Take this viewer in.
     View(Box<Viewer>),
-    /// End: the controller says so.
-    End(String),
+    /// End with this code and text: the controller says so.
+    End(CloseCode, String),
 }
 
 /// Every session that has a task.
@@ -104,13 +105,13 @@ impl Registry {
         });
         let ended = Arc::clone(&registry);
         let _ending = tasks.spawn("session-endings", async move {
-            while let Some(Ending { session, reason }) = endings.recv().await {
+            while let Some(Ending { session, code, text }) = endings.recv().await {
                 let requests = ended.lock().get(&session).cloned();
                 if let Some(requests) = requests {
                     // One session's full queue must not hold up the others' endings. A task that is
                     // gone has ended already.
                     let _ending = ended.tasks.spawn("session-ending", async move {
-                        drop(requests.send(Request::End(reason)).await);
+                        drop(requests.send(Request::End(code, text)).await);
                     });
                 }
             }
@@ -176,26 +177,28 @@ impl Registry {
         }
         let (sender, receiver) = mpsc::channel(REQUESTS_MAX);
         sessions.insert(session.to_owned(), sender.clone());
-        metrics::gauge!("vidi_gateway_sessions").increment(1.0);
+        drop(sessions);
+        let counted = Counted::by(metrics::gauge!("vidi_gateway_sessions"));
         let task = SessionTask::new(Arc::clone(self), session.to_owned(), receiver);
-        let (registry, name, own) = (Arc::clone(self), session.to_owned(), sender.clone());
+        let held =
+            Held { registry: Arc::clone(self), name: session.to_owned(), requests: sender.clone() };
         // A session from before there were traces has one of its own.
         let trace = trace.unwrap_or_else(TraceId::generate);
         let _session = self.tasks.spawn("session", async move {
-            let id = name.rsplit('/').next().unwrap_or(&name);
+            let id = held.name.rsplit('/').next().unwrap_or(&held.name);
             let span = info_span!("session", session = id, %trace);
             trace::scope(trace, task.run()).instrument(span).await;
-            metrics::gauge!("vidi_gateway_sessions").decrement(1.0);
-            registry.present(&name, None);
-            registry.forget(&name, &own);
+            drop((held, counted));
         });
         Some(sender)
     }
 
+    /// The task with these requests has ended; what was begun for its session since is left alone.
     fn forget(&self, session: &str, requests: &mpsc::Sender<Request>) {
         let mut sessions = self.lock();
         if sessions.get(session).is_some_and(|kept| kept.same_channel(requests)) {
             sessions.remove(session);
+            self.present(session, None);
         }
     }
 
@@ -225,5 +228,63 @@ impl Registry {
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, mpsc::Sender<Request>>> {
         // The map is whole at every moment: a panic elsewhere does not spoil it.
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A session's place in the registry, until its task has ended: also when it panics.
+struct Held {
+    registry: Arc<Registry>,
+    name: String,
+    requests: mpsc::Sender<Request>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.registry.forget(&self.name, &self.requests);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::error::GatewayError;
+    use crate::ports::{Attachment, Ticket};
+
+    #[derive(Debug)]
+    struct Broken;
+
+    #[async_trait]
+    impl Tickets for Broken {
+        async fn ticket(&self, _token: &str, _session: &str) -> Result<Ticket, GatewayError> {
+            panic!("a bug")
+        }
+    }
+
+    #[async_trait]
+    impl Dial for Broken {
+        async fn attach(&self, _ticket: &Ticket) -> Result<Box<dyn Attachment>, GatewayError> {
+            unreachable!("there is no ticket")
+        }
+    }
+
+    #[tokio::test]
+    async fn a_session_whose_task_panics_leaves_its_place() {
+        const YIELDS_MAX: usize = 1_000;
+        let (presence, _told) = watch::channel(Presence::new());
+        let (_endings, endings) = mpsc::channel(1);
+        let (tickets, dial) = (Arc::new(Broken), Arc::new(Broken));
+        let registry = Registry::new(Tasks::new(), tickets, dial, presence, endings);
+        let (outgoing, mut told) = mpsc::channel(64);
+        let (_browser, incoming) = mpsc::channel(1);
+        let hello = BrowserHello { webp: true, width: 800, height: 600 };
+        let token = "token".to_owned();
+        registry.add("s", Viewer { hello, token, trace: None, incoming, outgoing }).await;
+        while told.recv().await.is_some() {}
+        for _ in 0..YIELDS_MAX {
+            tokio::task::yield_now().await;
+        }
+        assert!(registry.lock().is_empty(), "its place is taken for ever");
     }
 }

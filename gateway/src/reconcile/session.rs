@@ -116,9 +116,9 @@ impl SessionTask {
                 }
                 Wake::Request(None) => return,
                 Wake::Request(Some(Request::View(viewer))) => self.view(*viewer),
-                Wake::Request(Some(Request::End(reason))) => {
-                    info!(reason, "The controller has ended the session");
-                    self.end(&reason);
+                Wake::Request(Some(Request::End(code, text))) => {
+                    info!(reason = text, "The controller has ended the session here");
+                    self.end(code, &text);
                     return;
                 }
                 Wake::Viewer(id, event) => self.viewer(id, event),
@@ -222,7 +222,7 @@ impl SessionTask {
         count_attach("failed");
         match error.outlook() {
             Outlook::Ended => {
-                self.end(&error.for_people());
+                self.end(CloseCode::Ended, &error.for_people());
                 return false;
             }
             Outlook::SignedOut => self.close_all(CloseCode::SignedOut, "sign in again"),
@@ -374,11 +374,13 @@ impl SessionTask {
         self.registry.present(&self.name, present);
     }
 
-    /// Tells every viewer that the session is over.
-    fn end(&mut self, reason: &str) {
-        self.display.status(SessionState::Ended, reason);
-        self.carry_out();
-        self.close_all(CloseCode::Ended, reason);
+    /// Tells every viewer that the session is over, or is so here.
+    fn end(&mut self, code: CloseCode, text: &str) {
+        if code == CloseCode::Ended {
+            self.display.status(SessionState::Ended, text);
+            self.carry_out();
+        }
+        self.close_all(code, text);
     }
 
     fn close_all(&mut self, code: CloseCode, text: &str) {

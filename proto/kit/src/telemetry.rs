@@ -175,6 +175,29 @@ fn begin(metric: &Metric, labels: Vec<Label>) {
     }
 }
 
+/// One thing that a gauge counts, for as long as this lives: also when its task panics.
+pub struct Counted(metrics::Gauge);
+
+impl Counted {
+    /// One more.
+    pub fn by(gauge: metrics::Gauge) -> Self {
+        gauge.increment(1.0);
+        Self(gauge)
+    }
+}
+
+impl fmt::Debug for Counted {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Counted").finish_non_exhaustive()
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
+}
+
 type Check = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
 type Sample = Box<dyn Fn() + Send + Sync>;
 
@@ -402,6 +425,19 @@ mod tests {
         assert_eq!(health.stuck(), ["owner: it has not turned for 4000 s"]);
         pulse.beat();
         assert!(health.stuck().is_empty());
+    }
+
+    #[test]
+    fn what_is_counted_is_no_more_when_its_task_has_panicked() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let held = || metrics::with_local_recorder(&recorder, || metrics::gauge!("vidi_held"));
+        let _one = Counted::by(held());
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _another = Counted::by(held());
+            std::panic::resume_unwind(Box::new("a bug"));
+        }));
+        assert!(panicked.is_err());
+        assert!(recorder.handle().render().contains("vidi_held 1\n"));
     }
 
     #[test]

@@ -161,6 +161,16 @@ pub(crate) struct Yes {
     pub yes: bool,
 }
 
+/// What is deleted, and whether to ask first.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Deletion {
+    /// Its id.
+    pub name: String,
+    /// Whether to ask first.
+    #[command(flatten)]
+    pub yes: Yes,
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::Yes;
+use super::{Deletion, Yes};
 
 /// Golden images.
 #[derive(Clone, Debug, Subcommand)]
@@ -23,13 +23,7 @@ pub(crate) enum TemplateCommand {
     /// List templates and their newest versions.
     List,
     /// Delete a template that no desktop uses, with all its versions.
-    Delete {
-        /// Its id.
-        name: String,
-        /// Whether to ask first.
-        #[command(flatten)]
-        yes: Yes,
-    },
+    Delete(Deletion),
 }
 
 const ENROLL: &str = "\
@@ -171,13 +165,7 @@ pub(crate) enum UserCommand {
         name: String,
     },
     /// Delete a user to whom no desktop is assigned; ends the user's sign-ins.
-    Delete {
-        /// Which.
-        name: String,
-        /// Whether to ask first.
-        #[command(flatten)]
-        yes: Yes,
-    },
+    Delete(Deletion),
 }
 
 /// Customers.
@@ -194,13 +182,7 @@ pub(crate) enum TenantCommand {
     /// List tenants.
     List,
     /// Delete a tenant without users, templates and desktops.
-    Delete {
-        /// Its id.
-        name: String,
-        /// Whether to ask first.
-        #[command(flatten)]
-        yes: Yes,
-    },
+    Delete(Deletion),
 }
 
 /// Hours used.

@@ -1,0 +1,283 @@
+//! What the store kept, as the model.
+
+use prost::Message;
+use vidi_proto::store::v1 as stored;
+use vidi_proto::v1 as wire;
+
+use super::{DIGEST_PREFIX, RecordError, SCHEMA, kind_to_stored};
+use crate::contract::{cause_from_wire, manifest_from_wire, policy_from_wire, power_from_wire};
+use crate::model::{
+    Allocation, DesktopSpec, DesktopStatus, EnrollToken, Host, Installation, Operation,
+    OperationError, OperationKind, Power, Presence, Reason, ReleasePolicy, Request, Row, Session,
+    SignIn, Template, TemplateVersion, Tenant, UsageInterval, UsageKey, UsageKind, User,
+};
+
+/// The row of a stored entry; none for keys that are not rows (`pki/...`, `leader/...`). `now_ms`
+/// is since when a session that was open is taken as disconnected.
+pub fn row(key: &str, value: &[u8], now_ms: i64) -> Result<Option<Row>, RecordError> {
+    let parts: Vec<&str> = key.split('/').collect();
+    let read = Reader { key, value };
+    Ok(Some(match parts.as_slice() {
+        ["meta", "installation"] => Row::Installation(read.installation()?),
+        ["grantkey", id] => {
+            let one: stored::GrantKey = read.message()?;
+            Row::GrantKey((*id).to_owned(), one.public_key, one.create_ms)
+        }
+        ["tenant", tenant] => {
+            let one: stored::Tenant = read.message()?;
+            let one = Tenant { display_name: one.display_name, create_ms: one.create_ms };
+            Row::Tenant(read.id(tenant)?, one)
+        }
+        ["user", tenant, user] => Row::User(read.id(tenant)?, read.id(user)?, read.user()?),
+        ["signin", hash] => Row::SignIn((*hash).to_owned(), read.sign_in()?),
+        ["enroll", hash] => {
+            let one: stored::EnrollToken = read.message()?;
+            let one = EnrollToken {
+                role: one.role,
+                id: one.id,
+                expire_ms: one.expire_ms,
+                used: one.used,
+            };
+            Row::EnrollToken((*hash).to_owned(), one)
+        }
+        ["template", tenant, id] => {
+            let one: stored::Template = read.message()?;
+            let one = Template {
+                display_name: one.display_name,
+                latest_digest: one.latest_digest,
+                create_ms: one.create_ms,
+            };
+            Row::Template(read.id(tenant)?, read.id(id)?, one)
+        }
+        ["version", tenant, id, digest] => {
+            let digest = format!("{DIGEST_PREFIX}{digest}");
+            Row::Version(read.id(tenant)?, read.id(id)?, digest, read.version()?)
+        }
+        ["host", host] => Row::Host(read.id(host)?, read.host()?),
+        ["removedhost", host] => {
+            Row::RemovedHost(read.id(host)?, read.message::<stored::RemovedHost>()?.remove_ms)
+        }
+        ["desktop", tenant, id, "spec"] => Row::Spec(read.id(tenant)?, read.id(id)?, read.spec()?),
+        ["desktop", tenant, id, "status"] => {
+            Row::Status(read.id(tenant)?, read.id(id)?, read.status()?)
+        }
+        ["alloc", host, id] => {
+            let one: stored::Allocation = read.message()?;
+            let one = Allocation { tenant: read.id(&one.tenant)?, memory_mib: one.memory_mib };
+            Row::Allocation(read.id(host)?, read.id(id)?, one)
+        }
+        ["session", tenant, id] => {
+            Row::Session(read.id(tenant)?, read.id(id)?, read.session(now_ms)?)
+        }
+        ["operation", id] => Row::Operation(read.id(id)?, read.operation()?),
+        ["request", tenant, id] => {
+            Row::Request(read.id(tenant)?, (*id).to_owned(), read.request()?)
+        }
+        ["usage", tenant, desktop, _, _] => {
+            let (start_ms, kind, one) = read.usage()?;
+            let (tenant, desktop) = (read.id(tenant)?, read.id(desktop)?);
+            Row::Usage(UsageKey { tenant, desktop, start_ms, kind }, one)
+        }
+        ["meta", "alive"] => {
+            let one: stored::Alive = read.message()?;
+            Row::Alive(one.at_ms)
+        }
+        _ => return Ok(None),
+    }))
+}
+
+/// One stored entry, while it is read.
+struct Reader<'a> {
+    key: &'a str,
+    value: &'a [u8],
+}
+
+impl Reader<'_> {
+    fn error(&self, what: impl ToString) -> RecordError {
+        RecordError { key: self.key.to_owned(), what: what.to_string() }
+    }
+
+    fn message<M: Message + Default>(&self) -> Result<M, RecordError> {
+        M::decode(self.value).map_err(|error| self.error(error))
+    }
+
+    fn id<T: std::str::FromStr<Err = vidi_kit::ids::IdError>>(
+        &self,
+        text: &str,
+    ) -> Result<T, RecordError> {
+        text.parse().map_err(|error| self.error(error))
+    }
+
+    fn maybe_id<T: std::str::FromStr<Err = vidi_kit::ids::IdError>>(
+        &self,
+        text: &str,
+    ) -> Result<Option<T>, RecordError> {
+        if text.is_empty() { Ok(None) } else { self.id(text).map(Some) }
+    }
+
+    fn host(&self) -> Result<Host, RecordError> {
+        let one: stored::Host = self.message()?;
+        Ok(Host {
+            create_ms: one.create_ms,
+            cordoned: one.cordoned,
+            draining: one.draining,
+            stop_in_use: one.stop_in_use,
+            removing: one.removing.iter().map(|id| self.id(id)).collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn installation(&self) -> Result<Installation, RecordError> {
+        let one: stored::Installation = self.message()?;
+        if one.schema != SCHEMA {
+            return Err(self.error(format!("schema {} instead of {SCHEMA}", one.schema)));
+        }
+        Ok(Installation { id: self.id(&one.id)?, create_ms: one.create_ms })
+    }
+
+    fn sign_in(&self) -> Result<SignIn, RecordError> {
+        let one: stored::SignIn = self.message()?;
+        Ok(SignIn {
+            tenant: self.id(&one.tenant)?,
+            user: self.id(&one.user)?,
+            create_ms: one.create_ms,
+            expire_ms: one.expire_ms,
+        })
+    }
+
+    fn user(&self) -> Result<User, RecordError> {
+        let one: stored::User = self.message()?;
+        Ok(User {
+            display_name: one.display_name,
+            roles: one.roles,
+            password_hash: one.password_hash,
+            create_ms: one.create_ms,
+        })
+    }
+
+    fn version(&self) -> Result<TemplateVersion, RecordError> {
+        let one: stored::TemplateVersion = self.message()?;
+        let manifest = wire::TemplateManifest::decode(one.manifest.as_slice())
+            .map_err(|error| self.error(error))?;
+        let manifest = manifest_from_wire(manifest).ok_or_else(|| self.error("manifest"))?;
+        Ok(TemplateVersion { manifest, create_ms: one.create_ms })
+    }
+
+    fn spec(&self) -> Result<DesktopSpec, RecordError> {
+        let one: stored::DesktopSpec = self.message()?;
+        Ok(DesktopSpec {
+            display_name: one.display_name,
+            template: self.id(&one.template)?,
+            template_digest: one.template_digest,
+            assigned_user: self.maybe_id(&one.assigned_user)?,
+            power_on: one.power_on,
+            force_off: one.force_off,
+            deleting: one.deleting,
+            generation: one.generation,
+            create_ms: one.create_ms,
+            app_id: self.id(&one.app_id)?,
+            restarting: one.restarting,
+            release_policy: self.policy(one.release_policy)?,
+            trace: self.maybe_id(&one.trace)?,
+        })
+    }
+
+    fn policy(&self, number: u32) -> Result<ReleasePolicy, RecordError> {
+        known(number).map(policy_from_wire).ok_or_else(|| self.error("release policy"))
+    }
+
+    fn usage(&self) -> Result<(i64, UsageKind, UsageInterval), RecordError> {
+        let one: stored::UsageInterval = self.message()?;
+        let kind = UsageKind::ALL.into_iter().find(|kind| kind_to_stored(*kind) == one.kind);
+        let interval = UsageInterval {
+            user: self.maybe_id(&one.user)?,
+            display_name: one.display_name,
+            end_ms: (one.end_ms != 0).then_some(one.end_ms),
+            session: self.maybe_id(&one.session)?,
+        };
+        Ok((one.start_ms, kind.ok_or_else(|| self.error("kind"))?, interval))
+    }
+
+    fn status(&self) -> Result<DesktopStatus, RecordError> {
+        let one: stored::DesktopStatus = self.message()?;
+        let power = known(one.power).and_then(|power| power_from_wire(power, &one.reason));
+        let power = power.ok_or_else(|| self.error("power"))?;
+        let reason = if matches!(power, Power::Failed(_)) { String::new() } else { one.reason };
+        Ok(DesktopStatus {
+            power,
+            reason,
+            power_since_ms: one.power_since_ms,
+            host: self.maybe_id(&one.host)?,
+            session: self.maybe_id(&one.session)?,
+            observed_generation: one.observed_generation,
+            acceleration: one.acceleration,
+        })
+    }
+
+    fn session(&self, now_ms: i64) -> Result<Session, RecordError> {
+        let one: stored::Session = self.message()?;
+        let (presence, since_ms) = if one.ended {
+            let code = known(one.end_cause).unwrap_or_default();
+            let cause = cause_from_wire(code, one.away_secs, one.end_reason);
+            (Presence::Ended(cause), one.end_ms)
+        } else if one.epoch == 0 {
+            (Presence::Opening, one.create_ms)
+        } else {
+            (Presence::Disconnected(now_ms), now_ms)
+        };
+        Ok(Session {
+            user: self.id(&one.user)?,
+            desktop: self.id(&one.desktop)?,
+            epoch: one.epoch,
+            gateway: self.maybe_id(&one.gateway)?,
+            create_ms: one.create_ms,
+            since_ms,
+            sought_ms: 0,
+            presence,
+            trace: self.maybe_id(&one.trace)?,
+        })
+    }
+
+    fn operation(&self) -> Result<Operation, RecordError> {
+        let one: stored::Operation = self.message()?;
+        let parts: Vec<&str> = one.target.split('/').collect();
+        let ["tenants", tenant, "desktops", desktop] = parts.as_slice() else {
+            return Err(self.error("target"));
+        };
+        let kind = OperationKind::parse(&one.kind).ok_or_else(|| self.error("kind"))?;
+        let end = if !one.done {
+            None
+        } else if one.error_reason.is_empty() {
+            Some((one.end_ms, Ok(())))
+        } else {
+            let reason = Reason::parse(&one.error_reason).ok_or_else(|| self.error("reason"))?;
+            Some((one.end_ms, Err(OperationError { reason, message: one.error_message })))
+        };
+        Ok(Operation {
+            kind,
+            tenant: self.id(tenant)?,
+            desktop: self.id(desktop)?,
+            user: self.maybe_id(&one.user)?,
+            generation: one.generation,
+            stage: one.stage,
+            create_ms: one.create_ms,
+            end,
+        })
+    }
+
+    fn request(&self) -> Result<Request, RecordError> {
+        let one: stored::Request = self.message()?;
+        let body = <[u8; 32]>::try_from(one.body_sha256.as_slice());
+        Ok(Request {
+            body_sha256: body.map_err(|error| self.error(error))?,
+            operation: self.maybe_id(&one.operation)?,
+            resource: one.resource,
+            by: one.by,
+            create_ms: one.create_ms,
+        })
+    }
+}
+
+/// The value of a wire enum; none for a number that this program does not know.
+fn known<T: TryFrom<i32>>(number: u32) -> Option<T> {
+    T::try_from(i32::try_from(number).ok()?).ok()
+}

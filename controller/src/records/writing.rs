@@ -1,0 +1,176 @@
+//! The model as the store keeps it.
+
+use bytes::Bytes;
+use prost::Message;
+use vidi_proto::store::v1 as stored;
+
+use super::{SCHEMA, kind_to_stored};
+use crate::contract::{cause_to_wire, manifest_to_wire, policy_to_wire, power_to_wire};
+use crate::model::{DesktopSpec, DesktopStatus, Host, Operation, Presence, Row, Session};
+
+/// A row's value in the store.
+pub fn value(row: &Row) -> Bytes {
+    match row {
+        Row::Installation(one) => encode(&stored::Installation {
+            id: one.id.to_string(),
+            schema: SCHEMA,
+            create_ms: one.create_ms,
+        }),
+        Row::GrantKey(_, public_key, create_ms) => {
+            encode(&stored::GrantKey { public_key: public_key.clone(), create_ms: *create_ms })
+        }
+        Row::Tenant(_, one) => encode(&stored::Tenant {
+            display_name: one.display_name.clone(),
+            create_ms: one.create_ms,
+        }),
+        Row::User(_, _, one) => encode(&stored::User {
+            display_name: one.display_name.clone(),
+            roles: one.roles.clone(),
+            password_hash: one.password_hash.clone(),
+            create_ms: one.create_ms,
+        }),
+        Row::SignIn(_, one) => encode(&stored::SignIn {
+            tenant: one.tenant.to_string(),
+            user: one.user.to_string(),
+            create_ms: one.create_ms,
+            expire_ms: one.expire_ms,
+        }),
+        Row::EnrollToken(_, one) => encode(&stored::EnrollToken {
+            role: one.role.clone(),
+            id: one.id.clone(),
+            expire_ms: one.expire_ms,
+            used: one.used,
+        }),
+        Row::Template(_, _, one) => encode(&stored::Template {
+            display_name: one.display_name.clone(),
+            latest_digest: one.latest_digest.clone(),
+            create_ms: one.create_ms,
+        }),
+        Row::Version(_, _, _, one) => encode(&stored::TemplateVersion {
+            manifest: manifest_to_wire(&one.manifest).encode_to_vec(),
+            create_ms: one.create_ms,
+        }),
+        Row::Host(_, one) => encode(&host_to_stored(one)),
+        Row::RemovedHost(_, remove_ms) => encode(&stored::RemovedHost { remove_ms: *remove_ms }),
+        Row::Spec(_, _, one) => encode(&spec_to_stored(one)),
+        Row::Status(_, _, one) => encode(&status_to_stored(one)),
+        Row::Allocation(_, _, one) => encode(&stored::Allocation {
+            tenant: one.tenant.to_string(),
+            memory_mib: one.memory_mib,
+        }),
+        Row::Session(_, _, one) => encode(&session_to_stored(one)),
+        Row::Operation(_, one) => encode(&operation_to_stored(one)),
+        Row::Request(_, _, one) => encode(&stored::Request {
+            body_sha256: one.body_sha256.to_vec(),
+            operation: one.operation.map(|id| id.to_string()).unwrap_or_default(),
+            resource: one.resource.clone(),
+            create_ms: one.create_ms,
+            by: one.by.clone(),
+        }),
+        Row::Usage(key, one) => encode(&stored::UsageInterval {
+            kind: kind_to_stored(key.kind),
+            user: one.user.as_ref().map(ToString::to_string).unwrap_or_default(),
+            display_name: one.display_name.clone(),
+            start_ms: key.start_ms,
+            end_ms: one.end_ms.unwrap_or(0),
+            session: one.session.map(|id| id.to_string()).unwrap_or_default(),
+        }),
+        Row::Alive(at_ms) => encode(&stored::Alive { at_ms: *at_ms }),
+    }
+}
+
+fn encode(message: &impl Message) -> Bytes {
+    message.encode_to_vec().into()
+}
+
+/// The number of a wire enum's value; those are not negative.
+fn number(value: impl Into<i32>) -> u32 {
+    u32::try_from(value.into()).unwrap_or(0)
+}
+
+fn host_to_stored(one: &Host) -> stored::Host {
+    stored::Host {
+        create_ms: one.create_ms,
+        cordoned: one.cordoned,
+        draining: one.draining,
+        stop_in_use: one.stop_in_use,
+        removing: one.removing.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn spec_to_stored(one: &DesktopSpec) -> stored::DesktopSpec {
+    stored::DesktopSpec {
+        display_name: one.display_name.clone(),
+        template: one.template.to_string(),
+        template_digest: one.template_digest.clone(),
+        assigned_user: one.assigned_user.as_ref().map(ToString::to_string).unwrap_or_default(),
+        power_on: one.power_on,
+        force_off: one.force_off,
+        deleting: one.deleting,
+        generation: one.generation,
+        create_ms: one.create_ms,
+        app_id: one.app_id.to_string(),
+        restarting: one.restarting,
+        release_policy: number(policy_to_wire(one.release_policy)),
+        trace: one.trace.map(|id| id.to_string()).unwrap_or_default(),
+    }
+}
+
+fn status_to_stored(one: &DesktopStatus) -> stored::DesktopStatus {
+    let (power, failure) = power_to_wire(&one.power);
+    stored::DesktopStatus {
+        power: number(power),
+        reason: if failure.is_empty() { one.reason.clone() } else { failure },
+        host: one.host.as_ref().map(ToString::to_string).unwrap_or_default(),
+        session: one.session.map(|id| id.to_string()).unwrap_or_default(),
+        observed_generation: one.observed_generation,
+        power_since_ms: one.power_since_ms,
+        acceleration: one.acceleration.clone(),
+    }
+}
+
+fn session_to_stored(one: &Session) -> stored::Session {
+    let mut record = stored::Session {
+        user: one.user.to_string(),
+        desktop: one.desktop.to_string(),
+        epoch: one.epoch,
+        gateway: one.gateway.as_ref().map(ToString::to_string).unwrap_or_default(),
+        create_ms: one.create_ms,
+        trace: one.trace.map(|id| id.to_string()).unwrap_or_default(),
+        ..stored::Session::default()
+    };
+    if let Presence::Ended(cause) = &one.presence {
+        let (code, away_secs) = cause_to_wire(cause);
+        record.ended = true;
+        record.end_ms = one.since_ms;
+        record.end_reason = cause.to_string();
+        record.end_cause = number(code);
+        record.away_secs = away_secs;
+    }
+    record
+}
+
+fn operation_to_stored(one: &Operation) -> stored::Operation {
+    let resource = format!("tenants/{}/desktops/{}", one.tenant, one.desktop);
+    let mut record = stored::Operation {
+        kind: one.kind.as_str().to_owned(),
+        target: resource.clone(),
+        user: one.user.as_ref().map(ToString::to_string).unwrap_or_default(),
+        create_ms: one.create_ms,
+        generation: one.generation,
+        stage: one.stage.clone(),
+        ..stored::Operation::default()
+    };
+    if let Some((end_ms, result)) = &one.end {
+        record.done = true;
+        record.end_ms = *end_ms;
+        match result {
+            Ok(()) => record.resource = resource,
+            Err(error) => {
+                record.error_reason = error.reason.as_str().to_owned();
+                record.error_message.clone_from(&error.message);
+            }
+        }
+    }
+    record
+}
