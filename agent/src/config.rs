@@ -1,6 +1,7 @@
 //! `/etc/vidi/agent.toml` and `/etc/vidi/relay.toml`.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -17,6 +18,10 @@ pub const AGENT_METRICS_PORT: u16 = 9442;
 /// Where the relay's metrics and health are.
 pub const RELAY_METRICS_PORT: u16 = 9444;
 const RELAY_SOCKET: &str = "/run/vidi/relay.sock";
+/// A desktop that is emulated on a busy machine takes 3 minutes to boot.
+const READY_SECS: u32 = 600;
+/// Nothing boots sooner than the first; after a day nobody waits any more.
+const READY_SECS_RANGE: RangeInclusive<u32> = 10..=86_400;
 
 /// The agent's configuration.
 #[derive(Clone, Debug, Deserialize)]
@@ -34,6 +39,8 @@ pub struct AgentConfig {
     pub relay_socket: PathBuf,
     /// What is told to the controller about the relay.
     pub relay: RelayTable,
+    /// How desktops are run.
+    pub desktops: DesktopsTable,
     /// Folder with the micro image that the probe of the acceleration boots; none: not KVM.
     pub probe_image: Option<PathBuf>,
     /// How to reach the control plane.
@@ -51,6 +58,7 @@ impl Default for AgentConfig {
             acceleration: AccelerationChoice::default(),
             relay_socket: PathBuf::from(RELAY_SOCKET),
             relay: RelayTable::default(),
+            desktops: DesktopsTable::default(),
             probe_image: None,
             controller: ControllerAccess::default(),
             telemetry: TelemetryConfig::default(),
@@ -87,6 +95,21 @@ impl Default for RelayTable {
     }
 }
 
+/// `[desktops]` of `agent.toml`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DesktopsTable {
+    /// A guest that is not ready so long after its start, in seconds, hangs: its machine is ended and
+    /// started again.
+    pub ready_secs: u32,
+}
+
+impl Default for DesktopsTable {
+    fn default() -> Self {
+        Self { ready_secs: READY_SECS }
+    }
+}
+
 impl AgentConfig {
     /// Reads and checks the file; `None` is the default one, which may be missing.
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
@@ -99,6 +122,9 @@ impl AgentConfig {
         }
         if config.relay.port == 0 {
             return value("relay.port", "0 is not a port; the usual one is 7444");
+        }
+        if !READY_SECS_RANGE.contains(&config.desktops.ready_secs) {
+            return value("desktops.ready_secs", "10 to 86400 is possible; the usual one is 600");
         }
         if !config.state.is_absolute() || !config.images.is_absolute() {
             return value("state", "state and images have to be absolute paths");
@@ -164,6 +190,8 @@ mod tests {
             [relay]
             port = 7
             advertise = "host.example"
+            [desktops]
+            ready_secs = 900
             [controller]
             addresses = ["127.0.0.1:1"]
             [telemetry]
@@ -173,6 +201,7 @@ mod tests {
         .unwrap();
         assert_eq!(config.acceleration, AccelerationChoice::Tcg);
         assert_eq!((config.relay.port, config.relay.advertise.as_str()), (7, "host.example"));
+        assert_eq!(config.desktops.ready_secs, 900);
         assert_eq!(config.controller.addresses, ["127.0.0.1:1"]);
     }
 
@@ -184,6 +213,7 @@ mod tests {
             ("acceleration = \"fast\"", "fast"),
             ("libvirt = \"\"", "libvirt"),
             ("[relay]\nport = 0", "relay.port"),
+            ("[desktops]\nready_secs = 9", "desktops.ready_secs"),
             (&format!("relay_socket = \"/{}\"", "x".repeat(100)), "relay_socket"),
             ("state = \"here\"", "absolute"),
         ] {

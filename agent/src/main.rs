@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
@@ -118,6 +119,7 @@ async fn start(tasks: &Tasks, config: AgentConfig, health: Health) -> Result<(),
         source: Arc::new(link.clone()),
         journal: Arc::new(journal),
         wanted: link.wanted.clone(),
+        ready_max: Duration::from_secs(config.desktops.ready_secs.into()),
         acceleration: acceleration::start(
             tasks,
             Arc::clone(&hypervisor),

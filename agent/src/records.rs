@@ -83,6 +83,10 @@ struct StoredRecord {
     unwanted_ends: u32,
     #[prost(uint64, tag = "10")]
     counted_start: u64,
+    #[prost(uint64, tag = "11")]
+    begun_start: u64,
+    #[prost(uint64, tag = "12")]
+    unready_start: u64,
     /// Form of this record.
     #[prost(uint32, tag = "15")]
     version: u32,
@@ -114,6 +118,8 @@ pub fn encode_record(record: &Record) -> Vec<u8> {
         guest_off_start: record.guest_off_start,
         unwanted_ends: record.unwanted_ends,
         counted_start: record.counted_start,
+        begun_start: record.begun_start,
+        unready_start: record.unready_start,
         version: RECORD_VERSION,
     }
     .encode_to_vec()
@@ -137,6 +143,8 @@ pub fn decode_record(body: &[u8]) -> Result<Record, Damaged> {
         guest_off_start: stored.guest_off_start,
         unwanted_ends: stored.unwanted_ends,
         counted_start: stored.counted_start,
+        begun_start: stored.begun_start,
+        unready_start: stored.unready_start,
     })
 }
 

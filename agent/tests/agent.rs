@@ -144,9 +144,17 @@ impl Scene {
             journal: Arc::new(journal),
             wanted: link.wanted.clone(),
             acceleration: acceleration::start(tasks, hypervisor, options),
+            ready_max: Duration::from_secs(600),
         };
         let reconciler = Reconciler::new(tasks, parts, journaled, publish);
         let _reconciling = tasks.spawn("reconcile", reconciler.run());
+    }
+
+    /// Another controller process at the same place.
+    async fn start_controller(&mut self) {
+        self.controller_tasks = Tasks::new();
+        let socket = self.folder.path().join("controller-2.sock");
+        self.controller.serve(&self.controller_tasks, self.address, &socket).await;
     }
 
     /// Ends the agent the way a crash does, as far as one process can: nothing is said or undone.
@@ -231,6 +239,13 @@ impl Scene {
     }
 }
 
+impl Drop for Scene {
+    fn drop(&mut self) {
+        self.agent.stop_token().cancel();
+        self.controller_tasks.stop_token().cancel();
+    }
+}
+
 use WantedPower::{Off, On};
 
 #[tokio::test]
@@ -253,8 +268,6 @@ async fn desktops_get_ready_and_images_come_once_and_go_on_where_they_broke_off(
     let present = scene.volumes().image_present(&kernel.parse().unwrap()).await.unwrap();
     assert!(present);
     assert_eq!(scene.overlays().await, ids.iter().copied().collect());
-    scene.agent.stop_token().cancel();
-    scene.controller_tasks.stop_token().cancel();
 }
 
 #[tokio::test]
@@ -274,8 +287,6 @@ async fn a_restarted_agent_adopts_what_runs_and_a_deleted_desktop_leaves_nothing
     assert_eq!(scene.hypervisor.starts(), 2, "nothing was started again");
     assert_eq!(scene.hypervisor.list().await.unwrap().len(), 1);
     assert_eq!(scene.overlays().await, BTreeSet::from([kept]));
-    scene.agent.stop_token().cancel();
-    scene.controller_tasks.stop_token().cancel();
 }
 
 #[tokio::test]
@@ -289,14 +300,9 @@ async fn desktops_go_on_while_the_controller_is_away() {
     scene.start_agent().await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(scene.hypervisor.list().await.unwrap().len(), 1);
-    // Another controller process at the same place.
-    let tasks = Tasks::new();
-    let socket = scene.folder.path().join("controller-2.sock");
-    scene.controller.serve(&tasks, scene.address, &socket).await;
+    scene.start_controller().await;
     scene.reported(id, |one| one.ready).await;
     assert_eq!(scene.hypervisor.starts(), 1);
-    scene.agent.stop_token().cancel();
-    scene.controller_tasks.stop_token().cancel();
 }
 
 #[tokio::test]
@@ -315,17 +321,13 @@ async fn a_journal_that_lost_the_wanted_set_ends_nothing() {
     assert_eq!(scene.hypervisor.list().await.unwrap().len(), 1);
     assert_eq!(scene.overlays().await, BTreeSet::from([id]));
     // The controller comes back: first it still wants the desktop, then it does not.
-    let tasks = Tasks::new();
-    let socket = scene.folder.path().join("controller-2.sock");
-    scene.controller.serve(&tasks, scene.address, &socket).await;
+    scene.start_controller().await;
     scene.reported(id, |one| one.ready && one.reason.is_empty()).await;
     assert_eq!(scene.hypervisor.starts(), 1);
     scene.want_and_destroy(&[], &[id]);
     scene.gone(id).await;
     assert_eq!(scene.hypervisor.list().await.unwrap().len(), 0);
     assert_eq!(scene.overlays().await, BTreeSet::new());
-    scene.agent.stop_token().cancel();
-    tasks.stop_token().cancel();
 }
 
 #[tokio::test]
@@ -358,8 +360,6 @@ async fn what_a_restored_controller_does_not_know_runs_on_until_somebody_says_ot
     scene.gone(newer).await;
     assert_eq!(scene.overlays().await, BTreeSet::from([known]));
     assert_eq!(scene.hypervisor.list().await.unwrap().len(), 1);
-    scene.agent.stop_token().cancel();
-    scene.controller_tasks.stop_token().cancel();
 }
 
 #[tokio::test]
@@ -384,16 +384,12 @@ async fn what_crashed_or_went_down_with_the_machine_is_started_again() {
     scene.hypervisor.reboot();
     scene.start_agent().await;
     until(|| (scene.hypervisor.starts() == 4).then_some(())).await;
-    let tasks = Tasks::new();
-    let socket = scene.folder.path().join("controller-2.sock");
-    scene.controller.serve(&tasks, scene.address, &socket).await;
+    scene.start_controller().await;
     let third = scene.reported(id, |one| one.ready && one.start_count == 3).await;
     assert_eq!(third.generation, 1);
     let stayed = scene.reported(off, |one| one.power() == Power::Off).await;
     assert_eq!((stayed.start_count, stayed.since_ms), (1, 0), "nobody saw when that began");
     assert_eq!(scene.hypervisor.starts(), 4);
-    scene.agent.stop_token().cancel();
-    tasks.stop_token().cancel();
 }
 
 #[tokio::test]
@@ -412,8 +408,6 @@ async fn a_damaged_image_is_never_used_and_fetched_again() {
     assert_eq!(scene.hypervisor.starts(), 0);
     scene.controller.images.lock().unwrap().insert(initrd, good);
     scene.reported(id, |one| one.ready).await;
-    scene.agent.stop_token().cancel();
-    scene.controller_tasks.stop_token().cancel();
 }
 
 #[tokio::test]
@@ -436,8 +430,6 @@ async fn a_failed_start_says_why_and_only_a_new_generation_tries_again() {
     scene.want(&[(id, 4, Off)]);
     scene.reported(id, |one| one.power() == Power::Off && one.generation == 4).await;
     assert_eq!(scene.overlays().await, BTreeSet::from([id]), "off is not deleted");
-    scene.agent.stop_token().cancel();
-    scene.controller_tasks.stop_token().cancel();
 }
 
 #[tokio::test]
@@ -456,6 +448,4 @@ async fn libvirt_away_is_a_problem_of_the_host_and_heals() {
     scene.reported(id, |one| one.ready).await;
     scene.hypervisor.behave(|it| it.available = true);
     until(|| scene.controller.report.borrow().as_ref()?.problems.is_empty().then_some(())).await;
-    scene.agent.stop_token().cancel();
-    scene.controller_tasks.stop_token().cancel();
 }

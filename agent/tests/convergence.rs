@@ -10,7 +10,7 @@ use vidi_agent::model::observed::Power;
 use vidi_agent::model::record::{Failure, Record};
 use vidi_agent::model::wanted::{Image, Readiness, Template, Wanted, Wish};
 use vidi_agent::plan::desktop::{
-    Busy, Fleeting, ImageState, SHUTDOWN_MS_MAX, Step, Surroundings, Verdict, View, plan,
+    Busy, Fleeting, ImageState, SHUTDOWN_MS_MAX, Step, Surroundings, Verdict, View, Watched, plan,
 };
 use vidi_agent::plan::vanished::{AGAIN_MS_FIRST, ENDING_MS_MAX, UNWANTED_ENDS_MAX, fulfilled_by};
 use vidi_hypervisor::{
@@ -53,6 +53,8 @@ fn domain(id: DesktopId, power: DomainPower, start: Option<(u64, u64)>) -> Obser
     ObservedDomain { id, name: format!("vidi-{id}"), power, ownership }
 }
 
+/// A guest that has not become ready after this hangs.
+const READY_MS_MAX: i64 = 20_000;
 /// The boot of the machine at first.
 const BOOT: Uuid = Uuid::from_u128(1);
 
@@ -128,6 +130,7 @@ impl Case {
             acceleration: Some(Acceleration::Tcg),
             boot: self.boot,
             wanted_is_fresh: self.fresh,
+            ready_ms_max: READY_MS_MAX,
             now_ms: self.now_ms,
         };
         plan(&view, &around)
@@ -247,6 +250,20 @@ fn a_guest_that_ends_again_and_again_is_started_more_slowly_and_at_last_has_fail
 }
 
 #[test]
+fn a_start_for_a_restored_controller_counts_though_its_generation_is_older() {
+    let mut case = Case::vanished(ENDING_MS_MAX);
+    case.record().started_generation = 9;
+    // That start was of a wish that nobody knows any more.
+    let Some(Step::Start(start)) = case.decide().step else { unreachable!("it is not started") };
+    assert_eq!((start.generation, start.start_count, start.unwanted_ends), (3, 2, 0));
+    case.record().adopt(3, 2, BOOT);
+    case.record().unwanted_ends = UNWANTED_ENDS_MAX;
+    case.expect(Power::Failed, "again and again", "GiveUp(");
+    case.record().guest_off_start = 2;
+    case.expect(Power::Off, "by itself", "none");
+}
+
+#[test]
 fn readiness_belongs_to_one_start() {
     let mut case = Case::runs(DomainPower::Running);
     assert!(case.decide().report.unwrap().ready);
@@ -254,8 +271,48 @@ fn readiness_belongs_to_one_start() {
     case.domain = Some(domain(case.id, DomainPower::Running, Some((3, 2))));
     assert!(!case.decide().report.unwrap().ready);
     case.expect(Power::Running, "", "WatchReadiness(2)");
-    case.fleeting.watched_start = Some(2);
+    case.fleeting.watched = Some(Watched { start_count: 2, ran_ms: 0 });
     case.expect(Power::Running, "", "none");
+}
+
+#[test]
+fn a_start_that_began_here_and_never_gets_ready_is_ended_and_started_again() {
+    let mut case = Case::runs(DomainPower::Running);
+    case.record().ready_start = 0;
+    case.fleeting.watched = Some(Watched { start_count: 1, ran_ms: i64::MAX });
+    case.expect(Power::Running, "", "none");
+    case.record().begun_start = 1;
+    case.expect(Power::Starting, "did not become ready", "EndUnready(1)");
+    case.fleeting.watched = Some(Watched { start_count: 1, ran_ms: READY_MS_MAX - 1 });
+    case.expect(Power::Running, "", "none");
+    case.fleeting.watched = Some(Watched { start_count: 2, ran_ms: i64::MAX });
+    case.expect(Power::Running, "", "WatchReadiness(1)");
+    let paused = DomainPower::Paused(PauseCause::External);
+    case.domain = Some(domain(case.id, paused, Some((3, 1))));
+    case.fleeting.watched = Some(Watched { start_count: 1, ran_ms: i64::MAX });
+    case.expect(Power::Running, "paused from outside", "none");
+
+    let mut case = Case::vanished(ENDING_MS_MAX);
+    (case.record().ready_start, case.record().unready_start) = (0, 1);
+    case.expect(
+        Power::Starting,
+        "did not become ready",
+        "Start(Start { generation: 3, start_count: 2",
+    );
+    case.record().unwanted_ends = UNWANTED_ENDS_MAX;
+    case.expect(Power::Failed, "ready_secs", "GiveUp(");
+    // The one after it crashed.
+    case.record().started = 2;
+    case.expect(Power::Failed, "ended unexpectedly", "GiveUp(");
+}
+
+#[test]
+fn a_start_under_way_is_not_off_whatever_is_wished_by_now() {
+    for wish in [Wish::On, Wish::Off] {
+        let mut case = Case::new().wish(wish);
+        case.fleeting.busy = Some(Busy::Starting);
+        case.expect(Power::Starting, "", "none");
+    }
 }
 
 #[test]
@@ -411,6 +468,7 @@ struct World {
     by_guest: BTreeSet<DesktopId>,
     image_here: bool,
     guests_listen: bool,
+    guests_get_ready: bool,
     /// The wanted set came on the open connection.
     fresh: bool,
     boot: Uuid,
@@ -441,6 +499,7 @@ impl World {
                 acceleration: Some(Acceleration::Tcg),
                 boot: self.boot,
                 wanted_is_fresh: self.fresh,
+                ready_ms_max: READY_MS_MAX,
                 now_ms: self.now_ms,
             };
             let verdict = plan(&view, &around);
@@ -485,6 +544,10 @@ impl World {
             let fleeting = self.fleeting.entry(id).or_default();
             if !self.domains.contains_key(&id) {
                 fleeting.shutdown_asked_ms = None;
+                fleeting.watched = None;
+            }
+            if let Some(watched) = &mut fleeting.watched {
+                watched.ran_ms += 5_000;
             }
             let absent = wanted_on && started && !self.domains.contains_key(&id);
             let since = fleeting.absent_since_ms.unwrap_or(self.now_ms);
@@ -513,13 +576,20 @@ impl World {
                 assert!(start.unwanted_ends <= UNWANTED_ENDS_MAX, "it is started for ever");
                 record.counted_start = record.started;
                 record.start_count = start.start_count;
+                record.begun_start = start.start_count;
                 record.unwanted_ends = start.unwanted_ends;
                 record.adopt(start.generation, start.start_count, self.boot);
                 let mark = Some((start.generation, start.start_count));
                 self.domains.insert(id, domain(id, DomainPower::Running, mark));
                 self.by_guest.remove(&id);
             }
-            Step::WatchReadiness(start) => self.records.get_mut(&id).unwrap().ready_start = *start,
+            Step::WatchReadiness(start) => self.watch(id, *start),
+            Step::EndUnready(start) => {
+                let record = self.records.get_mut(&id).unwrap();
+                assert!(record.begun_start == *start && record.ready_start != *start, "{record:?}");
+                record.unready_start = *start;
+                self.domains.remove(&id);
+            }
             Step::Shutdown => {
                 let start = self.domains.get(&id).and_then(|one| one.mark()).unwrap().start_count;
                 let fleeting = self.fleeting.entry(id).or_default();
@@ -553,6 +623,14 @@ impl World {
                 assert!(destroyed || (self.fresh && !record.has_disk()), "{record:?} is forgotten");
             }
         }
+    }
+
+    fn watch(&mut self, id: DesktopId, start_count: u64) {
+        if self.guests_get_ready {
+            self.records.get_mut(&id).unwrap().ready_start = start_count;
+        }
+        let watched = Some(Watched { start_count, ran_ms: 0 });
+        self.fleeting.entry(id).or_default().watched = watched;
     }
 
     fn may_end(&self, id: DesktopId) {
@@ -634,8 +712,8 @@ fn any_world() -> impl Strategy<Value = World> {
         prop::option::of((any_power(), prop::option::of((1_u64..4, 1_u64..4)))),
         any::<bool>(),
     );
-    (prop::collection::vec(desktop, 1..8), any::<bool>(), any::<bool>()).prop_map(
-        |(desktops, image_here, guests_listen)| {
+    (prop::collection::vec(desktop, 1..8), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
+        |(desktops, image_here, guests_listen, guests_get_ready)| {
             let mut world = World {
                 wanted: BTreeMap::new(),
                 records: BTreeMap::new(),
@@ -645,6 +723,7 @@ fn any_world() -> impl Strategy<Value = World> {
                 by_guest: BTreeSet::new(),
                 image_here,
                 guests_listen,
+                guests_get_ready,
                 fresh: false,
                 boot: BOOT,
                 now_ms: 0,
@@ -691,7 +770,7 @@ proptest! {
         for fresh in [false, true] {
             world.fresh = fresh;
             let mut quiet = 0;
-            // The longest waits are those before starts after unwanted ends, 16 rounds.
+            // The longest waits are those for six starts that do not get ready, and before them.
             for _ in 0..200 {
                 quiet = if world.round().is_empty() { quiet + 1 } else { 0 };
             }
@@ -732,7 +811,7 @@ proptest! {
         mut world in any_world(),
         forgotten in prop::collection::vec(any::<bool>(), 8),
     ) {
-        world.fresh = true;
+        (world.fresh, world.guests_get_ready) = (true, true);
         for wanted in world.wanted.values_mut() {
             wanted.wish = Wish::On;
         }

@@ -71,27 +71,22 @@ pub async fn decide(
     options: &AccelerationOptions,
 ) -> Result<AccelerationVerdict, HypervisorError> {
     let problems: Vec<String> = kvm_device_problem(Path::new(KVM_DEVICE)).into_iter().collect();
-    let verdict = |kvm: bool, reason: String, problems: Vec<String>| AccelerationVerdict {
-        acceleration: if kvm { Acceleration::Kvm } else { Acceleration::Tcg },
-        reason,
-        problems,
-    };
+    let verdict = |acceleration, reason| Ok(AccelerationVerdict { acceleration, reason, problems });
     if let Some(forced) = options.forced {
-        let reason = "the configuration says so".to_owned();
-        return Ok(verdict(forced == Acceleration::Kvm, reason, problems));
+        return verdict(forced, "the configuration says so".to_owned());
     }
     if !Path::new(KVM_DEVICE).exists() {
         let reason = format!("there is no {KVM_DEVICE}: the processor's virtualisation is off");
-        return Ok(verdict(false, reason, problems));
+        return verdict(Acceleration::Tcg, reason);
     }
     let Some(guest) = &options.guest else {
         let reason = "KVM cannot be tried: the micro image is not on this host".to_owned();
-        return Ok(verdict(false, reason, problems));
+        return verdict(Acceleration::Tcg, reason);
     };
     let _one_at_a_time = PROBING.lock().await;
     let key = cache_key(hypervisor.versions().await?.qemu, guest);
-    if let Some(cached) = read_cache(&options.cache_file).filter(|cached| cached.key == key) {
-        return Ok(verdict(cached.kvm, cached.reason, problems));
+    if let Some((acceleration, reason)) = read_kept(&options.cache_file, &key) {
+        return verdict(acceleration, reason);
     }
     let (kvm, reason) = match hypervisor.boot_with_kvm(guest, PROBE_SECS_MAX).await? {
         ProbeOutcome::Ready => (true, "the micro guest ran with KVM".to_owned()),
@@ -99,16 +94,17 @@ pub async fn decide(
     };
     info!(kvm, reason, "Acceleration probed");
     write_cache(&options.cache_file, &Cached { key, kvm, reason: reason.clone() });
-    Ok(verdict(kvm, reason, problems))
+    verdict(of_kvm(kvm), reason)
 }
 
 /// The answer that a probe left in `cache_file`, and why, where it is still valid for this boot, kernel,
 /// QEMU and guest. Nothing is booted.
 pub fn kept(cache_file: &Path, qemu: String, guest: &ProbeGuest) -> Option<(Acceleration, String)> {
-    let key = cache_key(qemu, guest);
-    let cached = read_cache(cache_file).filter(|cached| cached.key == key)?;
-    let acceleration = if cached.kvm { Acceleration::Kvm } else { Acceleration::Tcg };
-    Some((acceleration, cached.reason))
+    read_kept(cache_file, &cache_key(qemu, guest))
+}
+
+const fn of_kvm(kvm: bool) -> Acceleration {
+    if kvm { Acceleration::Kvm } else { Acceleration::Tcg }
 }
 
 /// Gives `/dev/kvm` to the group `kvm`, as udev does, where this process is root and it is not so.
@@ -158,11 +154,12 @@ fn cache_key(qemu: String, guest: &ProbeGuest) -> CacheKey {
     CacheKey { kernel, qemu, boot_id, guest: guest.boot.kernel.display().to_string() }
 }
 
-fn read_cache(path: &Path) -> Option<Cached> {
+fn read_kept(path: &Path, key: &CacheKey) -> Option<(Acceleration, String)> {
     if CACHE_BYTES_MAX < std::fs::metadata(path).ok()?.len() {
         return None;
     }
-    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+    let cached: Cached = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+    (cached.key == *key).then(|| (of_kvm(cached.kvm), cached.reason))
 }
 
 /// An answer that cannot be kept costs a probe at the next start, no more.
@@ -213,13 +210,13 @@ mod tests {
         let options = options(folder.path());
         let guest = options.guest.clone().unwrap();
         let key = cache_key("7.2.22".to_owned(), &guest);
-        let cached = Cached { key: key.clone(), kvm: true, reason: "ran".to_owned() };
+        let cached = Cached { key, kvm: true, reason: "ran".to_owned() };
         write_cache(&options.cache_file, &cached);
-        let kept = read_cache(&options.cache_file).unwrap();
-        assert!(kept.kvm && kept.key == key);
-        assert_ne!(kept.key, cache_key("8.0.0".to_owned(), &guest));
+        let kept = |qemu: &str| kept(&options.cache_file, qemu.to_owned(), &guest);
+        assert_eq!(kept("7.2.22"), Some((Acceleration::Kvm, "ran".to_owned())));
+        assert_eq!(kept("8.0.0"), None);
         std::fs::write(&options.cache_file, "{").unwrap();
-        assert!(read_cache(&options.cache_file).is_none());
+        assert_eq!(kept("7.2.22"), None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The lines that a guest's helper and the host exchange on `dev.vidi.guest.0`.
 
 use std::io;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use uuid::Uuid;
@@ -11,6 +12,8 @@ use crate::ports::GuestStream;
 const LINE_BYTES_MAX: usize = 1024;
 /// Bytes asked for at a time.
 const READ_BYTES: usize = 4096;
+/// A guest is asked this often who it is: what was said may have been lost with another host.
+const WHO_PERIOD: Duration = Duration::from_secs(5);
 
 /// What a guest says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +56,34 @@ impl GuestPort {
                 return Ok(None);
             }
             self.received.extend_from_slice(bytes.get(..count).unwrap_or_default());
+        }
+    }
+
+    /// Asks the guest who it is until it says that it is ready with an identity that `accept` takes;
+    /// false when the port ends first.
+    ///
+    /// It may have said so before, to a host that died since, and may have missed that this port was
+    /// closed and opened again: without being asked it would not say it anew.
+    pub async fn hear_ready(
+        &mut self,
+        mut accept: impl FnMut(Uuid) -> bool + Send,
+    ) -> io::Result<bool> {
+        let mut ask = tokio::time::interval(WHO_PERIOD);
+        loop {
+            // Cancel-safe: the port keeps what it has read, a tick that is not taken comes again.
+            let line = tokio::select! {
+                biased;
+                line = self.next_line() => line?,
+                _due = ask.tick() => {
+                    self.send_who().await?;
+                    continue;
+                }
+            };
+            match line {
+                Some(GuestLine::Ready(said)) if accept(said) => return Ok(true),
+                Some(GuestLine::Ready(_) | GuestLine::Other(_)) => {}
+                None => return Ok(false),
+            }
         }
     }
 
@@ -122,5 +153,43 @@ mod tests {
         }
         let other = |text: &str| GuestLine::Other(text.to_owned());
         assert_eq!(heard, [GuestLine::Ready(id), other("key 42 down"), other("ready nobody")]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_guest_that_another_host_has_heard_is_asked_until_it_says_so_again() {
+        use tokio::io::{AsyncBufReadExt, BufReader};
+        const LOST: usize = 2;
+        let (host, guest) = tokio::io::duplex(4096);
+        let id = Uuid::from_u128(7);
+        let mut port = GuestPort::new(Box::new(host));
+        let answers = async {
+            let (reading, mut writing) = tokio::io::split(guest);
+            let mut lines = BufReader::new(reading).lines();
+            let mut asked = 0;
+            while let Some(line) = lines.next_line().await.unwrap() {
+                assert_eq!(line, "who");
+                asked += 1;
+                // At first it says nothing, then it is still another.
+                let said = if asked == LOST { Uuid::nil() } else { id };
+                if LOST <= asked {
+                    writing.write_all(format!("ready {said}\n").as_bytes()).await.unwrap();
+                }
+            }
+            asked
+        };
+        let heard = async {
+            let heard = port.hear_ready(|said| said == id).await.unwrap();
+            drop(port);
+            heard
+        };
+        assert_eq!(tokio::join!(heard, answers), (true, LOST + 1));
+    }
+
+    #[tokio::test]
+    async fn a_port_that_ends_was_not_heard() {
+        let (host, guest) = tokio::io::duplex(4096);
+        drop(guest);
+        let heard = GuestPort::new(Box::new(host)).hear_ready(|_whoever| true).await;
+        assert!(!heard.unwrap());
     }
 }

@@ -128,6 +128,20 @@ pub struct DesktopMark {
     pub acceleration: Acceleration,
 }
 
+impl DesktopMark {
+    /// What is written into the domain of a start.
+    pub fn of(spec: &DomainSpec, installation: InstallationId, host: HostId) -> Self {
+        Self {
+            id: spec.id,
+            installation,
+            host,
+            generation: spec.generation,
+            start_count: spec.start_count,
+            acceleration: spec.acceleration,
+        }
+    }
+}
+
 /// Whether a domain may be touched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ownership {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -80,6 +81,9 @@ struct Domain {
     spice_peers: Vec<UnixStream>,
     /// Ends what is open on the guest's port; replaced when it is opened again.
     port: watch::Sender<()>,
+    /// The guest has heard `ok`. It does not notice that its port is opened anew, as a real one may
+    /// not when that is done quickly.
+    acknowledged: Arc<AtomicBool>,
 }
 
 struct State {
@@ -175,6 +179,7 @@ impl SimulatedHypervisor {
             started: Instant::now(),
             spice_peers: Vec::new(),
             port: watch::Sender::new(()),
+            acknowledged: Arc::default(),
             observed,
         };
         self.lock().domains.insert(domain.observed.id, domain);
@@ -260,14 +265,7 @@ impl Hypervisor for SimulatedHypervisor {
         let takes = self.reachable()?.behaviour.start_takes;
         tokio::time::sleep(takes).await;
         let mut state = self.reachable()?;
-        let mark = DesktopMark {
-            id: spec.id,
-            installation: self.installation,
-            host: self.host.clone(),
-            generation: spec.generation,
-            start_count: spec.start_count,
-            acceleration: spec.acceleration,
-        };
+        let mark = DesktopMark::of(spec, self.installation, self.host.clone());
         if let Some(domain) = state.domains.get(&spec.id) {
             if domain.observed.mark() == Some(&mark) {
                 return Ok(());
@@ -334,13 +332,18 @@ impl Hypervisor for SimulatedHypervisor {
 
     async fn open_guest_port(&self, id: DesktopId) -> Result<GuestStream, HypervisorError> {
         let (host, guest) = tokio::io::duplex(PORT_BYTES);
-        let (open, ready_at) = self.with_domain(id, Touch::Looks, |domain, behaviour| {
+        let (open, helper) = self.with_domain(id, Touch::Looks, |domain, behaviour| {
             // The one that was open before ends when its sender goes.
             domain.port = watch::Sender::new(());
             let ready_at = domain.started + behaviour.boot_takes;
-            (domain.port.subscribe(), behaviour.guests_get_ready.then_some(ready_at))
+            let helper = Helper {
+                id,
+                ready_at: behaviour.guests_get_ready.then_some(ready_at),
+                acknowledged: Arc::clone(&domain.acknowledged),
+            };
+            (domain.port.subscribe(), helper)
         })?;
-        let _running = self.tasks.spawn("simulated guest", speak(guest, open, ready_at, id));
+        let _running = self.tasks.spawn("simulated guest", helper.speak(guest, open));
         Ok(Box::new(host))
     }
 
@@ -381,42 +384,43 @@ impl HostMemory for SimulatedHypervisor {
     }
 }
 
-/// The guest's helper: says `ready` until it hears `ok`, answers `ping`.
-async fn speak(
-    guest: DuplexStream,
-    mut open: watch::Receiver<()>,
-    ready_at: Option<Instant>,
+/// The guest's helper.
+struct Helper {
     id: DesktopId,
-) {
-    let (reading, mut writing) = tokio::io::split(guest);
-    let mut lines = BufReader::new(reading).lines();
-    let mut acknowledged = ready_at.is_none();
-    let mut next = ready_at.unwrap_or_else(Instant::now);
-    loop {
-        // Cancel-safe: `lines` keeps what it has read, the others hold nothing.
-        let said = tokio::select! {
-            biased;
-            _gone = open.changed() => return,
-            line = lines.next_line() => match line {
-                Ok(Some(line)) if line == "ok" => {
-                    acknowledged = true;
-                    continue;
+    /// None: it never comes so far.
+    ready_at: Option<Instant>,
+    acknowledged: Arc<AtomicBool>,
+}
+
+impl Helper {
+    /// Says `ready` until it hears `ok`, and again when it is asked `who`; answers `ping`.
+    async fn speak(self, guest: DuplexStream, mut open: watch::Receiver<()>) {
+        let (reading, mut writing) = tokio::io::split(guest);
+        let mut lines = BufReader::new(reading).lines();
+        let mut next = self.ready_at.unwrap_or_else(Instant::now);
+        loop {
+            let speaks = self.ready_at.is_some() && !self.acknowledged.load(Ordering::Relaxed);
+            // Cancel-safe: `lines` keeps what it has read, the others hold nothing.
+            let said = tokio::select! {
+                biased;
+                _gone = open.changed() => return,
+                line = lines.next_line() => match line {
+                    Ok(Some(line)) if line == "ok" || line == "who" => {
+                        self.acknowledged.store(line == "ok", Ordering::Relaxed);
+                        continue;
+                    }
+                    Ok(Some(line)) if line == "ping" => "pong\n".to_owned(),
+                    Ok(Some(_other)) => continue,
+                    Ok(None) | Err(_) => return,
+                },
+                () = tokio::time::sleep_until(next), if speaks => {
+                    next = Instant::now() + READY_EVERY;
+                    format!("ready {}\n", self.id)
                 }
-                Ok(Some(line)) if line == "who" => {
-                    acknowledged = ready_at.is_none();
-                    continue;
-                }
-                Ok(Some(line)) if line == "ping" => "pong\n".to_owned(),
-                Ok(Some(_other)) => continue,
-                Ok(None) | Err(_) => return,
-            },
-            () = tokio::time::sleep_until(next), if !acknowledged => {
-                next = Instant::now() + READY_EVERY;
-                format!("ready {id}\n")
+            };
+            if writing.write_all(said.as_bytes()).await.is_err() {
+                return;
             }
-        };
-        if writing.write_all(said.as_bytes()).await.is_err() {
-            return;
         }
     }
 }

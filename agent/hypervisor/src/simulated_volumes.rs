@@ -1,6 +1,6 @@
 //! A simulated host's storage: names only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,15 +12,15 @@ use crate::error::VolumesError;
 use crate::model::ImageDigest;
 use crate::ports::Volumes;
 
-/// Simulated volumes: names only.
+/// The storage. Clones are the same one.
 #[derive(Clone, Debug)]
 pub struct SimulatedVolumes(Arc<Mutex<VolumesState>>);
 
 #[derive(Debug)]
 struct VolumesState {
-    images: BTreeMap<ImageDigest, ()>,
+    images: BTreeSet<ImageDigest>,
     partial: BTreeMap<ImageDigest, u64>,
-    overlays: BTreeMap<DesktopId, ImageDigest>,
+    overlays: BTreeSet<DesktopId>,
     free_mib: u64,
 }
 
@@ -34,9 +34,9 @@ impl SimulatedVolumes {
     /// An empty storage with 100 GiB.
     pub fn new() -> Self {
         Self(Arc::new(Mutex::new(VolumesState {
-            images: BTreeMap::new(),
+            images: BTreeSet::new(),
             partial: BTreeMap::new(),
-            overlays: BTreeMap::new(),
+            overlays: BTreeSet::new(),
             free_mib: 100 * 1024,
         })))
     }
@@ -62,7 +62,7 @@ impl SimulatedVolumes {
 #[async_trait]
 impl Volumes for SimulatedVolumes {
     async fn image_present(&self, digest: &ImageDigest) -> Result<bool, VolumesError> {
-        Ok(self.lock().images.contains_key(digest))
+        Ok(self.lock().images.contains(digest))
     }
 
     fn image_path(&self, digest: &ImageDigest) -> PathBuf {
@@ -94,10 +94,10 @@ impl Volumes for SimulatedVolumes {
 
     async fn finish_image(&self, digest: &ImageDigest) -> Result<PathBuf, VolumesError> {
         let mut state = self.with_space()?;
-        if state.partial.remove(digest).is_none() && !state.images.contains_key(digest) {
+        if state.partial.remove(digest).is_none() && !state.images.contains(digest) {
             return Err(VolumesError::NoImage(digest.to_string()));
         }
-        state.images.insert(digest.clone(), ());
+        state.images.insert(digest.clone());
         drop(state);
         Ok(self.image_path(digest))
     }
@@ -108,10 +108,10 @@ impl Volumes for SimulatedVolumes {
         base: &ImageDigest,
     ) -> Result<PathBuf, VolumesError> {
         let mut state = self.with_space()?;
-        if !state.images.contains_key(base) {
+        if !state.images.contains(base) {
             return Err(VolumesError::NoImage(base.to_string()));
         }
-        state.overlays.entry(desktop).or_insert_with(|| base.clone());
+        state.overlays.insert(desktop);
         drop(state);
         Ok(self.overlay_path(desktop))
     }
@@ -122,7 +122,7 @@ impl Volumes for SimulatedVolumes {
     }
 
     async fn list_overlays(&self) -> Result<Vec<DesktopId>, VolumesError> {
-        Ok(self.lock().overlays.keys().copied().collect())
+        Ok(self.lock().overlays.iter().copied().collect())
     }
 
     async fn free_mib(&self) -> Result<u64, VolumesError> {

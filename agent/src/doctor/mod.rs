@@ -170,11 +170,10 @@ pub async fn run(config: &AgentConfig, relay: &RelayConfig) -> Report {
     let mut checks = essential_checks(config);
     let own = || (config.clone(), relay.clone());
     let (agent, relay_config) = own();
-    checks.push(limited("ports", async move { links::ports(&agent, &relay_config).await }));
+    checks.push(limited("port", async move { links::ports(&agent, &relay_config).await }));
     let (agent, relay_config) = own();
     checks.push(limited("relay-socket", async move { links::relay(&agent, &relay_config).await }));
-    let (agent, _) = own();
-    checks.push(limited("certificate", async move { links::certificate(&agent) }));
+    checks.push(blocking(config, "certificate", links::certificate));
     let (agent, _) = own();
     checks.push(limited("controller", async move { links::controllers(&agent).await }));
     finish(checks).await
@@ -186,13 +185,7 @@ pub async fn essentials(config: &AgentConfig) -> Report {
 }
 
 fn essential_checks(config: &AgentConfig) -> Vec<Check> {
-    let blocking = |name, check: fn(&AgentConfig) -> Vec<Finding>| {
-        let config = config.clone();
-        limited(name, async move {
-            // Files may lie on storage that hangs: not on the runtime's own threads.
-            tokio::task::spawn_blocking(move || check(&config)).await.unwrap_or_default()
-        })
-    };
+    let blocking = |name, check| blocking(config, name, check);
     let for_libvirt = config.clone();
     vec![
         blocking("processor", |_| machine::processor()),
@@ -208,6 +201,18 @@ fn essential_checks(config: &AgentConfig) -> Vec<Check> {
         blocking("pressure", |_| machine::pressure()),
         blocking("clock", |_| machine::clock()),
     ]
+}
+
+/// Files may lie on storage that hangs: not on the runtime's own threads.
+fn blocking(
+    config: &AgentConfig,
+    name: &'static str,
+    check: fn(&AgentConfig) -> Vec<Finding>,
+) -> Check {
+    let config = config.clone();
+    limited(name, async move {
+        tokio::task::spawn_blocking(move || check(&config)).await.unwrap_or_default()
+    })
 }
 
 async fn finish(checks: Vec<Check>) -> Report {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::process::Command;
 use uuid::Uuid;
 use vidi_hypervisor::libvirt::{LibvirtHypervisor, LibvirtOptions};
-use vidi_hypervisor::{Hypervisor, HypervisorError, ObservedDomain, Ownership};
+use vidi_hypervisor::{HostVersions, Hypervisor, HypervisorError, ObservedDomain, Ownership};
 use vidi_kit::ids::{HostId, InstallationId};
 use vidi_kit::tls::CertificateName;
 
@@ -97,13 +97,14 @@ pub(super) async fn libvirt(config: &AgentConfig) -> Vec<Finding> {
             return findings;
         }
         Err(_elapsed) => {
-            let found = format!("no answer at {} within 12 s", config.libvirt);
+            let secs = LIBVIRT_SECS_MAX.as_secs();
+            let found = format!("no answer at {} within {secs} s", config.libvirt);
             let advice = "libvirtd hangs: restart it, which no guest notices: systemctl restart \
                           libvirtd";
             return vec![Finding::fail(CHECK, found, advice)];
         }
     };
-    let found = format!("{} at {}", versions.0, config.libvirt);
+    let found = format!("libvirt {} at {}", versions.libvirt, config.libvirt);
     let mut findings = vec![if config.libvirt.contains("/session") {
         let advice = "use qemu:///system: a session's libvirt has no user of its own for QEMU";
         Finding::warn(CHECK, found, advice)
@@ -111,7 +112,7 @@ pub(super) async fn libvirt(config: &AgentConfig) -> Vec<Finding> {
         Finding::ok(CHECK, found)
     }];
     findings.push(others_domains(&domains, name.as_ref()));
-    findings.extend(machine::acceleration(config, Some(versions.1)));
+    findings.extend(machine::acceleration(config, Some(versions.qemu)));
     findings
 }
 
@@ -119,7 +120,7 @@ pub(super) async fn libvirt(config: &AgentConfig) -> Vec<Finding> {
 async fn ask_libvirt(
     config: &AgentConfig,
     name: Option<&CertificateName>,
-) -> Result<((String, String), Vec<ObservedDomain>), HypervisorError> {
+) -> Result<(HostVersions, Vec<ObservedDomain>), HypervisorError> {
     let nobody = || (InstallationId::new(Uuid::nil()), "nobody".parse::<HostId>());
     let (installation, host) = name
         .and_then(|name| Some((name.installation.parse().ok()?, name.id.parse::<HostId>())))
@@ -130,9 +131,7 @@ async fn ask_libvirt(
         installation,
         host: host.map_err(no_name)?,
     })?;
-    let versions = libvirt.versions().await?;
-    let domains = libvirt.list().await?;
-    Ok(((format!("libvirt {}", versions.libvirt), versions.qemu), domains))
+    Ok((libvirt.versions().await?, libvirt.list().await?))
 }
 
 fn libvirt_advice(uri: &str) -> String {

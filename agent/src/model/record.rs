@@ -15,8 +15,13 @@ pub struct Record {
     pub started: u64,
     /// Boot of the machine in which that was; nil: not known.
     pub started_boot: Uuid,
+    /// The last start of which this journal saw the beginning; 0: none. What came before may have been
+    /// forgotten: whether it ever was ready is not known.
+    pub begun_start: u64,
     /// The start that became ready; 0: none.
     pub ready_start: u64,
+    /// The start that was ended because its guest did not become ready; 0: none.
+    pub unready_start: u64,
     /// The start that its own guest shut down; 0: none.
     pub guest_off_start: u64,
     /// Starts in a row that ended without anybody wanting it.
@@ -40,7 +45,9 @@ impl Record {
     /// Takes over what a domain that runs in this boot says of itself.
     pub fn adopt(&mut self, generation: u64, start_count: u64, boot: Uuid) {
         self.start_count = self.start_count.max(start_count);
-        self.started_generation = self.started_generation.max(generation);
+        // A newer start may be of an older generation: a controller was restored from a backup.
+        let older = if self.started < start_count { 0 } else { self.started_generation };
+        self.started_generation = older.max(generation);
         if self.started <= start_count {
             self.started = start_count;
             self.started_boot = boot;
@@ -69,6 +76,11 @@ impl Record {
         } else {
             self.unwanted_ends.saturating_add(1)
         }
+    }
+
+    /// Its last start was ended because its guest did not become ready.
+    pub const fn was_unready(&self) -> bool {
+        0 < self.started && self.unready_start == self.started && self.ready_start != self.started
     }
 
     /// The failure, when it is of this generation.

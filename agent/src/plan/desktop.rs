@@ -34,6 +34,10 @@ const BY_GUEST: &str = "the guest went off by itself";
 const CRASHED: &str = "its machine ended unexpectedly; it is started again";
 const GIVEN_UP: &str = "its machine ended unexpectedly again and again; look at its log in libvirt's \
                         folder of logs on the host, then start the desktop again";
+const UNREADY: &str = "its guest did not become ready in time; it is started again";
+const GIVEN_UP_UNREADY: &str = "its guest did not become ready, again and again; look at its screen \
+                                while it starts, give a slow one more time ([desktops] ready_secs in \
+                                agent.toml), then start the desktop again";
 
 /// All that is known of one desktop.
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +67,8 @@ pub struct Surroundings<'a> {
     pub boot: Uuid,
     /// The wanted set came on the connection that is open now.
     pub wanted_is_fresh: bool,
+    /// A guest that runs for longer than this without becoming ready hangs.
+    pub ready_ms_max: i64,
     /// Milliseconds of a clock that only goes up.
     pub now_ms: i64,
 }
@@ -72,8 +78,8 @@ pub struct Surroundings<'a> {
 pub struct Fleeting {
     /// A step is being done: no other one until it has ended.
     pub busy: Option<Busy>,
-    /// The start whose guest is being watched for its readiness.
-    pub watched_start: Option<u64>,
+    /// The guest that is being watched for its readiness.
+    pub watched: Option<Watched>,
     /// When the guest was first asked to go off, and when last.
     pub shutdown_asked_ms: Option<(i64, i64)>,
     /// The start that was asked to go off, whatever is wanted of it now.
@@ -84,6 +90,16 @@ pub struct Fleeting {
     pub running_since_ms: Option<(u64, i64)>,
     /// A step did not work: not again before this, and why.
     pub retry: Option<(i64, String)>,
+}
+
+/// A start whose guest is being watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watched {
+    /// Its number.
+    pub start_count: u64,
+    /// How long it has run since then, ms; time in which it stood still, or nobody could look, is not
+    /// counted.
+    pub ran_ms: i64,
 }
 
 /// What kind of step is being done.
@@ -119,6 +135,8 @@ pub enum Step {
     Start(Box<Start>),
     /// Wait for the guest of this start to answer.
     WatchReadiness(u64),
+    /// Pull the plug of this start, whose guest does not become ready.
+    EndUnready(u64),
     /// Press the power button.
     Shutdown,
     /// Pull the plug.
@@ -225,12 +243,7 @@ fn plan_alive(
             };
             let state =
                 if power == DomainPower::Starting { Power::Starting } else { Power::Running };
-            let verdict = says(view, state, reason);
-            let ready = view.record.is_some_and(|it| it.ready_start == mark.start_count);
-            if ready || view.fleeting.watched_start == Some(mark.start_count) {
-                return verdict;
-            }
-            verdict.with(Step::WatchReadiness(mark.start_count))
+            plan_readiness(view, says(view, state, reason), mark.start_count, around)
         }
         Wish::OffNow | Wish::Destroy => {
             says(view, Power::Running, "is switched off").with(Step::Destroy)
@@ -250,22 +263,49 @@ fn plan_alive(
     }
 }
 
+/// A start is watched until its guest is ready. One whose guest never gets there is ended, and then
+/// started again like any that ended without anybody wanting it; not one that may have been ready
+/// before this journal began.
+fn plan_readiness(
+    view: &View<'_>,
+    verdict: Verdict,
+    start_count: u64,
+    around: &Surroundings<'_>,
+) -> Verdict {
+    if view.record.is_some_and(|it| it.ready_start == start_count) {
+        return verdict;
+    }
+    let Some(watched) = view.fleeting.watched.filter(|it| it.start_count == start_count) else {
+        return verdict.with(Step::WatchReadiness(start_count));
+    };
+    let begun_here = view.record.is_some_and(|it| it.begun_start == start_count);
+    if begun_here && around.ready_ms_max <= watched.ran_ms {
+        return says(view, Power::Starting, UNREADY).with(Step::EndUnready(start_count));
+    }
+    verdict
+}
+
 fn plan_absent(view: &View<'_>, wanted: &Wanted, around: &Surroundings<'_>) -> Verdict {
+    // Whatever is wished by now: its QEMU may come any moment, and is dealt with then.
+    if view.fleeting.busy == Some(Busy::Starting) {
+        return says(view, Power::Starting, "");
+    }
     if wanted.wish != Wish::On {
         return says(view, Power::Off, "");
     }
     if let Some(reason) = view.record.and_then(|record| record.failure_of(wanted.generation)) {
         return says(view, Power::Failed, reason);
     }
-    if view.fleeting.busy == Some(Busy::Starting) {
-        return says(view, Power::Starting, "");
-    }
+    let (again, given_up) = match view.record.is_some_and(Record::was_unready) {
+        true => (UNREADY, GIVEN_UP_UNREADY),
+        false => (CRASHED, GIVEN_UP),
+    };
     match vanished::judge(view, wanted.generation, around.boot, around.now_ms) {
         Vanished::NotStarted => plan_start(view, wanted, around, 0),
         Vanished::ByGuest => says(view, Power::Off, BY_GUEST),
-        Vanished::Waits => says(view, Power::Starting, CRASHED),
+        Vanished::Waits => says(view, Power::Starting, again),
         Vanished::GivesUp => {
-            says(view, Power::Failed, GIVEN_UP).with(Step::GiveUp(GIVEN_UP.to_owned()))
+            says(view, Power::Failed, given_up).with(Step::GiveUp(given_up.to_owned()))
         }
         Vanished::Again(ends) => {
             let mut verdict = plan_start(view, wanted, around, ends);
@@ -274,7 +314,7 @@ fn plan_absent(view: &View<'_>, wanted: &Wanted, around: &Surroundings<'_>) -> V
             {
                 report.power = Power::Starting;
                 if report.reason.is_empty() {
-                    CRASHED.clone_into(&mut report.reason);
+                    again.clone_into(&mut report.reason);
                 }
             }
             verdict

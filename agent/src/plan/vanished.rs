@@ -18,7 +18,7 @@ pub const ENDING_MS_MAX: i64 = 3_000;
 pub const AGAIN_MS_FIRST: i64 = 5_000;
 /// Ends in a row that nobody wanted; with one more the desktop has failed.
 pub const UNWANTED_ENDS_MAX: u32 = 5;
-/// A start that lasted this long is not part of a row.
+/// A start that became ready and lasted this long is not part of a row.
 pub const STEADY_MS: i64 = 600_000;
 
 /// What to make of it.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::{debug, warn};
-use vidi_hypervisor::guest_port::{GuestLine, GuestPort};
+use vidi_hypervisor::guest_port::GuestPort;
 use vidi_hypervisor::{Hypervisor, Screenshot};
 use vidi_kit::Backoff;
 use vidi_kit::ids::DesktopId;
@@ -14,8 +14,6 @@ use crate::model::wanted::Readiness;
 
 /// A guest without a helper is asked this often.
 const ASK_PERIOD: Duration = Duration::from_secs(1);
-/// A guest with a helper is asked this often: what was said may have been lost with a host.
-const WHO_PERIOD: Duration = Duration::from_secs(5);
 const REOPEN_FIRST: Duration = Duration::from_millis(200);
 const REOPEN_SECS_MAX: Duration = Duration::from_secs(2);
 /// A picture larger than this is not looked at: 8K with 24 bits is 100 MB.
@@ -52,33 +50,17 @@ async fn until_helper_ready(hypervisor: &dyn Hypervisor, id: DesktopId) {
 }
 
 /// False when the port ends first.
-///
-/// The guest is asked: it may have told an agent that died since, and have taken its `ok`.
 async fn hear_ready(port: &mut GuestPort, id: DesktopId) -> bool {
     let mut told = false;
-    let mut ask = tokio::time::interval(WHO_PERIOD);
-    loop {
-        // Cancel-safe: the port keeps what it has read, a tick that is not taken comes again.
-        let line = tokio::select! {
-            biased;
-            line = port.next_line() => line,
-            _due = ask.tick() => match port.send_who().await {
-                Ok(()) => continue,
-                Err(_gone) => return false,
-            },
-        };
-        match line {
-            Ok(Some(GuestLine::Ready(said))) if said == id.uuid() => return true,
-            Ok(Some(GuestLine::Ready(said))) => {
-                if !told {
-                    warn!(desktop = %id, %said, "The guest answers with another identity");
-                    told = true;
-                }
-            }
-            Ok(Some(GuestLine::Other(_))) => {}
-            Ok(None) | Err(_) => return false,
+    let heard = port.hear_ready(|said| {
+        let ours = said == id.uuid();
+        if !ours && !told {
+            warn!(desktop = %id, %said, "The guest answers with another identity");
+            told = true;
         }
-    }
+        ours
+    });
+    heard.await.unwrap_or(false)
 }
 
 async fn until_agent_ready(hypervisor: &dyn Hypervisor, id: DesktopId) {
@@ -133,34 +115,6 @@ mod tests {
     fn ppm(pixels: &'static [u8]) -> Screenshot {
         let bytes = [b"P6 2 1\n255\n", pixels].concat().into();
         Screenshot { mime_type: "image/x-portable-pixmap".to_owned(), bytes }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_guest_that_another_agent_has_heard_is_asked_until_it_says_so_again() {
-        use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-        const LOST: usize = 2;
-        let (host, guest) = tokio::io::duplex(4096);
-        let id = DesktopId::generate();
-        let mut port = GuestPort::new(Box::new(host));
-        let answers = async {
-            let (reading, mut writing) = tokio::io::split(guest);
-            let mut lines = BufReader::new(reading).lines();
-            let mut asked = 0;
-            while let Some(line) = lines.next_line().await.unwrap() {
-                assert_eq!(line, "who");
-                asked += 1;
-                if LOST < asked {
-                    writing.write_all(format!("ready {id}\n").as_bytes()).await.unwrap();
-                }
-            }
-        };
-        let heard = async {
-            let heard = hear_ready(&mut port, id).await;
-            drop(port);
-            heard
-        };
-        let (heard, ()) = tokio::join!(heard, answers);
-        assert!(heard);
     }
 
     #[test]

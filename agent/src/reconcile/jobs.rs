@@ -41,7 +41,7 @@ pub async fn run(parts: &Parts, id: DesktopId, generation: u64, step: Step) -> O
         },
         Step::Start(start) => run_start(parts, id, *start).await,
         Step::Shutdown => after(hypervisor.shutdown(id).await),
-        Step::Destroy => after(hypervisor.destroy(id).await),
+        Step::Destroy | Step::EndUnready(_) => after(hypervisor.destroy(id).await),
         Step::RemoveOverlay => match volumes.remove_overlay(id).await {
             Ok(()) => Outcome::Done,
             Err(error) => Outcome::Retry(error.to_string()),

@@ -66,6 +66,8 @@ pub struct Parts {
     pub wanted: watch::Receiver<WantedSet>,
     /// How guests run; none while it is being found out.
     pub acceleration: watch::Receiver<Option<Verdict>>,
+    /// A guest that runs for longer than this without becoming ready hangs.
+    pub ready_max: Duration,
 }
 
 /// What came of something that ran beside the reconciler.
@@ -114,6 +116,8 @@ pub struct Reconciler {
     versions: HostVersions,
     damage: Vec<String>,
     journal_problem: Option<String>,
+    /// Records that the journal did not take.
+    unsaved: BTreeSet<DesktopId>,
     pulse: Pulse,
 }
 
@@ -148,6 +152,7 @@ impl Reconciler {
             versions: HostVersions::default(),
             damage: journaled.damage,
             journal_problem: None,
+            unsaved: BTreeSet::new(),
             pulse: Pulse::default(),
         }
     }
@@ -200,7 +205,7 @@ impl Reconciler {
     }
 
     fn now_ms(&self) -> i64 {
-        i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX)
+        whole_ms(self.began.elapsed())
     }
 
     async fn take(&mut self, event: Event) {
@@ -236,11 +241,8 @@ impl Reconciler {
                 self.change_record(id, |record| record.failure = Some(failure)).await;
             }
             Outcome::Retry(reason) => {
-                let backoff = self.backoffs.entry(id);
-                let wait =
-                    backoff.or_insert_with(|| Backoff::new(RETRY_FIRST, RETRY_MAX)).next_wait();
                 warn!(trace, desktop = %id, reason, "A desktop's step is tried again");
-                let again_ms = self.after(wait);
+                let again_ms = self.now_ms().saturating_add(next_wait_ms(&mut self.backoffs, id));
                 self.fleeting.entry(id).or_default().retry = Some((again_ms, reason));
             }
         }
@@ -270,17 +272,11 @@ impl Reconciler {
             }
             Err(reason) => {
                 warn!(image = %digest, reason, "Image is not here; fetched again");
-                let backoff = self.fetch_backoffs.entry(digest.clone());
-                let wait =
-                    backoff.or_insert_with(|| Backoff::new(RETRY_FIRST, RETRY_MAX)).next_wait();
-                let again_ms = self.after(wait);
+                let wait_ms = next_wait_ms(&mut self.fetch_backoffs, digest.clone());
+                let again_ms = self.now_ms().saturating_add(wait_ms);
                 self.failing.insert(digest, Failing { again_ms, reason });
             }
         }
-    }
-
-    fn after(&self, wait: Duration) -> i64 {
-        self.now_ms().saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX))
     }
 
     /// Changes the record of a desktop that was told of, and the journal when that changes anything.
@@ -289,9 +285,24 @@ impl Reconciler {
         let before = record.clone();
         change(record);
         if *record != before {
-            let record = record.clone();
-            let saved = self.parts.journal.save_record(id, &record).await;
-            self.judge_journal(saved);
+            self.save_record(id).await;
+        }
+    }
+
+    /// Writes a record; one that could not be written is written again in the next round.
+    async fn save_record(&mut self, id: DesktopId) {
+        self.unsaved.remove(&id);
+        let Some(record) = self.records.get(&id).cloned() else { return };
+        let saved = self.parts.journal.save_record(id, &record).await;
+        if saved.is_err() {
+            self.unsaved.insert(id);
+        }
+        self.judge_journal(saved);
+    }
+
+    async fn save_unsaved(&mut self) {
+        for id in self.unsaved.clone() {
+            self.save_record(id).await;
         }
     }
 
@@ -303,6 +314,16 @@ impl Reconciler {
         }
         self.journal_problem = problem;
     }
+}
+
+/// How long to wait before what did not work for `key` is tried again.
+fn next_wait_ms<K: Ord>(backoffs: &mut BTreeMap<K, Backoff>, key: K) -> i64 {
+    let backoff = backoffs.entry(key).or_insert_with(|| Backoff::new(RETRY_FIRST, RETRY_MAX));
+    whole_ms(backoff.next_wait())
+}
+
+fn whole_ms(period: Duration) -> i64 {
+    i64::try_from(period.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// What was observed in a round.

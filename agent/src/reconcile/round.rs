@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
-use vidi_hypervisor::{DomainEnd, ImageDigest, Ownership};
+use vidi_hypervisor::{DomainEnd, DomainPower, ImageDigest, Ownership};
 use vidi_kit::clock::boottime_ms;
 use vidi_kit::ids::DesktopId;
 
@@ -12,10 +12,10 @@ use crate::model::observed::{DesktopReport, HostState};
 use crate::model::record::{Failure, Record};
 use crate::model::wanted::{Image, Template, Wanted, WantedSet, Wish};
 use crate::plan::desktop::{
-    Busy, Fleeting, ImageState, Start, Step, Surroundings, Verdict, View, plan,
+    Busy, Fleeting, ImageState, Start, Step, Surroundings, Verdict, View, Watched, plan,
 };
 use crate::plan::vanished::{self, STEADY_MS};
-use crate::reconcile::{Event, Observed, Reconciler, guest, images, jobs};
+use crate::reconcile::{Event, Observed, Reconciler, guest, images, jobs, whole_ms};
 
 /// Rounds come more often than this; what changed between two that are further apart was not seen.
 const UNSEEN_MS: i64 = 15_000;
@@ -24,6 +24,7 @@ const FREE_MIB_LOW: u64 = 1_024;
 
 impl Reconciler {
     pub(super) async fn round(&mut self) {
+        self.save_unsaved().await;
         let mut problems = self.standing_problems();
         let wanted = self.parts.wanted.borrow().clone();
         if let Some(desktops) = &wanted.desktops {
@@ -69,6 +70,7 @@ impl Reconciler {
             acceleration: state.acceleration,
             boot: self.boot,
             wanted_is_fresh: observed.wanted.connection.is_some(),
+            ready_ms_max: whole_ms(self.parts.ready_max),
             now_ms: self.now_ms(),
         };
         for id in self.everything(&observed) {
@@ -124,10 +126,8 @@ impl Reconciler {
                 continue;
             }
             if let std::collections::btree_map::Entry::Vacant(vacant) = self.records.entry(*id) {
-                let record = Record { generation, ..Record::default() };
-                vacant.insert(record.clone());
-                let saved = self.parts.journal.save_record(*id, &record).await;
-                self.judge_journal(saved);
+                vacant.insert(Record { generation, ..Record::default() });
+                self.save_record(*id).await;
             } else {
                 self.change_record(*id, |record| record.generation = generation).await;
             }
@@ -185,11 +185,15 @@ impl Reconciler {
         }
     }
 
-    /// A start that has lasted ends a row of unwanted ends; its own would be the first of another.
+    /// A start that was ready and has lasted ends a row of unwanted ends; its own would be the first of
+    /// another.
     async fn count_steady_starts(&mut self) {
         let now_ms = self.now_ms();
-        let steady = self.fleeting.iter().filter(|(_, one)| {
-            one.running_since_ms.is_some_and(|(_, since)| STEADY_MS <= now_ms.saturating_sub(since))
+        let steady = self.fleeting.iter().filter(|(id, one)| {
+            one.running_since_ms.is_some_and(|(start, since)| {
+                let was_ready = self.records.get(*id).is_some_and(|it| it.ready_start == start);
+                was_ready && STEADY_MS <= now_ms.saturating_sub(since)
+            })
         });
         let steady: Vec<DesktopId> = steady.map(|(id, _)| *id).collect();
         for id in steady {
@@ -201,9 +205,11 @@ impl Reconciler {
     fn forget_fleeting(&mut self, observed: &Observed) {
         let wanted = observed.wanted.desktops.as_ref();
         let now_ms = self.now_ms();
+        // What happened while nobody could look is not known.
+        let looked_ms = self.listed_ms.map_or(0, |last| now_ms.saturating_sub(last)).min(UNSEEN_MS);
         for id in self.everything(observed) {
-            let mark = observed.domains.get(&id).and_then(|domain| domain.mark());
-            let start = mark.map(|mark| mark.start_count);
+            let domain = observed.domains.get(&id);
+            let start = domain.and_then(|domain| domain.mark()).map(|mark| mark.start_count);
             let one = wanted.and_then(|set| set.get(&id));
             let wish = one.map(|wanted| wanted.wish);
             let generation = one.map(|wanted| wanted.generation).unwrap_or_default();
@@ -215,8 +221,13 @@ impl Reconciler {
             if start.is_none() || wish != Some(Wish::Off) {
                 fleeting.shutdown_asked_ms = None;
             }
-            if start.is_none() || fleeting.watched_start != start || wish != Some(Wish::On) {
-                fleeting.watched_start = None;
+            let stands = domain.is_some_and(|it| matches!(it.power, DomainPower::Paused(_)));
+            let ran_ms = if stands { 0 } else { looked_ms };
+            fleeting.watched = fleeting
+                .watched
+                .filter(|it| start == Some(it.start_count) && wish == Some(Wish::On))
+                .map(|it| Watched { ran_ms: it.ran_ms.saturating_add(ran_ms), ..it });
+            if fleeting.watched.is_none() {
                 // Dropping the guard ends the watching task.
                 self.watches.remove(&id);
             }
@@ -328,6 +339,15 @@ impl Reconciler {
         match step {
             Step::Fetch(image) => return self.fetch(image),
             Step::WatchReadiness(start_count) => return self.watch(id, start_count, template),
+            Step::EndUnready(start_count) => {
+                fleeting.busy = Some(Busy::Other);
+                let ready_secs = self.parts.ready_max.as_secs();
+                warn!(
+                    trace = self.trace_of(id), desktop = %id, start_count, ready_secs,
+                    "The guest did not become ready in time; its machine is ended and started again"
+                );
+                self.change_record(id, |record| record.unready_start = start_count).await;
+            }
             Step::GiveUp(reason) => {
                 warn!(desktop = %id, generation, reason, "Desktop failed");
                 let failure = Failure { generation, reason };
@@ -353,6 +373,7 @@ impl Reconciler {
                 // Before the start: no later one may have the same number.
                 self.change_record(id, |record| {
                     record.start_count = start_count;
+                    record.begun_start = start_count;
                     record.unwanted_ends = unwanted_ends;
                     record.counted_start = record.started;
                 })
@@ -392,7 +413,7 @@ impl Reconciler {
 
     fn watch(&mut self, id: DesktopId, start_count: u64, template: Option<&Template>) {
         let Some(readiness) = template.map(|template| template.readiness) else { return };
-        self.fleeting.entry(id).or_default().watched_start = Some(start_count);
+        self.fleeting.entry(id).or_default().watched = Some(Watched { start_count, ran_ms: 0 });
         let stop = CancellationToken::new();
         self.watches.insert(id, stop.clone().drop_guard());
         let (parts, events) = (self.parts.clone(), self.events.clone());

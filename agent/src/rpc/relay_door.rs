@@ -163,7 +163,8 @@ impl RelayDoor {
                 }
             },
             FromRelay::OpenSpice(open) => {
-                let opened = self.open_spice(&open).await;
+                let opened = self.open_spice(&open.desktop).await;
+                self.say_opened(&open, opened.as_ref().err());
                 let (error, descriptor) = match opened {
                     Ok(descriptor) => (String::new(), Some(descriptor)),
                     Err(error) => (error, None),
@@ -188,7 +189,7 @@ impl RelayDoor {
         // What the relay says is only shown where it can be an id.
         let trace = open.trace.parse::<TraceId>().ok();
         let shown = trace.map(tracing::field::display);
-        let desktop = &open.desktop;
+        let desktop = open.desktop.parse::<DesktopId>().ok().map(tracing::field::display);
         if let Some(reason) = error {
             warn!(trace = shown, desktop, reason, "A desktop's display is not opened");
         } else if trace.is_some() && self.last_told(trace) != trace {
@@ -198,9 +199,9 @@ impl RelayDoor {
         }
     }
 
-    async fn open_spice(&self, open: &OpenSpice) -> Result<OwnedFd, String> {
+    async fn open_spice(&self, desktop: &str) -> Result<OwnedFd, String> {
         let desktop: DesktopId =
-            open.desktop.parse().map_err(|error: vidi_kit::ids::IdError| error.to_string())?;
+            desktop.parse().map_err(|error: vidi_kit::ids::IdError| error.to_string())?;
         let mut state = self.state.clone();
         // An agent that has just started knows what runs in a moment.
         let observed = state.wait_for(|state| state.observed);
@@ -211,9 +212,7 @@ impl RelayDoor {
         if !runs {
             return Err("the desktop does not run on this host".to_owned());
         }
-        let opened = self.hypervisor.open_spice(desktop).await.map_err(|error| error.to_string());
-        self.say_opened(open, opened.as_ref().err());
-        opened
+        self.hypervisor.open_spice(desktop).await.map_err(|error| error.to_string())
     }
 }
 

@@ -14,6 +14,7 @@ use vidi_kit::Tasks;
 use vidi_kit::clock::boottime_ms;
 use vidi_kit::grant::{self, GrantError};
 use vidi_kit::ids::{DesktopId, GatewayId, SessionId, TraceId};
+use vidi_kit::telemetry::Counted;
 use vidi_kit::tls::{ClientCertificate, IdentityReceiver, Role};
 use vidi_kit::transport::{Peer, PeerInfo, tls_incoming};
 use vidi_proto::v1::relay_server::{Relay, RelayServer};
@@ -285,10 +286,9 @@ impl Relay for RelayService {
             }
         };
         metrics::counter!("vidi_relay_channels_total").increment(1);
-        let open = metrics::gauge!("vidi_relay_channels");
-        open.increment(1.0);
+        let counted = Counted::by(metrics::gauge!("vidi_relay_channels"));
         let _pumping = self.tasks.spawn("channel", async move {
-            let _permit = permit;
+            let _open = (permit, counted);
             // Not polled again: bytes on their way are lost with the attachment, which is its end.
             let why = tokio::select! {
                 biased;
@@ -299,7 +299,6 @@ impl Relay for RelayService {
                 // A gateway that no longer reads must not hold this task.
                 drop(answers.try_send(Err(status)));
             }
-            open.decrement(1.0);
         });
         Ok(Response::new(ReceiverStream::new(stream)))
     }

@@ -33,7 +33,7 @@ use virt::stream::Stream;
 use virt::sys;
 
 use crate::error::HypervisorError;
-use crate::guest_port::{GuestLine, GuestPort};
+use crate::guest_port::GuestPort;
 use crate::model::{
     DomainEnd, DomainPower, DomainSpec, HostVersions, ObservedDomain, PauseCause, ProbeGuest,
     ProbeOutcome,
@@ -169,14 +169,10 @@ impl LibvirtHypervisor {
     async fn hear_ready(&self, id: Uuid, deadline: Instant) -> ProbeOutcome {
         let listening = async {
             let stream = self.open_port(id, |_| Ok(())).await.map_err(|error| error.to_string())?;
-            let mut port = GuestPort::new(stream);
-            loop {
-                match port.next_line().await {
-                    Ok(Some(GuestLine::Ready(_))) => return Ok(()),
-                    Ok(Some(GuestLine::Other(_))) => {}
-                    Ok(None) => return Err("the guest ended".to_owned()),
-                    Err(error) => return Err(error.to_string()),
-                }
+            match GuestPort::new(stream).hear_ready(|_whoever| true).await {
+                Ok(true) => Ok(()),
+                Ok(false) => Err("the guest ended".to_owned()),
+                Err(error) => Err(error.to_string()),
             }
         };
         match tokio::time::timeout_at(deadline, listening).await {

@@ -24,14 +24,7 @@ impl Owner {
 
     /// What is written into a domain of ours.
     pub(super) fn mark_for(&self, spec: &DomainSpec) -> DesktopMark {
-        DesktopMark {
-            id: spec.id,
-            installation: self.installation,
-            host: self.host.clone(),
-            generation: spec.generation,
-            start_count: spec.start_count,
-            acceleration: spec.acceleration,
-        }
+        DesktopMark::of(spec, self.installation, self.host.clone())
     }
 
     /// The domains that are Vidi's or look so, by id.

@@ -56,7 +56,7 @@ pub(crate) async fn a_desktop_lives(
     hear(&mut port, "pong").await;
     let picture = host.screenshot(id).await.unwrap();
     assert_eq!(has_many_colours(&picture), Ok(true), "a ready guest has drawn its first picture");
-    // Who opens the port takes it over, and hears `ready` again.
+    // Who opens the port takes it over, and hears `ready` again when it asks.
     let mut second = GuestPort::new(host.open_guest_port(id).await.unwrap());
     assert_eq!(ready(&mut second).await, id.uuid());
     drop(host.open_spice(id).await.unwrap());
@@ -118,18 +118,12 @@ pub(crate) async fn until(
     }
 }
 
-/// Waits for `ready` and gives the identity in it.
+/// Asks for `ready`, as the agent does, and gives the identity in it.
 pub(crate) async fn ready(port: &mut GuestPort) -> Uuid {
-    let waiting = async {
-        loop {
-            match port.next_line().await.unwrap() {
-                Some(GuestLine::Ready(id)) => return id,
-                Some(GuestLine::Other(_)) => {}
-                None => panic!("the port ended"),
-            }
-        }
-    };
-    tokio::time::timeout(READY_SECS_MAX, waiting).await.unwrap()
+    let mut identity = None;
+    let waiting = port.hear_ready(|said| identity.replace(said).is_none());
+    tokio::time::timeout(READY_SECS_MAX, waiting).await.unwrap().unwrap();
+    identity.expect("the port ended")
 }
 
 /// Waits for a line.
