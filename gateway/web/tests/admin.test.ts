@@ -3,11 +3,13 @@ import { expect, it } from "vitest";
 import { generatePassword } from "../src/admin/password.js";
 import { rightsOf } from "../src/admin/rights.js";
 import { csv, decimalHours, sum } from "../src/admin/usage.js";
-import { after, type Work } from "../src/admin/work.js";
+import { after, untold, type Work } from "../src/admin/work.js";
+import { Requests } from "../src/api/requests.js";
 import { traceparent } from "../src/api/trace.js";
-import { endingOf, spanWords } from "../src/ending.js";
+import { type End, endingOf, spanWords, toldEnd } from "../src/ending.js";
 import { DesktopSchema, Power, WantedPower } from "../src/gen/vidi/v1/desktops_pb.js";
 import { OperationSchema } from "../src/gen/vidi/v1/operations_pb.js";
+import { SessionEndCause } from "../src/gen/vidi/v1/sessions_pb.js";
 import { UsageSchema } from "../src/gen/vidi/v1/usage_pb.js";
 import { progressOf } from "../src/progress.js";
 
@@ -60,13 +62,58 @@ it("an operation is followed to its end", () => {
   expect(after(work, failed)?.failure).toEqual({ reason: "NO_HOST", message: "full" });
 });
 
-it("an ending is told by its reason, an unknown one as it is", () => {
-  expect(endingOf("nobody was connected for 10 minutes")).toMatchObject({ title: "ended.away", again: true });
-  expect(spanWords({ count: 10, unit: "minute" }, "es")).toBe("10 minutos");
-  expect(spanWords({ count: 1, unit: "hour" }, "en")).toBe("1 hour");
-  expect(endingOf("the desktop was deleted")).toMatchObject({ title: "ended.destroyed", again: false });
-  expect(endingOf("something new")).toMatchObject({ title: "ended.other", again: true });
-  expect(endingOf("")).toMatchObject({ title: "desktop.ended" });
+it("a failure whose row is not there, or goes after it, is told apart", () => {
+  const failure = { reason: "NO_HOST", message: "full" };
+  const [failed, going] = [{ ...work, target: "a", failure }, { ...work, target: "b" }];
+  expect(untold([failed, going], [{ name: "a" }, { name: "b" }])).toEqual([]);
+  expect(untold([failed, going], [])).toEqual([failed]);
+});
+
+it("what is asked again is the same request, until it was done or is another", () => {
+  const requests = new Requests();
+  const first = requests.idOf({ name: "a" });
+  expect(first).toMatch(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/);
+  expect(requests.idOf({ name: "a" })).toBe(first);
+  expect(requests.idOf({ name: "b" })).not.toBe(first);
+  const last = requests.idOf({ name: "b" });
+  requests.done();
+  expect(requests.idOf({ name: "b" })).not.toBe(last);
+});
+
+const end = (endCause: SessionEndCause, more: Partial<End> = {}): End => ({ endCause, awaySecs: 0, endReason: "", ...more });
+
+it("an ending is told by its cause, one that is not known in the service's words", () => {
+  expect(endingOf(end(SessionEndCause.AWAY, { awaySecs: 600 }))).toMatchObject({ title: "ended.away", again: true });
+  expect(endingOf(end(SessionEndCause.DESTROYED))).toMatchObject({ title: "ended.destroyed", again: false });
+  expect(endingOf(end(SessionEndCause.HOST_SERVICED))).toMatchObject({ title: "ended.serviced" });
+  expect(endingOf(end(SessionEndCause.UNSPECIFIED, { endReason: "so it is" }))).toMatchObject({ title: "ended.other", again: true });
+  expect(endingOf(end(99 as SessionEndCause, { endReason: "something new" }))).toMatchObject({ title: "ended.other" });
+  expect(endingOf(end(SessionEndCause.UNSPECIFIED))).toMatchObject({ title: "desktop.ended" });
+});
+
+it("every cause of the contract has its own words", () => {
+  const causes = Object.values(SessionEndCause).filter((cause) => typeof cause === "number");
+  const others = [SessionEndCause.UNSPECIFIED, SessionEndCause.RELEASED];
+  const titles = causes.filter((cause) => !others.includes(cause)).map((cause) => endingOf(end(cause, { endReason: "x" })).title);
+  expect(titles).not.toContain("ended.other");
+  expect(new Set(titles).size).toBe(titles.length);
+});
+
+it("the gateway tells of an end by its cause, or in words", () => {
+  expect(toldEnd("AWAY 600: nobody was connected for 10 minutes")).toEqual(
+    end(SessionEndCause.AWAY, { awaySecs: 600, endReason: "nobody was connected for 10 minutes" }),
+  );
+  expect(toldEnd("RELEASED: signed off")).toEqual(end(SessionEndCause.RELEASED, { endReason: "signed off" }));
+  for (const text of ["", "so it is", "NOT_FOUND: no such session", "something: else"]) {
+    expect(toldEnd(text)).toEqual(end(SessionEndCause.UNSPECIFIED, { endReason: text }));
+  }
+});
+
+it("a span is told in its largest unit of which there are two", () => {
+  expect([10, 119, 600, 7199, 7200].map((secs) => spanWords(secs, "en"))).toEqual([
+    "10 seconds", "119 seconds", "10 minutes", "119 minutes", "2 hours",
+  ]);
+  expect(spanWords(600, "es")).toBe("10 minutos");
 });
 
 function steps(power: Power, more: { host?: string; ready?: boolean; restarting?: boolean } = {}, was = false) {

@@ -1,5 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import { expect, it } from "vitest";
+import { PAGE_ROWS, pageOf } from "../src/admin/find.js";
 import { countGroups, Fleet, inGroup, type Row, rowOf, select, stateOf } from "../src/admin/fleet.js";
 import { ChangeKind } from "../src/gen/vidi/v1/common_pb.js";
 import {
@@ -60,6 +61,21 @@ it("a stream that goes on behind its token keeps what it had", () => {
   expect(titles(fleet)).toEqual(["A"]);
   expect(fleet.take(told(ChangeKind.DELETED, create(DesktopSchema, { name: "tenants/t/desktops/a" })))).toBe(true);
   expect(titles(fleet)).toEqual([]);
+});
+
+it("a stream that is cut before it has told everything is not gone on with", () => {
+  const fleet = new Fleet();
+  fleet.begin();
+  fleet.take(told(ChangeKind.ADDED, desktop({ id: "a" }), "7"));
+  expect(fleet.resumeToken).toBe("");
+});
+
+it("a list is turned page by page, and its last page stays when it gets shorter", () => {
+  const list = Array.from({ length: PAGE_ROWS + 1 }, (_, at) => at);
+  expect(pageOf(list, 0)).toMatchObject({ at: 0, last: 1, all: PAGE_ROWS + 1, rows: list.slice(0, PAGE_ROWS) });
+  expect(pageOf(list, 1).rows).toEqual([PAGE_ROWS]);
+  expect(pageOf(list.slice(0, PAGE_ROWS), 1)).toMatchObject({ at: 0, last: 0 });
+  expect(pageOf([], 3)).toEqual({ rows: [], at: 0, last: 0, all: 0 });
 });
 
 it("a state is what is observed in the light of what is wanted", () => {

@@ -3,6 +3,7 @@
 import { ChangeKind } from "../gen/vidi/v1/common_pb.js";
 import { type Desktop, Power, WantedPower, type WatchDesktopsResponse } from "../gen/vidi/v1/desktops_pb.js";
 import { SessionState } from "../gen/vidi/v1/sessions_pb.js";
+import { finder } from "./find.js";
 import { millis } from "./words.js";
 
 /** What a desktop is doing, in one word. */
@@ -44,7 +45,6 @@ export interface Row {
   /** hosts/{h} or empty. */
   readonly host: string;
   readonly template: string;
-  readonly etag: string;
 }
 
 /** The desktops by name, as a watch tells of them. */
@@ -62,12 +62,14 @@ export class Fleet {
 
   /** Takes one message; true when a row may have changed. */
   take(message: WatchDesktopsResponse): boolean {
-    if (message.resumeToken !== "") {
-      this.resumeToken = message.resumeToken;
+    const { desktop, kind, resumeToken } = message;
+    const swept = kind === ChangeKind.BOOKMARK && this.sweep();
+    // Not before everything was told: behind the token comes only what changes.
+    if (this.told === undefined && resumeToken !== "") {
+      this.resumeToken = resumeToken;
     }
-    const { desktop, kind } = message;
     if (kind === ChangeKind.BOOKMARK) {
-      return this.sweep();
+      return swept;
     }
     if (desktop === undefined) {
       return false;
@@ -117,7 +119,6 @@ export function rowOf(desktop: Desktop): Row {
     presenceSince: millis(status?.sessionStateSince),
     host: status?.host ?? "",
     template: spec?.template ?? "",
-    etag: desktop.etag,
   };
 }
 
@@ -204,15 +205,12 @@ export function select(
     readonly language: string;
   },
 ): Row[] {
-  const words = wanted.filter.toLocaleLowerCase(wanted.language).split(/\s+/).filter(Boolean);
+  const fits = finder(wanted.filter, wanted.language);
   const { compare } = new Intl.Collator(wanted.language, { numeric: true, sensitivity: "base" });
   const seen = rows
     .filter((row) => inGroup(row, wanted.group))
     .map((row) => ({ row, texts: texts(row) }))
-    .filter(({ row, texts }) => {
-      const text = [...Object.values(texts), row.id].join("\n").toLocaleLowerCase(wanted.language);
-      return words.every((word) => text.includes(word));
-    });
+    .filter(({ row, texts }) => fits([...Object.values(texts), row.id].join("\n")));
   const { column } = wanted;
   const order = (one: (typeof seen)[number], other: (typeof seen)[number]) =>
     column === "since"

@@ -5,14 +5,15 @@ import { untrack } from "svelte";
 import { all, operations, templates, users } from "../api/admin.js";
 import { desktops } from "../api/desktops.js";
 import { failureOf } from "../api/errors.js";
-import { lastSegment, requestId } from "../api/services.js";
+import { requestId, Requests } from "../api/requests.js";
+import { lastSegment } from "../api/services.js";
 import type { ReleasePolicy } from "../gen/vidi/v1/desktops_pb.js";
 import type { Operation } from "../gen/vidi/v1/operations_pb.js";
 import type { Template } from "../gen/vidi/v1/templates_pb.js";
 import type { User } from "../gen/vidi/v1/users_pb.js";
 import type { Row } from "./fleet.js";
 import { watch } from "./watch.js";
-import { after, type Kind, type Trouble, type Work } from "./work.js";
+import { after, type Kind, type Trouble, untold, type Work } from "./work.js";
 
 /** How long one question for an operation's end waits; its stage is shown anew after it. */
 const WAIT_SECS = 2;
@@ -49,6 +50,7 @@ export class Office {
   works = $state.raw<ReadonlyMap<string, Work>>(new Map());
   news = $state.raw<News | undefined>();
   now = $state(Date.now());
+  private readonly creations = new Requests();
 
   constructor(
     readonly parent: string,
@@ -64,6 +66,7 @@ export class Office {
         rows: (rows) => {
           this.rows = rows;
           this.refused = undefined;
+          this.tellUntold();
         },
         live: (live) => this.setLive(live),
         failed: (error) => this.watchFailed(error),
@@ -121,8 +124,9 @@ export class Office {
       const operation = await desktops.createDesktop({
         ...wanted,
         parent: this.parent,
-        requestId: requestId(),
+        requestId: this.creations.idOf(wanted),
       });
+      this.creations.done();
       this.follow(operation, workOf("create", operation.target, wanted.displayName));
       return { name: operation.target };
     } catch (error) {
@@ -216,18 +220,23 @@ export class Office {
     this.setWork(known.target, undefined);
   }
 
-  /** An operation has ended; a row that is not there (any more) cannot say so itself. */
+  /** An operation has ended. */
   private settled(work: Work, end: Work | undefined): void {
     this.setWork(work.target, end);
     if (end !== undefined) {
-      if (!this.rows?.some(({ name }) => name === end.target)) {
-        this.news = { kind: "failed", title: work.title, work: end };
-        this.setWork(work.target, undefined);
-      }
+      this.tellUntold();
     } else if (work.kind === "delete") {
       this.tell({ kind: "destroyed", title: work.title, work: undefined });
     } else if (work.kind === "create") {
       this.tell({ kind: "made", title: work.title, work: undefined });
+    }
+  }
+
+  /** A row that is not there (any more) cannot say itself what has failed; it may go after its failure. */
+  private tellUntold(): void {
+    for (const work of untold(this.works.values(), this.rows ?? [])) {
+      this.news = { kind: "failed", title: work.title, work };
+      this.setWork(work.target, undefined);
     }
   }
 

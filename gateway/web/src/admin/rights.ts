@@ -3,10 +3,8 @@
 
 /** What the admin page shows and offers. */
 export interface Rights {
-  /** The page is for this person at all. */
+  /** The page is for this person at all: the tenant's desktops, their hours, its people. */
   readonly see: boolean;
-  /** Desktops of the tenant, their hours, its people. */
-  readonly seeTenant: boolean;
   readonly createDesktop: boolean;
   /** Start, stop, restart. */
   readonly power: boolean;
@@ -30,7 +28,6 @@ export function rightsOf(roles: readonly string[]): Rights {
   const helps = manages || has("helpdesk");
   return {
     see: helps || has("auditor", "installation-auditor"),
-    seeTenant: helps || has("auditor", "installation-auditor"),
     createDesktop: helps,
     power: helps,
     destroyDesktop: helps,

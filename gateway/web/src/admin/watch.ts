@@ -84,7 +84,7 @@ async function stream(
   }
 }
 
-/** Calls at once when it was quiet, else once for all calls of the next moment. */
+/** Calls once for all that is asked within a moment, at its end. */
 function gather(call: () => void): () => void {
   let timer: ReturnType<typeof setTimeout> | undefined;
   return () => {
@@ -97,10 +97,12 @@ function gather(call: () => void): () => void {
 
 function delay(milliseconds: number, stop: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
-    const timer = setTimeout(resolve, milliseconds);
-    stop.addEventListener("abort", () => {
+    const done = () => {
       clearTimeout(timer);
+      stop.removeEventListener("abort", done);
       resolve();
-    });
+    };
+    const timer = setTimeout(done, milliseconds);
+    stop.addEventListener("abort", done);
   });
 }

@@ -35,3 +35,9 @@ export function after(work: Work, operation: Operation): Work | undefined {
   }
   return done ? undefined : known;
 }
+
+/** The failures that no row is there to tell of: what was to be made and is undone, what is gone. */
+export function untold(works: Iterable<Work>, rows: readonly { readonly name: string }[]): Work[] {
+  const there = new Set(rows.map(({ name }) => name));
+  return [...works].filter(({ failure, target }) => failure !== undefined && !there.has(target));
+}

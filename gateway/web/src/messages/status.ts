@@ -5,7 +5,7 @@ import { t } from "./messages.svelte.js";
 
 /** The sentence of a status text (docs/display-protocol.md): `CODE: sentence`, or a sentence alone. */
 export function statusWords(text: string): string {
-  const [, code, sentence] = /^([A-Z_]{2,40}): (.*)$/s.exec(text) ?? [undefined, "", text];
+  const [, code = "", sentence = text] = /^([A-Z_]{2,40}): (.*)$/s.exec(text) ?? [];
   const key = `why.${code}`;
-  return isMessageKey(key) ? t(key) : (sentence ?? text);
+  return isMessageKey(key) ? t(key) : sentence;
 }
