@@ -1,28 +1,13 @@
 // The help desk gives somebody a desktop, sees what goes on with it, stops, starts, restarts and
 // destroys it; its user sees each of these from the other side.
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
 import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { AxeBuilder } from '@axe-core/playwright'
-import { Console, domains, kill9, quickstart, root, state, until, useVidictl, vidictlJson } from './stack.mjs'
-import { connected, open, photograph, signIn } from './browser.mjs'
-
-// Each test goes on where the one before ended: after a failure the rest would only repeat it.
-let broken = false
-function step(name, body) {
-  test(name, async (t) => {
-    if (broken) return t.skip('an earlier step failed')
-    try {
-      await body()
-    } catch (error) {
-      broken = true
-      for (const [who, { page }] of Object.entries(browsers)) await photograph(page, `admin-failure-${who}`).catch(() => {})
-      throw error
-    }
-  })
-}
+import { Console, createUser, domains, kill9, quickstart, root, state, until, useVidictl, vidictlJson } from './stack.mjs'
+import { connected, open, photograph, signIn, typeLine } from './browser.mjs'
+import { steps } from './steps.mjs'
 
 const PASSWORD = 'a long enough password'
 const TITLE = "Ulla's own desktop"
@@ -36,13 +21,16 @@ const configuration = join(state, 'etc/controller.toml')
 let access, origin
 const browsers = {}
 const page = (who) => browsers[who].page
+const step = steps(async () => {
+  for (const [who, { page }] of Object.entries(browsers)) await photograph(page, `admin-failure-${who}`).catch(() => {})
+})
 
 before(async () => {
   access = await quickstart('up')
   origin = new URL(access.url).origin
   useVidictl(access.vidictl)
-  await makeUser('hilda', 'Hilda Help', 'helpdesk')
-  await makeUser('ulla', 'Ulla User', 'user')
+  await createUser('hilda', PASSWORD, '--display-name', 'Hilda Help', '--role', 'helpdesk')
+  await createUser('ulla', PASSWORD, '--display-name', 'Ulla User', '--role', 'user')
 })
 
 after(async () => {
@@ -57,15 +45,6 @@ async function patient() {
   await writeFile(configuration, text.replace(IMPATIENT, ''))
   await kill9('controller')
   await quickstart('up')
-}
-
-function makeUser(id, name, role) {
-  return new Promise((resolve, reject) => {
-    const words = [...access.vidictl.split(' '), 'user', 'create', id, '--display-name', name, '--role', role]
-    const child = spawn(words[0], words.slice(1), { stdio: ['pipe', 'ignore', 'inherit'] })
-    child.stdin.end(`${PASSWORD}\n`)
-    child.on('close', (code) => (code === 0 ? resolve() : reject(new Error(`user create ended with ${code}`))))
-  })
 }
 
 async function enter(who, user, password, options = {}) {
@@ -129,9 +108,7 @@ async function worksOn(who, text) {
   const console_ = await Console.open(await domainOf(TITLE))
   try {
     await canvas.click({ position: { x: 5, y: 5 } })
-    await at.keyboard.type(text, { delay: 20 })
-    await at.keyboard.press('Enter')
-    await console_.said(new RegExp(`line ${text}$`))
+    await typeLine(at, console_, text)
   } finally {
     console_.close()
   }

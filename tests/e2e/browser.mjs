@@ -55,6 +55,26 @@ export async function connected(page, seconds = 60) {
   await until('the picture', async () => (await canvas.getAttribute('data-state')) === 'connected' && Number(await canvas.getAttribute('data-frames')) > 0, seconds)
 }
 
+// A pixel of the guest's screen, as a place on the page.
+export async function place(page, [x, y]) {
+  const canvas = page.getByTestId('desktop-canvas')
+  const box = await canvas.boundingBox()
+  const [width, height] = await canvas.evaluate((canvas) => [canvas.width, canvas.height])
+  return [box.x + ((x + 0.5) * box.width) / width, box.y + ((y + 0.5) * box.height) / height]
+}
+
+// Whether two pixels are one, as far as a tablet can tell: its 32,768 steps do not fall on pixels, and
+// QEMU and the guest each round down.
+export const near = ([x, y], [otherX, otherY]) => Math.abs(x - otherX) <= 2 && Math.abs(y - otherY) <= 2
+
+// Types a line on the small guest and waits until that says, on its console, that it read the line.
+export async function typeLine(page, console_, text) {
+  const from = console_.lines.length
+  await page.keyboard.type(text, { delay: 20 })
+  await page.keyboard.press('Enter')
+  await console_.said(new RegExp(`line ${text}$`), from)
+}
+
 export const photograph = (page, name) => page.screenshot({ path: join(results, `${name}.png`) })
 
 // Keeps the canvas' pixels in the page; says whether they are the ones that were kept before. Only
@@ -80,6 +100,12 @@ async function keptPixels(page) {
     return { width, height, base64: btoa(text) }
   })
   return { width, height, rgb: withoutAlpha(Buffer.from(base64, 'base64')) }
+}
+
+// What the canvas shows now.
+export async function pixels(page) {
+  await keepPixels(page)
+  return keptPixels(page)
 }
 
 // Compares canvas and libvirt's screenshot at a moment when nothing moves: canvas, screenshot, a

@@ -2,12 +2,13 @@
 // files, uses the terminal. What the browser shows is the guest's screen in every pixel; what was
 // typed is on the guest's disk.
 import assert from 'node:assert/strict'
-import { after, before, test } from 'node:test'
+import { after, before } from 'node:test'
 import { writeFile } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
 import { join } from 'node:path'
 import { domains, guestFile, guestRun, metric, quickstart, results, until, useVidictl } from './stack.mjs'
-import { open, openFirstApp, photograph, quietMoment, signIn } from './browser.mjs'
+import { near, open, openFirstApp, photograph, place, quietMoment, signIn } from './browser.mjs'
+import { steps } from './steps.mjs'
 
 const COLORS_MIN = 1000
 // Where the template's panel has its buttons, on a screen of 1024x768.
@@ -16,22 +17,8 @@ const PANEL = { files: [95, 750], terminal: [127, 750], editor: [161, 750] }
 const PROGRAM_SECONDS = 120
 
 let access, browser, page, domain
-let broken = false
 const moments = []
-
-// Each test goes on where the one before ended: after a failure the rest would only repeat it.
-function step(name, body) {
-  test(name, async (t) => {
-    if (broken) return t.skip('an earlier step failed')
-    try {
-      await body()
-    } catch (error) {
-      broken = true
-      if (page) await photograph(page, 'desktop-failure').catch(() => {})
-      throw error
-    }
-  })
-}
+const step = steps(() => page && photograph(page, 'desktop-failure').catch(() => {}))
 
 before(async () => {
   access = await quickstart('up', '--template', 'desktop')
@@ -59,36 +46,82 @@ async function exact(name) {
   return seen
 }
 
-// A place on the guest's screen, on the page.
-async function place([x, y]) {
-  const canvas = page.getByTestId('desktop-canvas')
-  const box = await canvas.boundingBox()
-  const [width, height] = await canvas.evaluate((canvas) => [canvas.width, canvas.height])
-  return [box.x + ((x + 0.5) * box.width) / width, box.y + ((y + 0.5) * box.height) / height]
-}
-
 async function click(at) {
-  await page.mouse.move(...(await place(at)))
-  await page.mouse.click(...(await place(at)), { delay: 150 })
+  await page.mouse.move(...(await place(page, at)))
+  await page.mouse.click(...(await place(page, at)), { delay: 150 })
 }
 
-// At a hand's pace; lets go when the screen has followed.
-async function drag(from, to) {
-  const steps = 12
-  await page.mouse.move(...(await place(from)))
-  await page.mouse.down()
-  const seen = await frames()
-  for (let step = 1; step <= steps; step++) {
-    await delay(40)
-    const share = step / steps
-    await page.mouse.move(...(await place([from[0] + (to[0] - from[0]) * share, from[1] + (to[1] - from[1]) * share])))
+// Drags the window by its title bar; gives where it is then. Before each part the guest says that it has
+// taken the one before: QEMU's USB tablet lays a movement over what a busy guest has not fetched yet
+// (hw/input/hid.c, hid_pointer_sync), be it the movement before or the button. A guest that is not waited
+// for hears of a press, or of letting go, where the pointer went later; and where all movements become
+// one the window stays: Openbox begins to drag with the first and moves with the next.
+async function drag(title, [right, down]) {
+  const from = await standing(title)
+  const bar = [from.x + 200, from.y - 12]
+  const share = (part) => [bar[0] + right * part, bar[1] + down * part]
+  const moveTo = async (part) => page.mouse.move(...(await place(page, share(part))))
+  const follows = (what, check) => until(`${what} of ${title} by ${right},${down}`, async () => {
+    const now = await activeWindow()
+    return now && check(now) && now
+  })
+  const movements = 12
+  const begin = 3
+  try {
+    await moveTo(0)
+    await page.mouse.down()
+    await pointerIs(bar, true)
+    for (let count = 1; count <= begin; count++) {
+      await moveTo(count / movements)
+      await pointerIs(share(count / movements), true)
+    }
+    await follows('the first movement', ({ x, y }) => x !== from.x || y !== from.y)
+    // From here on at a hand's pace. Openbox holds the window where the pointer was when the drag began for
+    // it, which may be the first movement: what counts is how far it goes with the pointer from now on.
+    const held = await standing(title)
+    const goal = [held.x + right * (1 - begin / movements), held.y + down * (1 - begin / movements)]
+    for (let count = begin + 1; count <= movements; count++) {
+      await delay(40)
+      await moveTo(count / movements)
+    }
+    await follows('the whole movement', ({ x, y }) => near([x, y], goal))
+    await page.mouse.up()
+    await pointerIs(share(1), false)
+    const to = await standing(title)
+    assert.ok(near([to.x, to.y], goal), 'it stays where it was let go')
+    return to
+  } catch (error) {
+    const now = await Promise.all([activeWindow(), pointer()]).catch(({ message }) => message)
+    throw new Error(`${error.message}; it was ${JSON.stringify(from)}, window and pointer are ${JSON.stringify(now)}`)
   }
-  await echoed(seen)
-  await page.mouse.up()
 }
 
-// A tablet's 32,768 steps do not fall on pixels: QEMU and the guest each round down.
-const near = (one, other) => Math.abs(one - other) <= 2
+// The tablet by the word of the guest's kernel (linux/input.h): its place of 32,768, its left button.
+const TABLET = `perl -e '
+  for (glob "/dev/input/event*") {
+    open my $device, "<", $_ or next;
+    my ($name, $x, $y, $keys) = map { "\\0" x $_ } 64, 24, 24, 96;
+    ioctl($device, 0x80404506, $name); # EVIOCGNAME
+    next unless $name =~ /USB Tablet/;
+    ioctl($device, 0x80184540, $x); # EVIOCGABS(ABS_X)
+    ioctl($device, 0x80184541, $y);
+    ioctl($device, 0x80604518, $keys); # EVIOCGKEY
+    printf "%d %d %d\\n", unpack("l", $x), unpack("l", $y), vec($keys, 0x110, 1); # BTN_LEFT
+  }'`
+async function pointer() {
+  const [x, y, held] = (await guestRun(domain, TABLET)).trim().split(' ').map(Number)
+  const [width, height] = await page.getByTestId('desktop-canvas').evaluate((canvas) => [canvas.width, canvas.height])
+  return { at: [Math.round((x * width) / 0x8000), Math.round((y * height) / 0x8000)], held: held === 1 }
+}
+
+// The guest has heard that the pointer is there, and whether its button is held.
+async function pointerIs(at, held) {
+  let now
+  await until(`the pointer at ${at}, its button ${held ? 'held' : 'let go'}`, async () => {
+    now = await pointer()
+    return near(now.at, at) && now.held === held
+  })
+}
 
 // As fingers do: capitals and the upper signs of a US keyboard with Shift.
 const UPPER = { '!': '1', '@': '2', '#': '3', $: '4', '%': '5', '^': '6', '&': '7', '*': '8', '(': '9', ')': '0',
@@ -126,12 +159,25 @@ async function echoed(seen) {
 }
 
 // The window with the keyboard, by the guest's own word: its title and where its content lies.
-async function active(title) {
+async function activeWindow() {
+  const text = await guestRun(domain, 'xwininfo -id $(xprop -root _NET_ACTIVE_WINDOW | grep -o 0x.*)')
+  const title = /xwininfo: Window id: \S+ "(.*)"/.exec(text)?.[1]
+  const number = (name) => Number(new RegExp(`${name}: +(-?\\d+)`).exec(text)?.[1])
+  return title && { title, x: number('Absolute upper-left X'), y: number('Absolute upper-left Y'), width: number('Width'), height: number('Height') }
+}
+
+function active(title) {
   return until(`the window ${title}`, async () => {
-    const text = await guestRun(domain, 'xwininfo -id $(xprop -root _NET_ACTIVE_WINDOW | grep -o 0x.*)')
-    const number = (name) => Number(new RegExp(`${name}: +(-?\\d+)`).exec(text)[1])
-    if (!title.test(/xwininfo: Window id: \S+ "(.*)"/.exec(text)?.[1] ?? '')) return undefined
-    return { x: number('Absolute upper-left X'), y: number('Absolute upper-left Y'), width: number('Width'), height: number('Height') }
+    const now = await activeWindow()
+    return title.test(now?.title ?? '') && now
+  }, PROGRAM_SECONDS)
+}
+
+// The same, when it is twice in the same place.
+function standing(title) {
+  return until(`the window ${title} at rest`, async () => {
+    const [first, second] = [await active(title), await active(title)]
+    return first.x === second.x && first.y === second.y && second
   }, PROGRAM_SECONDS)
 }
 
@@ -175,13 +221,13 @@ step('a text typed into the editor and saved is on the disk of the guest', async
   await atRest('mousepad')
   await type('Note of Today.txt')
   await atRest('mousepad')
-  // Where it lies now: it grows while its list of files comes.
-  const dialog = await active(/^Save As$/)
   const path = '/home/user/Note of Today.txt'
-  // GTK's dialog takes no answer while it still reads the folder; a user clicks again.
+  // GTK's dialog takes no answer while it still reads the folder; a user who sees it there clicks again.
   const saved = await until('the file', async () => {
     const there = await guestFile(domain, path).catch(() => '')
     if (there) return there
+    const dialog = await activeWindow()
+    if (dialog?.title !== 'Save As') return undefined
     await click([dialog.x + dialog.width - 48, dialog.y + dialog.height - 20])
     await delay(3000)
   }, PROGRAM_SECONDS)
@@ -189,19 +235,13 @@ step('a text typed into the editor and saved is on the disk of the guest', async
 })
 
 step('a window that is dragged leaves nothing behind and nothing out', async () => {
-  const before_ = await active(/Mousepad/)
-  const bar = [before_.x + 200, before_.y - 12]
-  await drag(bar, [bar[0] - 140, bar[1] + 60])
-  let now
-  const moved = await until(`the window at ${before_.x - 140},${before_.y + 60}`, async () => {
-    now = await active(/Mousepad/)
-    return near(now.x, before_.x - 140) && near(now.y, before_.y + 60) && now
-  }).catch((error) => {
-    throw new Error(`${error.message}; it is at ${now?.x},${now?.y}`)
-  })
+  const titles = 'for id in $(xprop -root _NET_CLIENT_LIST | grep -o "0x[0-9a-f]*"); do xprop -id $id WM_NAME; done'
+  await until('the end of the dialog', async () => !(await guestRun(domain, titles)).includes('"Save As"'))
+  await active(/Mousepad/)
+  await atRest('mousepad')
+  await drag(/Mousepad/, [-140, 60])
   await exact('moved')
-  const again = [moved.x + 200, moved.y - 12]
-  await drag(again, [again[0] + 260, again[1] - 90])
+  await drag(/Mousepad/, [260, -90])
   await exact('moved-again')
 })
 

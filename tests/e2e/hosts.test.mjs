@@ -4,11 +4,12 @@ import assert from 'node:assert/strict'
 import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { spawn } from 'node:child_process'
 import { dirname, join } from 'node:path'
-import { after, before, test } from 'node:test'
+import { after, before } from 'node:test'
 import {
-  Console, command, domains, pid, quickstart, root, screenshot, state, until, useVidictl, vidictl, vidictlJson, withoutAlpha,
+  Console, command, createUser, domains, end, quickstart, root, screenshot, state, until, useVidictl, vidictl, vidictlJson,
 } from './stack.mjs'
-import { open, openFirstApp, photograph, signIn } from './browser.mjs'
+import { open, openFirstApp, photograph, pixels, signIn, typeLine } from './browser.mjs'
+import { steps } from './steps.mjs'
 import { ended, says } from './faults/common.mjs'
 
 const NAMESPACE = `vidi-h-${process.pid}`
@@ -62,9 +63,7 @@ async function openToOtherMachines() {
   const text = await readFile(file, 'utf8')
   const port = /^listen = "127\.0\.0\.1:(\d+)"$/m.exec(text)[1]
   await writeFile(file, text.replace(/^listen = .*$/m, `listen = "0.0.0.0:${port}"\nadvertise = ["${HERE}:${port}"]`))
-  const old = await pid('controller')
-  process.kill(old, 'SIGTERM')
-  await until('the end of the controller', async () => (await readFile(`/proc/${old}/comm`, 'utf8').catch(() => '')) !== 'vidi-controller\n')
+  await end('controller', 'SIGTERM')
   await quickstart('up')
   await until('the first host', async () => (await hosts()).some(({ status }) => status.connected))
 }
@@ -115,36 +114,16 @@ async function findings(...args) {
 // How much of the canvas is not what the guest shows. Its clock goes on between the two.
 async function shareThatDiffers(page, domain) {
   const guest = await screenshot(domain, uri)
-  const seen = await page.evaluate(() => {
-    const canvas = document.querySelector('[data-testid="desktop-canvas"]')
-    const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext('2d')
-    copy.drawImage(canvas, 0, 0)
-    const { data } = copy.getImageData(0, 0, canvas.width, canvas.height)
-    let text = ''
-    for (let at = 0; at < data.length; at += 32768) text += String.fromCharCode(...data.subarray(at, at + 32768))
-    return { width: canvas.width, height: canvas.height, base64: btoa(text) }
-  })
+  const seen = await pixels(page)
   assert.deepEqual([seen.width, seen.height], [guest.width, guest.height])
-  const rgb = withoutAlpha(Buffer.from(seen.base64, 'base64'))
   let differ = 0
-  for (let at = 0; at < rgb.length; at += 3) if (rgb.readUIntBE(at, 3) !== guest.rgb.readUIntBE(at, 3)) differ++
-  return differ / (rgb.length / 3)
+  for (let at = 0; at < seen.rgb.length; at += 3) if (seen.rgb.readUIntBE(at, 3) !== guest.rgb.readUIntBE(at, 3)) differ++
+  return differ / (seen.rgb.length / 3)
 }
 
-// Each test goes on where the one before ended.
-let broken = false
-function step(name, body) {
-  test(name, { timeout: 120_000 }, async (context) => {
-    if (broken) return context.skip('an earlier step failed')
-    try {
-      await body()
-    } catch (error) {
-      broken = true
-      for (const [daemon, { text }] of Object.entries(running)) console.error(`--- ${daemon}\n${text.slice(-4000)}`)
-      throw error
-    }
-  })
-}
+const step = steps(() => {
+  for (const [daemon, { text }] of Object.entries(running)) console.error(`--- ${daemon}\n${text.slice(-4000)}`)
+}, { timeout: 120_000 })
 
 step('doctor finds a machine fit that has not joined yet', async () => {
   await configure()
@@ -237,8 +216,7 @@ step('with the first host cordoned a desktop runs on the second, its image fetch
   await vidictl('host', 'cordon', first)
   assert.match(await vidictl('host', 'list'), new RegExp(`^${first} +connected, cordoned`, 'm'))
   const before_ = await domains()
-  const made = await ended(access.vidictl.split(' ')[0], [...access.vidictl.split(' ').slice(1), 'user', 'create', 'ben', '--role', 'user'], { input: `${PASSWORD}\n` })
-  assert.equal(made.code, 0, made.text)
+  await createUser('ben', PASSWORD, '--role', 'user')
   await vidictl('desktop', 'create', '--template', 'micro', '--name', 'away', '--user', 'ben', '--start', '--wait')
   const desktop = await vidictlJson('desktop', 'get', 'away')
   assert.equal(desktop.status.host, 'hosts/second')
@@ -256,9 +234,7 @@ step('its user sees it, through the gateway here and the relay there', async () 
   const console_ = new Console((await command('virsh', '-q', '-c', uri, 'ttyconsole', domain)).trim())
   try {
     await browser.page.getByTestId('desktop-canvas').click({ position: { x: 5, y: 5 } })
-    await browser.page.keyboard.type('over the cable', { delay: 20 })
-    await browser.page.keyboard.press('Enter')
-    await console_.said(/line over the cable$/)
+    await typeLine(browser.page, console_, 'over the cable')
   } finally {
     console_.close()
   }

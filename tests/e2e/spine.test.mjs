@@ -1,29 +1,16 @@
 // A user opens a link, signs in, clicks, and works on a guest; then everything is killed, one by one.
 import assert from 'node:assert/strict'
-import { after, before, test } from 'node:test'
+import { after, before } from 'node:test'
 import { AxeBuilder } from '@axe-core/playwright'
-import {
-  Console, command, domains, kill9, pid, quickstart, results, root, until, useVidictl, vidictl, vidictlJson, virsh,
-} from './stack.mjs'
-import { connected, open, openFirstApp, photograph, quietMoment, signIn } from './browser.mjs'
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { state } from './stack.mjs'
+import {
+  Console, command, createUser, DAEMONS, domains, kill9, pid, quickstart, results, root, state, until, useVidictl, vidictl, vidictlJson,
+} from './stack.mjs'
+import { connected, near, open, openFirstApp, photograph, place, quietMoment, signIn, typeLine } from './browser.mjs'
+import { steps } from './steps.mjs'
 
-// Each test goes on where the one before ended: after a failure the rest would only repeat it.
-let broken = false
-function step(name, body) {
-  test(name, async (t) => {
-    if (broken) return t.skip('an earlier step failed')
-    try {
-      await body()
-    } catch (error) {
-      broken = true
-      if (page) await photograph(page, 'failure').catch(() => {})
-      throw error
-    }
-  })
-}
+const step = steps(() => page && photograph(page, 'failure').catch(() => {}))
 
 const COLORS_MIN = 64
 const FOREGROUND_MIN = 0.3
@@ -58,13 +45,7 @@ async function exact(name) {
   return seen
 }
 
-// Types with the page's keyboard and waits until the guest says it read the line.
-async function typeLine(text) {
-  const from = console_.lines.length
-  await page.keyboard.type(text, { delay: 20 })
-  await page.keyboard.press('Enter')
-  await console_.said(new RegExp(`line ${text}$`), from)
-}
+const line = (text) => typeLine(page, console_, text)
 
 step('a wrong password is refused with a sentence', async () => {
   await signIn(page, access.url, access.user, 'not the password')
@@ -95,7 +76,7 @@ step('a click opens the desktop, and the canvas equals the guest', async () => {
 
 step('what is typed arrives, by the word of the guest', async () => {
   await page.getByTestId('desktop-canvas').click({ position: { x: 5, y: 5 } })
-  await typeLine('hello vidi 42')
+  await line('hello vidi 42')
   await exact('typed')
 })
 
@@ -107,13 +88,11 @@ step('a click arrives where it was made, and changes the picture', async () => {
   await console_.said(/picture \d/, from)
   const changed = await exact('picture')
   assert.ok(!changed.digest.equals(before_), 'the picture has changed')
-  const box = await page.getByTestId('desktop-canvas').boundingBox()
-  const size = await page.getByTestId('desktop-canvas').evaluate((canvas) => [canvas.width, canvas.height])
   const clicksFrom = console_.lines.length
-  const [x, y] = [700, 300]
-  await page.mouse.click(box.x + (x * box.width) / size[0], box.y + (y * box.height) / size[1])
-  const click = await console_.said(/click (\d+) (\d+) /, clicksFrom)
-  assert.ok(Math.abs(Number(click[1]) - x) <= 2 && Math.abs(Number(click[2]) - y) <= 2, `the click arrived at ${click[1]}, ${click[2]}`)
+  const at = [700, 300]
+  await page.mouse.click(...(await place(page, at)))
+  const arrived = (await console_.said(/click (\d+) (\d+) /, clicksFrom)).slice(1, 3).map(Number)
+  assert.ok(near(arrived, at), `the click arrived at ${arrived}`)
 })
 
 step('the picture is back after the relay was killed', async () => {
@@ -124,7 +103,7 @@ step('the picture is back after the relay was killed', async () => {
   await page.getByTestId('connection-lost').waitFor({ state: 'hidden' })
   await connected(page)
   await exact('reconnect')
-  await typeLine('after the relay')
+  await line('after the relay')
 })
 
 step('the picture is back after the gateway was killed, without a new sign-in', async () => {
@@ -134,34 +113,30 @@ step('the picture is back after the gateway was killed, without a new sign-in', 
   await page.getByTestId('connection-lost').waitFor({ state: 'hidden' })
   await connected(page)
   await exact('gateway-restart')
-  await typeLine('after the gateway')
+  await line('after the gateway')
 })
 
 step('killing the controller and the agent is not seen by the user', async () => {
   await kill9('controller')
-  await typeLine('without a controller')
+  await line('without a controller')
   await kill9('agent')
-  await typeLine('without an agent')
+  await line('without an agent')
   assert.equal(await page.getByTestId('connection-lost').isVisible(), false)
   await quickstart('up')
   assert.deepEqual(await domains(), [domain], 'the same desktop runs on, and no other')
-  await typeLine('all are back')
+  await line('all are back')
 })
 
 step('a killed libvirtd is survived', async () => {
   const folder = new URL(`file://${process.env.VIDI_LIBVIRT_DIR}/`)
   const daemon = Number(await readFile(new URL('libvirtd.pid', folder), 'utf8'))
   process.kill(daemon, 'SIGKILL')
-  await typeLine('without libvirt')
-  await quickstartLibvirt()
+  await line('without libvirt')
+  await command(join(root, 'packaging/private-libvirt'), 'start', process.env.VIDI_LIBVIRT_DIR)
   await until('libvirt with the same desktop', async () => (await domains()).join() === domain)
-  await typeLine('libvirt is back')
+  await line('libvirt is back')
   await until('the desktop seen as running', async () => JSON.stringify(await vidictlJson('desktop', 'list')).includes('POWER_RUNNING'), 60)
 })
-
-async function quickstartLibvirt() {
-  await command(join(root, 'packaging/private-libvirt'), 'start', process.env.VIDI_LIBVIRT_DIR)
-}
 
 step('a second tab takes over, and the first says so', async () => {
   const second = await browser.context.newPage()
@@ -175,14 +150,7 @@ step('a second tab takes over, and the first says so', async () => {
 })
 
 step("another user's desktop cannot be reached", async () => {
-  await new Promise((resolve, reject) => {
-    import('node:child_process').then(({ spawn }) => {
-      const words = access.vidictl.split(' ')
-      const child = spawn(words[0], [...words.slice(1), 'user', 'create', 'eva', '--role', 'user'], { stdio: ['pipe', 'inherit', 'inherit'] })
-      child.stdin.end('a long enough password\n')
-      child.on('close', (code) => (code === 0 ? resolve() : reject(new Error(`user create ended with ${code}`))))
-    })
-  })
+  await createUser('eva', 'a long enough password', '--role', 'user')
   const sessions = JSON.stringify(await vidictlJson('session', 'list'))
   const session = /sessions\/([0-9a-f-]{36})/.exec(sessions)[1]
   const other = await open()
@@ -225,7 +193,7 @@ step('stop, start and destroy leave nothing behind', async () => {
 })
 
 step('no secret is in any log', async () => {
-  for (const daemon of ['controller', 'agent', 'relay', 'gateway']) {
+  for (const daemon of DAEMONS) {
     const text = await readFile(join(state, 'log', `${daemon}.log`), 'utf8')
     assert.ok(!text.includes(access.password), `${daemon}.log holds the password`)
     assert.ok(!/panicked/.test(text), `${daemon}.log tells of a panic`)

@@ -13,6 +13,7 @@ export const root = join(import.meta.dirname ?? new URL('.', import.meta.url).pa
 export const state = need('VIDI_STATE')
 export const libvirt = need('VIDI_LIBVIRT')
 export const results = need('VIDI_RESULTS')
+export const DAEMONS = ['controller', 'agent', 'relay', 'gateway']
 
 function need(name) {
   if (!env[name]) throw new Error(`${name} is not set: run tests/run e2e`)
@@ -60,13 +61,24 @@ export async function quickstart(...args) {
   return found
 }
 
+// The ports that quickstart chose, by their names.
+export async function readPorts() {
+  const lines = (await readFile(join(state, 'etc/ports'), 'utf8')).trim().split('\n')
+  return Object.fromEntries(lines.map((line) => {
+    const [name, port] = line.split('=')
+    return [name, Number(port)]
+  }))
+}
+
 export async function pid(daemon) {
   return Number(await readFile(join(state, 'run', `${daemon}.pid`), 'utf8'))
 }
 
-export async function kill9(daemon) {
+// Ends a daemon. It is over when its process is gone, not when it waits to be reaped: by its number
+// and name, which it has until then, quickstart would take it for one that runs.
+export async function end(daemon, signal) {
   const id = await pid(daemon)
-  process.kill(id, 'SIGKILL')
+  process.kill(id, signal)
   await until(`the end of ${daemon}`, () => {
     try {
       process.kill(id, 0)
@@ -76,6 +88,8 @@ export async function kill9(daemon) {
     }
   })
 }
+
+export const kill9 = (daemon) => end(daemon, 'SIGKILL')
 
 export const virsh = (...args) => command('virsh', '-q', '-c', libvirt, ...args)
 
@@ -90,6 +104,15 @@ export function useVidictl(words) {
 }
 export const vidictl = (...args) => command(vidictlWords[0], ...vidictlWords.slice(1), ...args)
 export const vidictlJson = async (...args) => JSON.parse(await vidictl(...args, '-o', 'json'))
+
+// Makes a person who may sign in with this password.
+export async function createUser(id, password, ...options) {
+  const made = run(vidictlWords[0], [...vidictlWords.slice(1), 'user', 'create', id, ...options])
+  // A program that reads nothing is gone before it is written to.
+  made.child.stdin.on('error', () => {})
+  made.child.stdin.end(`${password}\n`)
+  await made
+}
 
 // Asks the guest agent of a desktop (QEMU, docs/interop/qemu-ga-ref); it answers once the desktop is drawn.
 export async function guestAgent(domain, execute, args = undefined) {
@@ -122,22 +145,11 @@ export async function guestFile(domain, path) {
 
 // The value of a metric of one daemon of this installation, all its labels summed; 0 before its first.
 export async function metric(daemon, name) {
-  const ports = await readFile(join(state, 'etc/ports'), 'utf8')
-  const port = new RegExp(`^${daemon}_metrics=(\\d+)$`, 'm').exec(ports)[1]
+  const port = (await readPorts())[`${daemon}_metrics`]
   const text = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text()
   return text.split('\n')
     .filter((line) => line.startsWith(`${name} `) || line.startsWith(`${name}{`))
     .reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' '))), 0)
-}
-
-// Makes a desktop of a template for the administrator, from nothing to ready; gives the seconds that
-// took and the desktop's name. The template is there and its image is on the host.
-export async function createToReady(template, name) {
-  const began = performance.now()
-  await vidictl('desktop', 'create', '--template', template, '--name', name, '--user', 'admin', '--start', '--wait')
-  const seconds = (performance.now() - began) / 1000
-  const { desktops } = await vidictlJson('desktop', 'list')
-  return { seconds, name: desktops.find((desktop) => desktop.display_name === name).name }
 }
 
 // What the guest shows, by libvirt's own screenshot: {width, height, rgb}.

@@ -4,7 +4,7 @@ import { mkdir, readdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { domains, guestRun, quickstart, root, until, useVidictl, vidictlJson } from './stack.mjs'
-import { connected, open, signIn } from './browser.mjs'
+import { connected, open, place, signIn } from './browser.mjs'
 import { small } from './pictures.mjs'
 
 const template = process.env.VIDI_WALKTHROUGH_TEMPLATE ?? 'desktop'
@@ -56,17 +56,14 @@ async function calm(page) {
 
 // Opens the guest's editor and writes into it, as its user.
 async function work(page, domain) {
-  const canvas = page.getByTestId('desktop-canvas')
-  const box = await canvas.boundingBox()
-  const [width, height] = await canvas.evaluate((canvas) => [canvas.width, canvas.height])
   if (template === 'desktop') {
-    const at = [box.x + (EDITOR[0] * box.width) / width, box.y + (EDITOR[1] * box.height) / height]
+    const at = await place(page, EDITOR)
     await page.mouse.move(...at)
     await page.mouse.click(...at, { delay: 80 })
     await until('the editor', async () => /Mousepad/.test(await guestRun(domain, 'xwininfo -id $(xprop -root _NET_ACTIVE_WINDOW | grep -o 0x.*)')), PROGRAM_SECS)
     await calm(page)
   } else {
-    await canvas.click({ position: { x: 5, y: 5 } })
+    await page.getByTestId('desktop-canvas').click({ position: { x: 5, y: 5 } })
   }
   for (const word of TEXT.split(/(?<= )/)) {
     await page.keyboard.type(word, { delay: 40 })

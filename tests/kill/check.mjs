@@ -2,9 +2,8 @@
 // list is what is wanted. `lost` marks those that tell of something acknowledged that is not so.
 import { readFile, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { command, domains, state, virsh } from '../e2e/stack.mjs'
+import { command, DAEMONS, domains, state, virsh } from '../e2e/stack.mjs'
 import { listAll } from './api.mjs'
-import { DAEMONS } from './faults.mjs'
 import { LIBRARY } from './librarian.mjs'
 import { guests } from './observer.mjs'
 

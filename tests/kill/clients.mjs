@@ -15,8 +15,8 @@ const SCAN_CODE_A = 0x1e
 const ACTIONS = { start: 26, restart: 8, stop: 20, unplug: 20, destroy: 14, wait: 12 }
 const POLICIES = { RELEASE_POLICY_KEEP: 50, RELEASE_POLICY_STOP: 35, RELEASE_POLICY_DELETE: 15 }
 const METHODS = { start: 'StartDesktop', restart: 'RestartDesktop', stop: 'StopDesktop', unplug: 'StopDesktop', destroy: 'DeleteDesktop' }
-// How the controller says that the user's own wish ended a session.
-const RELEASED = 'signed off'
+// The user's own wish ended a session.
+const RELEASED = 'SESSION_END_CAUSE_RELEASED'
 const CLOSE_CODES_KNOWN = new Set([1000, 1001, 1005, 1006, 1011, 1012, 1013, 4001, 4002, 4003])
 
 // The life of one user's desktop, decided by an operator.
@@ -201,10 +201,10 @@ export class User {
     if (destroys) desktop.destroy = 'asked'
     known.release = 'asked'
     this.ledger.asked()
-    const { endReason } = await this.person.ask('SessionService/ReleaseSession', { name })
+    const { endCause } = await this.person.ask('SessionService/ReleaseSession', { name })
     known.release = 'told'
     this.ledger.count('release')
-    const effective = endReason === RELEASED
+    const effective = endCause === RELEASED
     if (want) Object.assign(want, { to: Date.now(), maybe: false })
     if (want && !effective) this.ledger.unwant(known.desktop, want)
     if (destroys && desktop.destroy === 'asked') desktop.destroy = effective ? 'told' : before

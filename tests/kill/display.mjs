@@ -1,6 +1,7 @@
 // A viewer of `vidi.display.v1` without a screen: says hello, acknowledges every frame, types.
 import { createHash, randomBytes } from 'node:crypto'
 import { connect } from 'node:tls'
+import { firstFrame, record } from '../e2e/frames.mjs'
 
 const ANSWER_SECONDS_MAX = 12
 // What docs/display-protocol.md numbers.
@@ -61,30 +62,10 @@ export class Display {
       hello.writeUInt16LE(768, 10)
       this.record(HELLO, hello)
     }
-    for (;;) {
-      const frame = this.takeFrame()
-      if (!frame) return
+    for (let frame; (frame = firstFrame(this.pending)); ) {
+      this.pending = frame.rest
       this.takeOne(frame)
     }
-  }
-
-  takeFrame() {
-    const { pending } = this
-    if (pending.length < 2) return undefined
-    let length = pending[1] & 127
-    let at = 2
-    if (length === 126) {
-      if (pending.length < 4) return undefined
-      length = pending.readUInt16BE(2)
-      at = 4
-    } else if (length === 127) {
-      if (pending.length < 10) return undefined
-      length = Number(pending.readBigUInt64BE(2))
-      at = 10
-    }
-    if (pending.length < at + length) return undefined
-    this.pending = pending.subarray(at + length)
-    return { final: (pending[0] & 128) !== 0, opcode: pending[0] & 15, body: pending.subarray(at, at + length) }
   }
 
   takeOne({ final, opcode, body }) {
@@ -157,10 +138,7 @@ export class Display {
   }
 
   record(type, body) {
-    const head = Buffer.alloc(8)
-    head[0] = type
-    head.writeUInt32LE(body.length, 4)
-    this.send(2, Buffer.concat([head, body]))
+    this.send(2, record(type, body))
   }
 
   send(opcode, body) {

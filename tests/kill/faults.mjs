@@ -6,11 +6,10 @@ import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { promisify } from 'node:util'
-import { root, state, until } from '../e2e/stack.mjs'
+import { DAEMONS, root, state, until } from '../e2e/stack.mjs'
 
 const run = promisify(execFile)
 
-export const DAEMONS = ['controller', 'agent', 'relay', 'gateway']
 const TARGETS = { controller: 26, agent: 26, relay: 10, gateway: 14, libvirtd: 20, guest: 6 }
 const ACTIONS = { kill: 58, halt: 33, end: 9 }
 // Sometimes several fall at once, each of them with this chance.
@@ -61,7 +60,7 @@ async function isGone(pid) {
 // One of our daemons, held up by this process.
 class Daemon {
   constructor(name, bin, told) {
-    Object.assign(this, { name, bin, told, wanted: false, expected: false, starts: 0, diedByItself: 0 })
+    Object.assign(this, { name, bin, told, wanted: false, expected: false })
   }
 
   // Takes over the one that quickstart started.
@@ -80,11 +79,9 @@ class Daemon {
     closeSync(log)
     this.child = child
     this.expected = false
-    this.starts++
     this.ended = new Promise((resolve) => child.once('exit', (code, signal) => {
       this.child = undefined
       if (!this.expected) {
-        this.diedByItself++
         this.told(`vidi-${this.name} ended by itself (${signal ?? `exit code ${code}`})`)
         setTimeout(() => this.wanted && this.start(), RESTART_SECONDS * 1000)
       }
@@ -115,7 +112,7 @@ class Daemon {
 // The private libvirt's daemon; its guests live on without it.
 class Libvirtd {
   constructor(folder) {
-    Object.assign(this, { name: 'libvirtd', folder, starts: 0, diedByItself: 0 })
+    Object.assign(this, { name: 'libvirtd', folder })
   }
 
   async pid() {
@@ -123,7 +120,6 @@ class Libvirtd {
   }
 
   async start() {
-    this.starts++
     await run(join(root, 'packaging/private-libvirt'), ['start', this.folder])
   }
 

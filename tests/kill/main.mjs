@@ -1,13 +1,13 @@
 // The real stack, killed: faults by a schedule, clients at work, then what must hold.
-import { readFile, writeFile } from 'node:fs/promises'
+import { writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { command, quickstart, results, state, useVidictl } from '../e2e/stack.mjs'
+import { command, DAEMONS, quickstart, readPorts, results, state, useVidictl } from '../e2e/stack.mjs'
 import { Operator, Person } from './api.mjs'
 import { leaks, logs, replays, unsettled } from './check.mjs'
 import { Owner, Steady, User } from './clients.mjs'
 import { Display } from './display.mjs'
-import { DAEMONS, Faults, schedule } from './faults.mjs'
+import { Faults, schedule } from './faults.mjs'
 import { Ledger } from './ledger.mjs'
 import { Librarian, strayImages } from './librarian.mjs'
 import { Observer, guests } from './observer.mjs'
@@ -32,7 +32,7 @@ const say = (text) => console.error(`${((performance.now() - began) / 1000).toFi
 let phase = 'faults'
 const ledger = new Ledger()
 const access = await quickstart('up')
-const ports = Object.fromEntries((await readFile(join(state, 'etc/ports'), 'utf8')).trim().split('\n').map((line) => line.split('=')))
+const ports = await readPorts()
 const subject = await command('openssl', 'x509', '-in', join(state, 'lib/agent/identity/cert.pem'), '-noout', '-ext', 'subjectAltName')
 const installation = /URI:vidi:\/\/([0-9a-f-]*)\//.exec(subject)[1]
 const bin = process.env.VIDI_KILL_BIN || dirname(access.vidictl.split(' ')[0])
@@ -45,7 +45,7 @@ world.observer = new Observer({ installation, ports, operator, ledger })
 const measured = []
 const librarian = new Librarian({ ledger, random: new Random(seed, 'librarian'), stopping: () => stopping(), folder: join(dirname(state), 'library') })
 const stopping = () => phase !== 'faults'
-const person = (user, password) => new Person(Number(ports.https_port), user, password, options)
+const person = (user, password) => new Person(ports.https_port, user, password, options)
 
 const found = []
 try {

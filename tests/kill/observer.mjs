@@ -2,11 +2,12 @@
 // desktop, whether a daemon counts a panic.
 import { readFile, readdir } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
+import { DAEMONS } from '../e2e/stack.mjs'
 
 const LOOK_MS = 250
 const ASK_MS = 1000
 
-// The QEMUs of an installation, by desktop id: {pid, paused}.
+// The QEMUs of an installation: their process ids by desktop id, and the desktops that have two.
 export async function guests(installation) {
   const found = new Map()
   const twice = []
@@ -15,7 +16,7 @@ export async function guests(installation) {
     const line = await readFile(`/proc/${pid}/cmdline`, 'latin1').catch(() => '')
     const id = /guest=vidi-([0-9a-f-]{36})/.exec(line)?.[1]
     if (!id || !line.includes(installation)) continue
-    // The same line is that of the child which becomes QEMU, or of one that nobody has reaped.
+    // For a moment that is the child which becomes QEMU: only what stays is wrong.
     if (found.has(id)) twice.push(id)
     found.set(id, Number(pid))
   }
@@ -59,7 +60,7 @@ export class Observer {
   async ask() {
     while (this.going) {
       await this.claims().catch(() => {})
-      for (const daemon of ['controller', 'agent', 'relay', 'gateway']) await this.panics(daemon).catch(() => {})
+      for (const daemon of DAEMONS) await this.panics(daemon).catch(() => {})
       await delay(ASK_MS)
     }
   }

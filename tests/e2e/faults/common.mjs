@@ -4,11 +4,10 @@ import { execFile, spawn } from 'node:child_process'
 import { mkdtemp, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { test } from 'node:test'
-import { domains, pid, quickstart, root, state, until, useVidictl } from '../stack.mjs'
+import { DAEMONS, domains, pid, quickstart, readPorts, root, state, until, useVidictl } from '../stack.mjs'
 import { open, openFirstApp, signIn } from '../browser.mjs'
 import { freePort } from '../port.mjs'
 
-export const DAEMONS = ['controller', 'agent', 'relay', 'gateway']
 // A daemon says why it cannot start, or a program that it is done, in this time.
 const END_SECONDS_MAX = 60
 
@@ -20,12 +19,7 @@ export async function begin() {
   useVidictl(world.access.vidictl)
   world.vidictl = world.access.vidictl.split(' ')
   world.bin = dirname(world.vidictl[0])
-  world.ports = Object.fromEntries(
-    (await readFile(join(state, 'etc/ports'), 'utf8')).trim().split('\n').map((line) => {
-      const [name, value] = line.split('=')
-      return [name, Number(value)]
-    }),
-  )
+  world.ports = await readPorts()
   world.pids = Object.fromEntries(await Promise.all(DAEMONS.map(async (daemon) => [daemon, await pid(daemon)])))
   world.domains = await domains()
   assert.equal(world.domains.length, 1, 'quickstart leaves exactly one desktop running')
@@ -46,7 +40,7 @@ export function fault(name, { opens = true } = {}, work) {
   test(name, { timeout: 180_000 }, async (context) => {
     await work(context)
     await unharmed()
-  if (opens) await userCanOpen()
+    if (opens) await userCanOpen()
   })
 }
 

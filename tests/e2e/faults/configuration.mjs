@@ -3,7 +3,8 @@ import assert from 'node:assert/strict'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { freePort } from '../port.mjs'
-import { DAEMONS, Daemon, ended, fault, file, folder, says, state, world } from './common.mjs'
+import { DAEMONS } from '../stack.mjs'
+import { Daemon, ended, fault, file, folder, says, state, world } from './common.mjs'
 
 const BAD_CONFIGURATION = 64
 

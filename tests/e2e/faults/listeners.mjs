@@ -1,10 +1,11 @@
 // Truncated, oversized and foreign bytes on every listener: the caller is dropped, nobody else notices.
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
+import { record } from '../frames.mjs'
 import { fault, userCanOpen, world } from './common.mjs'
 import { liveSession } from './sign-in.mjs'
 import {
-  BINARY, TEXT, clientHello, exchange, framed, grpc, grpcWeb, https, record, signedInCookie, websocket,
+  BINARY, TEXT, clientHello, exchange, framed, grpc, grpcWeb, https, signedInCookie, websocket,
 } from './wire.mjs'
 
 const PROTOCOL_ERROR = 1002

@@ -4,6 +4,7 @@ import { connect as connectTcp } from 'node:net'
 import { connect as connectTls } from 'node:tls'
 import { connect as connectHttp2 } from 'node:http2'
 import { randomBytes } from 'node:crypto'
+import { firstFrame, record } from '../frames.mjs'
 import { world } from './common.mjs'
 
 // Every listener drops a silent stranger within 10 s; twice that on a busy machine.
@@ -167,9 +168,9 @@ class Rude {
       }, DROP_SECONDS_MAX * 1000)
       const read = (data) => {
         this.buffer = Buffer.concat([this.buffer, data])
-        for (let frame; (frame = this.#frame()); ) {
+        for (let frame; (frame = firstFrame(this.buffer)); this.buffer = frame.rest) {
           if (frame.opcode === BINARY) heard(++this.messages)
-          if (frame.opcode === 8) this.code = frame.payload.length < 2 ? 1005 : frame.payload.readUInt16BE(0)
+          if (frame.opcode === 8) this.code = frame.body.length < 2 ? 1005 : frame.body.readUInt16BE(0)
         }
       }
       socket.on('data', read)
@@ -181,25 +182,6 @@ class Rude {
       })
       if (head.length) read(head)
     })
-  }
-
-  #frame() {
-    const { buffer } = this
-    if (buffer.length < 2) return undefined
-    let length = buffer[1] & 127
-    let at = 2
-    if (length === 126) {
-      if (buffer.length < 4) return undefined
-      length = buffer.readUInt16BE(2)
-      at = 4
-    } else if (length === 127) {
-      if (buffer.length < 10) return undefined
-      length = Number(buffer.readBigUInt64BE(2))
-      at = 10
-    }
-    if (buffer.length < at + length) return undefined
-    this.buffer = buffer.subarray(at + length)
-    return { opcode: buffer[0] & 15, payload: buffer.subarray(at, at + length) }
   }
 
   // One frame; `claims` is the length it says it has, `masked` false breaks RFC 6455 (5.1).
@@ -217,11 +199,4 @@ class Rude {
   hello() {
     this.send(BINARY, record(65, Buffer.from([1, 0, 1, 0, 0, 0, 0, 0, 0, 4, 0, 3])))
   }
-}
-
-export function record(type, body, claims = body.length) {
-  const head = Buffer.alloc(8)
-  head[0] = type
-  head.writeUInt32LE(claims, 4)
-  return Buffer.concat([head, body])
 }
