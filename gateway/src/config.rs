@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use vidi_display::Policy;
 use vidi_kit::config::{ConfigError, ControllerAccess, TelemetryConfig};
 
 /// Where the configuration lies when none is named.
@@ -22,6 +23,8 @@ pub struct Config {
     pub state: PathBuf,
     /// The pages.
     pub https: HttpsConfig,
+    /// What desktops and browsers share beside the picture.
+    pub display: DisplayConfig,
     /// How to reach the control plane.
     pub controller: ControllerAccess,
     /// Logs, metrics and health.
@@ -33,6 +36,7 @@ impl Default for Config {
         Self {
             state: PathBuf::from("/var/lib/vidi/gateway"),
             https: HttpsConfig::default(),
+            display: DisplayConfig::default(),
             controller: ControllerAccess::default(),
             telemetry: TelemetryConfig::default(),
         }
@@ -68,6 +72,48 @@ impl Default for HttpsConfig {
     }
 }
 
+/// `[display]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DisplayConfig {
+    /// Which ways the clipboard goes.
+    pub clipboard: ClipboardWays,
+    /// Whether guests' screens follow the browser's window.
+    pub resize: bool,
+}
+
+/// Which ways the clipboard goes.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClipboardWays {
+    /// Into the desktop and out of it.
+    Both,
+    /// Only into it.
+    ToGuest,
+    /// Only out of it.
+    FromGuest,
+    /// Neither.
+    Off,
+}
+
+impl Default for DisplayConfig {
+    fn default() -> Self {
+        Self { clipboard: ClipboardWays::Both, resize: true }
+    }
+}
+
+impl DisplayConfig {
+    /// The same in the display engine's words.
+    pub const fn policy(&self) -> Policy {
+        use ClipboardWays::{Both, FromGuest, ToGuest};
+        Policy {
+            clipboard_to_guest: matches!(self.clipboard, Both | ToGuest),
+            clipboard_from_guest: matches!(self.clipboard, Both | FromGuest),
+            resize: self.resize,
+        }
+    }
+}
+
 impl Config {
     /// Reads and checks the configuration.
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
@@ -90,6 +136,22 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_clipboard_goes_the_ways_that_are_allowed() {
+        let ways = |text: &str| {
+            let config: Config = toml::from_str(text).unwrap();
+            let Policy { clipboard_to_guest, clipboard_from_guest, resize } =
+                config.display.policy();
+            (clipboard_to_guest, clipboard_from_guest, resize)
+        };
+        assert_eq!(ways(""), (true, true, true));
+        assert_eq!(ways("[display]\nclipboard = \"both\"\nresize = false"), (true, true, false));
+        assert_eq!(ways("[display]\nclipboard = \"to_guest\""), (true, false, true));
+        assert_eq!(ways("[display]\nclipboard = \"from_guest\""), (false, true, true));
+        assert_eq!(ways("[display]\nclipboard = \"off\""), (false, false, true));
+        assert!(toml::from_str::<Config>("[display]\nclipboard = \"of\"").is_err());
+    }
 
     #[test]
     fn a_certificate_without_its_key_is_refused() {

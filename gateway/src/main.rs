@@ -13,7 +13,7 @@ use vidi_gateway::config::{Config, DEFAULT_PATH, METRICS_PORT};
 use vidi_gateway::http::addresses::Addresses;
 use vidi_gateway::http::router::Edge;
 use vidi_gateway::http::{page_certificate, server};
-use vidi_gateway::reconcile::registry::Registry;
+use vidi_gateway::reconcile::registry::{Reach, Registry};
 use vidi_gateway::telemetry::METRICS;
 use vidi_kit::commands::{GatewayArguments, GatewayCommand, JoinArguments};
 use vidi_kit::join::{JoinError, Joining, say};
@@ -83,7 +83,8 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let (presence, presence_receiver) = watch::channel(Default::default());
     let endings = controller.link(&tasks, presence_receiver);
     let dial = Arc::new(RelayDial::new(identity, tasks.clone()));
-    let registry = Registry::new(tasks.clone(), tickets(&controller), dial, presence, endings);
+    let reach = Reach { tickets: tickets(&controller), dial, policy: config.display.policy() };
+    let registry = Registry::new(tasks.clone(), reach, presence, endings);
     let linked = controller.clone();
     health.needs("controller", move || linked.judge_link());
     let edge = Edge { controller, registry, clock };

@@ -58,4 +58,9 @@ pub const METRICS: &[Metric] = &[
         "vidi_gateway_unsupported_draws_total",
         "Drawings of guests that were not carried out.",
     ),
+    Metric::counter(
+        "vidi_gateway_clipboard_bytes_total",
+        "Bytes of clipboards that guests took and gave.",
+    )
+    .by("direction", &["to_guest", "from_guest"]),
 ];

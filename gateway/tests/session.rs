@@ -13,11 +13,12 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
+use vidi_display::Policy;
 use vidi_display::protocol::{BrowserHello, ViewerMessage};
 use vidi_gateway::error::GatewayError;
 use vidi_gateway::model::{CloseCode, Ending};
 use vidi_gateway::ports::{Attachment, ChannelPipe, Dial, Ticket, Tickets};
-use vidi_gateway::reconcile::registry::{FromViewer, Registry, ToViewer, Viewer};
+use vidi_gateway::reconcile::registry::{FromViewer, Reach, Registry, ToViewer, Viewer};
 use vidi_kit::Tasks;
 
 const SESSION: &str = "tenants/default/sessions/0198c1a2-0000-7000-8000-000000000001";
@@ -179,8 +180,11 @@ fn stage() -> Stage {
     let (endings, endings_receiver) = mpsc::channel(4);
     let registry = Registry::new(
         Tasks::new(),
-        Arc::clone(&tickets) as Arc<dyn Tickets>,
-        Arc::new(Direct { socket: socket.clone() }),
+        Reach {
+            tickets: Arc::clone(&tickets) as Arc<dyn Tickets>,
+            dial: Arc::new(Direct { socket: socket.clone() }),
+            policy: Policy::default(),
+        },
         presence_sender,
         endings_receiver,
     );

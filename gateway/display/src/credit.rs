@@ -127,6 +127,16 @@ impl Credit {
         allowed && self.socket_has_room()
     }
 
+    /// Whether something may be sent beside the picture that is worth less than it: with half of
+    /// what a frame may find on its way, so that a frame begun right after has the wire almost for
+    /// itself.
+    pub(crate) fn allows_aside(&self) -> bool {
+        let unacknowledged = self.handed - self.acknowledged;
+        let allowed = self.frames.is_empty()
+            || (2 * unacknowledged <= self.limit() && self.frames.len() < FRAMES_MAX);
+        allowed && self.socket_has_room()
+    }
+
     /// Whether more may be handed over.
     pub(crate) fn socket_has_room(&self) -> bool {
         self.handed - self.sent < IN_SOCKET_BYTES_MAX && self.messages.len() < IN_SOCKET_SLICES_MAX

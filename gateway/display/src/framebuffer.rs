@@ -1,14 +1,15 @@
 //! The surfaces of one session as the guest drew them.
 //!
-//! Pixels are `0x00RRGGBB`: SPICE's blue, green, red, alpha read as a little-endian number with
-//! alpha dropped, since nothing that is carried out ever reads alpha. Areas are clipped here again,
-//! although `vidi-spice` has clipped them: a mistake there must not be a panic here.
+//! Pixels are `0xAARRGGBB`: SPICE's blue, green, red, alpha read as a little-endian number. Only
+//! surfaces off the screen have an alpha, for drawings that read it; on the one that is shown it is
+//! always 0. Areas are clipped here again, although `vidi-spice` has clipped them: a mistake there
+//! must not be a panic here.
 
 use std::collections::BTreeMap;
 
 use vidi_spice::display::{
-    Combine, Copy, CopyBits, CopySource, Fill, Pixels, SURFACE_PIXELS_MAX, SURFACE_SIDE_MAX,
-    SURFACES_MAX, Surface,
+    Combine, Copy, CopyBits, CopySource, Fill, Paint, Painting, Pixels, SURFACE_PIXELS_MAX,
+    SURFACE_SIDE_MAX, SURFACES_MAX, Surface, View,
 };
 use vidi_spice::{Point, Rect, SurfaceId};
 
@@ -43,6 +44,8 @@ pub struct Framebuffer {
 pub struct Plane {
     width: u32,
     height: u32,
+    /// The bits of each pixel that are kept: blue, green, red, and alpha off the screen.
+    kept: u32,
     /// INVARIANT: as many as `width` times `height`.
     pixels: Vec<u32>,
     /// Revision of the last change of each tile, row by row.
@@ -69,7 +72,8 @@ impl Framebuffer {
             return Err(DisplayError::TooManySurfaces { width, height });
         }
         self.revision += 1;
-        self.surfaces.insert(id, Plane::new(width, height, self.revision));
+        let kept = if primary { COLORS } else { u32::MAX };
+        self.surfaces.insert(id, Plane::new([width, height], kept, self.revision));
         self.bytes += bytes;
         if primary {
             self.primary = Some(id);
@@ -111,8 +115,8 @@ impl Framebuffer {
 
     /// Paints one colour.
     pub fn fill(&mut self, fill: &Fill) -> Result<(), DisplayError> {
-        let pixel = u32::from_le_bytes(fill.color) & COLORS;
         let (plane, revision) = self.plane(fill.surface)?;
+        let pixel = u32::from_le_bytes(fill.color) & plane.kept;
         for rect in &fill.rects {
             plane.change(rect, revision, |row| row.fill(pixel));
         }
@@ -121,8 +125,8 @@ impl Framebuffer {
 
     /// Changes each pixel by itself.
     pub fn combine(&mut self, combine: &Combine) -> Result<(), DisplayError> {
-        let (and, xor) = (combine.and, combine.xor & COLORS);
         let (plane, revision) = self.plane(combine.surface)?;
+        let (and, xor) = (combine.and, combine.xor & plane.kept);
         for rect in &combine.rects {
             plane.change(rect, revision, |row| {
                 for pixel in row {
@@ -169,6 +173,51 @@ impl Framebuffer {
         Ok(())
     }
 
+    /// Draws with a rule.
+    pub fn paint(&mut self, paint: &Paint) -> Result<(), DisplayError> {
+        let id = paint.surface();
+        self.revision += 1;
+        // Taken out, so that the others can be read meanwhile.
+        let mut plane = self.surfaces.remove(&id).ok_or(DisplayError::UnknownSurface(id))?;
+        let painted = if paint.reads_itself() {
+            self.paint_from_itself(paint, &mut plane)
+        } else {
+            let view = |other| self.surfaces.get(&other).map(Plane::view);
+            paint.begin(&view).map(|mut painting| {
+                for rect in paint.rects() {
+                    plane.paint(rect, &mut painting, self.revision);
+                }
+            })
+        };
+        self.surfaces.insert(id, plane);
+        painted.map_err(DisplayError::UnknownSurface)
+    }
+
+    /// All is read before anything is written.
+    fn paint_from_itself(&self, paint: &Paint, plane: &mut Plane) -> Result<(), SurfaceId> {
+        let mut parts = Vec::with_capacity(paint.rects().len());
+        {
+            let view = |other| match self.surfaces.get(&other) {
+                None if other == paint.surface() => Some(plane.view()),
+                plane => plane.map(Plane::view),
+            };
+            let mut painting = paint.begin(&view)?;
+            for rect in paint.rects() {
+                let inside = rect.intersect(&plane.bounds());
+                let mut pixels = plane.read(&inside);
+                let rows = pixels.chunks_exact_mut(index(inside.width()).max(1));
+                for (y, row) in (inside.top..inside.bottom).zip(rows) {
+                    painting.row(inside.left, y, row);
+                }
+                parts.push((inside, pixels));
+            }
+        }
+        for (rect, pixels) in &parts {
+            plane.write(rect, pixels, self.revision);
+        }
+        Ok(())
+    }
+
     fn plane(&mut self, id: SurfaceId) -> Result<(&mut Plane, u64), DisplayError> {
         self.revision += 1;
         let plane = self.surfaces.get_mut(&id).ok_or(DisplayError::UnknownSurface(id))?;
@@ -177,10 +226,10 @@ impl Framebuffer {
 }
 
 impl Plane {
-    fn new(width: u32, height: u32, revision: u64) -> Self {
+    fn new([width, height]: [u32; 2], kept: u32, revision: u64) -> Self {
         let tiles = index(width.div_ceil(TILE)) * index(height.div_ceil(TILE));
         let pixels = vec![0; index(width) * index(height)];
-        Self { width, height, pixels, revisions: vec![revision; tiles] }
+        Self { width, height, kept, pixels, revisions: vec![revision; tiles] }
     }
 
     /// Bytes of the pixels.
@@ -203,7 +252,11 @@ impl Plane {
         Rect::of_size(self.width, self.height)
     }
 
-    /// All pixels, `0x00RRGGBB`, top row first, without gaps.
+    fn view(&self) -> View<'_> {
+        View { width: self.width, height: self.height, pixels: &self.pixels }
+    }
+
+    /// All pixels, top row first, without gaps.
     pub fn pixels(&self) -> &[u32] {
         &self.pixels
     }
@@ -257,18 +310,28 @@ impl Plane {
         }
     }
 
+    fn paint(&mut self, rect: &Rect, painting: &mut Painting<'_>, revision: u64) {
+        let inside = rect.intersect(&self.bounds());
+        let (mut y, kept) = (inside.top, self.kept);
+        self.change(&inside, revision, |row| {
+            painting.row(inside.left, y, row);
+            row.iter_mut().for_each(|pixel| *pixel &= kept);
+            y += 1;
+        });
+    }
+
     fn draw(&mut self, rect: &Rect, source: &Pixels, offset: Point, revision: u64) {
         let image = Rect::of_size(source.width, source.height);
         let readable = image.intersect(&rect.moved(offset)).moved(opposite(offset));
         let inside = readable.intersect(&self.bounds());
         let (from, to) = columns(&inside.moved(offset));
         let first = inside.moved(offset).top;
-        let mut line = u32::try_from(first).unwrap_or(0);
+        let (mut line, kept) = (u32::try_from(first).unwrap_or(0), self.kept);
         self.change(&inside, revision, |row| {
             let bytes = source.row(line).and_then(|all| all.get(from * 4..to * 4));
             let (pixels, _none) = bytes.unwrap_or_default().as_chunks::<4>();
             for (to, &from) in row.iter_mut().zip(pixels) {
-                *to = u32::from_le_bytes(from) & COLORS;
+                *to = u32::from_le_bytes(from) & kept;
             }
             line += 1;
         });
@@ -278,12 +341,12 @@ impl Plane {
         let inside = rect.intersect(&self.bounds());
         let stride = index(rect.width()).max(1);
         let skip_rows = inside.top.abs_diff(rect.top);
-        let skip = index(inside.left.abs_diff(rect.left));
+        let (skip, kept) = (index(inside.left.abs_diff(rect.left)), self.kept);
         let mut rows = pixels.chunks_exact(stride).skip(index(skip_rows));
         self.change(&inside, revision, |row| {
             let from = rows.next().and_then(|line| line.get(skip..skip + row.len()));
-            if let Some(from) = from {
-                row.copy_from_slice(from);
+            for (to, from) in row.iter_mut().zip(from.unwrap_or_default()) {
+                *to = from & kept;
             }
         });
     }
@@ -433,6 +496,43 @@ mod tests {
     fn rects() -> impl Strategy<Value = Rect> {
         (-20..90_i32, -20..90_i32, 0..90_i32, 0..90_i32)
             .prop_map(|(left, top, width, height)| Rect::new(left, top, left + width, top + height))
+    }
+
+    #[test]
+    fn a_drawing_reads_other_surfaces_and_itself_as_they_were() {
+        let mut framebuffer = framebuffer(3, 1);
+        let other = surface(SurfaceId(1), 2, 1);
+        framebuffer.create(&other).unwrap();
+        let put = |surface, width| Copy {
+            surface,
+            rects: vec![Rect::of_size(width, 1)],
+            source: CopySource::Pixels(counting(width, 1)),
+            offset: Point::default(),
+        };
+        framebuffer.copy(&put(ID, 3)).unwrap();
+        // Not one after the other: each from what was to the left of it.
+        let (primary, xor) = (surface(ID, 3, 1), 0x66);
+        let rects = vec![Rect::new(1, 0, 2, 1), Rect::new(2, 0, 3, 1)];
+        let left = Point::new(-1, 0);
+        let paint = Paint::blit(&primary, rects, 0xcc, CopySource::Surface(ID), left);
+        framebuffer.paint(&paint).unwrap();
+        assert_eq!(framebuffer.primary().unwrap().pixels(), [0, 0, 1]);
+        // Off the screen alpha stays, and on the screen there is none.
+        let white = Fill { surface: other.id, rects: vec![Rect::of_size(2, 1)], color: [255; 4] };
+        framebuffer.fill(&white).unwrap();
+        assert_eq!(framebuffer.surfaces[&other.id].pixels(), [u32::MAX; 2]);
+        let all = vec![Rect::of_size(2, 1)];
+        let source = CopySource::Surface(other.id);
+        let paint = Paint::blit(&primary, all.clone(), xor, source, Point::default());
+        framebuffer.paint(&paint).unwrap();
+        assert_eq!(framebuffer.primary().unwrap().pixels(), [0xff_ffff, 0xff_ffff, 1]);
+        framebuffer.destroy(other.id);
+        let gone = DisplayError::UnknownSurface(other.id);
+        assert_eq!(framebuffer.paint(&paint), Err(gone));
+        let nowhere = CopySource::Surface(ID);
+        let paint = Paint::blit(&other, all, xor, nowhere, Point::default());
+        assert_eq!(framebuffer.paint(&paint), Err(DisplayError::UnknownSurface(other.id)));
+        assert_eq!(framebuffer.primary().unwrap().width(), 3);
     }
 
     proptest! {

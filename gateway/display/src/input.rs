@@ -4,6 +4,7 @@
 //! away, and so that one viewer's release does not let go what another still holds.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use vidi_spice::{
     InputsChannel, MouseButton, MouseMode, Point, Rect, Scancode, SpiceError, WheelStep,
@@ -17,6 +18,9 @@ const KEYS_HELD_MAX: usize = 128;
 
 /// Most steps of one wheel record; a fling of a touch pad is split into many.
 const WHEEL_STEPS_MAX: u8 = 16;
+
+/// Most input that waits for a guest which takes over a clipboard; nobody does more in that time.
+const WAITING_MAX: usize = 256;
 
 /// What the guest's keyboard and mouse do, in the words of [`InputsChannel`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +67,8 @@ const BUTTONS: [(MouseButton, u8); 3] =
 pub(crate) struct Input {
     held: BTreeMap<ViewerId, Held>,
     queue: VecDeque<InputEvent>,
+    /// Until when what is in the queue waits.
+    waits_until: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -112,7 +118,9 @@ impl Input {
             ViewerMessage::Hello(_)
             | ViewerMessage::Ack { .. }
             | ViewerMessage::Ping(_)
-            | ViewerMessage::Refresh => {}
+            | ViewerMessage::Refresh
+            | ViewerMessage::Clipboard(_)
+            | ViewerMessage::Window { .. } => {}
         }
     }
 
@@ -126,9 +134,20 @@ impl Input {
         self.held.remove(&viewer);
     }
 
+    /// Nothing goes to the guest before this, unless too much waits.
+    pub(crate) const fn wait_until(&mut self, until: Duration) {
+        self.waits_until = until;
+    }
+
     /// The next thing for the guest.
-    pub(crate) fn next(&mut self) -> Option<InputEvent> {
-        self.queue.pop_front()
+    pub(crate) fn next(&mut self, now: Duration) -> Option<InputEvent> {
+        let may_go = self.waits_until <= now || WAITING_MAX < self.queue.len();
+        self.queue.pop_front_if(|_| may_go)
+    }
+
+    /// When [`Self::next`] may have something.
+    pub(crate) fn due_at(&self) -> Option<Duration> {
+        (!self.queue.is_empty()).then_some(self.waits_until)
     }
 
     fn press(&mut self, viewer: ViewerId, key: Scancode) {
@@ -210,7 +229,7 @@ mod tests {
 
     fn shown(input: &mut Input) -> String {
         let mut lines = String::new();
-        while let Some(event) = input.next() {
+        while let Some(event) = input.next(Duration::ZERO) {
             lines += &format!("{event:?}\n");
         }
         lines
@@ -332,7 +351,7 @@ mod tests {
             input.release_all(ONE);
             input.release_all(TWO);
             let (mut keys, mut buttons) = (Vec::new(), Vec::new());
-            while let Some(event) = input.next() {
+            while let Some(event) = input.next(Duration::ZERO) {
                 match event {
                     InputEvent::KeyDown(key) if !keys.contains(&key) => keys.push(key),
                     InputEvent::KeyUp(key) => {

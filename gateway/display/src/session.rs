@@ -5,17 +5,20 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use vidi_spice::display::{CopyBits, DisplayEvent};
-use vidi_spice::{CursorEvent, CursorShape, Locks, MouseMode, Point, Rect};
+use vidi_spice::{
+    AgentAbilities, AgentEvent, CursorEvent, CursorShape, Locks, MouseMode, Point, Rect,
+};
 
 use crate::cache::Cache;
+use crate::clipboard::{AgentCommand, Clipboard, Policy, TAKE_OVER_TIME};
 use crate::encoding::{EncodeJob, Encoded, JobId};
 use crate::error::DisplayError;
 use crate::framebuffer::{Framebuffer, opposite};
 use crate::input::{Input, InputEvent, Pointer};
-use crate::protocol::{
-    BrowserHello, CursorPicture, PointerMode, Record, SessionState, ViewerMessage,
-};
+use crate::notices::{Abilities, Notices};
+use crate::protocol::{BrowserHello, SessionState, ViewerMessage};
 use crate::viewer::{Due, Moment, Source, Viewer, ViewerStatistics};
+use crate::window::{Size, Window};
 
 /// Most viewers of one session: its user, and those invited to look.
 pub const VIEWERS_MAX: usize = 16;
@@ -45,6 +48,8 @@ pub enum ViewerRights {
 pub enum Effect {
     /// Tell the guest.
     Input(InputEvent),
+    /// Tell the guest's agent.
+    Agent(AgentCommand),
     /// Send this binary message to the viewer's browser, in order, and report each byte that went
     /// into the socket by [`Session::sent`].
     Send {
@@ -89,17 +94,19 @@ pub struct Session {
     undrained_since: Option<Duration>,
     /// Until when a blank surface is kept back.
     blank_until: Option<Duration>,
+    clipboard: Clipboard,
+    window: Window,
 }
 
 impl Default for Session {
     fn default() -> Self {
-        Self::new()
+        Self::new(Policy::default())
     }
 }
 
 impl Session {
     /// A session that is being connected, without a picture.
-    pub fn new() -> Self {
+    pub fn new(policy: Policy) -> Self {
         Self {
             framebuffer: Framebuffer::default(),
             // Until the guest has said anything, the browser shows its own pointer.
@@ -115,6 +122,8 @@ impl Session {
             effects: VecDeque::new(),
             undrained_since: None,
             blank_until: None,
+            clipboard: Clipboard::new(policy),
+            window: Window::new(policy.resize),
         }
     }
 
@@ -129,6 +138,7 @@ impl Session {
             DisplayEvent::SurfaceCreated(surface) => {
                 let created = self.framebuffer.create(surface);
                 if surface.primary && created.is_ok() {
+                    self.window.shown([surface.width, surface.height]);
                     self.blank_until = Some(now + BLANK_TIME_MAX);
                     self.start_over();
                 }
@@ -158,6 +168,11 @@ impl Session {
                 self.copied(copy, now);
                 Ok(())
             }
+            DisplayEvent::Paint(paint) => {
+                self.framebuffer.paint(paint)?;
+                self.changed(paint.surface(), paint.rects(), now);
+                Ok(())
+            }
             DisplayEvent::Mark
             | DisplayEvent::Reset
             | DisplayEvent::Monitors(_)
@@ -166,11 +181,13 @@ impl Session {
         }
     }
 
-    /// The display channel is gone, and its surfaces with it. All viewers, also those that come
-    /// now, have the last picture until another channel has made a new one.
+    /// The guest is gone, its surfaces and its agent with it. All viewers, also those that come
+    /// now, have the last picture until another guest has made a new one.
     pub fn display_closed(&mut self) {
         self.framebuffer.destroy_all();
         self.undrained_since = None;
+        self.input.wait_until(Duration::ZERO);
+        self.agent_event(&AgentEvent::Abilities(AgentAbilities::default()));
     }
 
     /// Everything that the guest had sent is applied: a good moment to show. To be called when a
@@ -204,6 +221,30 @@ impl Session {
             due.cursor |= picture;
             due.cursor_position |= position;
         });
+    }
+
+    /// Applies an event of the guest's agent.
+    pub fn agent_event(&mut self, event: &AgentEvent) {
+        let before = self.abilities();
+        if let AgentEvent::Abilities(abilities) = event {
+            self.window.agent(abilities.monitors);
+        }
+        let mut viewers = self.viewers.values_mut();
+        let is_watched = viewers.any(|(_, rights)| *rights == ViewerRights::Control);
+        if let Some(piece) = self.clipboard.agent_event(event, is_watched) {
+            for (viewer, rights) in self.viewers.values_mut() {
+                if *rights == ViewerRights::Control {
+                    viewer.copied_in_guest(piece.clone());
+                }
+            }
+        }
+        let after = self.abilities();
+        if after != before {
+            self.notify(|due| {
+                due.abilities = true;
+                due.forgotten |= before.takes_clipboard && !after.takes_clipboard;
+            });
+        }
     }
 
     /// The guest takes positions, or movements.
@@ -247,23 +288,29 @@ impl Session {
         self.next_viewer += 1;
         let viewer = Viewer::new(browser, self.framebuffer.primary());
         self.viewers.insert(id, (viewer, rights));
+        if rights == ViewerRights::Control {
+            self.window.wish(id, browser.width, browser.height);
+        }
         Ok(id)
     }
 
     /// The viewer is gone, or another takes its place: what it holds is let go in the guest.
     pub fn remove_viewer(&mut self, id: ViewerId) {
         self.input.release_all(id);
+        self.clipboard.remove_viewer(id);
+        self.window.remove_viewer(id);
         self.viewers.remove(&id);
     }
 
     /// Takes a record of a viewer's browser. A second hello changes nothing.
     pub fn viewer_message(&mut self, id: ViewerId, message: &ViewerMessage, now: Duration) {
         let Some((viewer, rights)) = self.viewers.get_mut(&id) else { return };
-        match *message {
+        let may_control = *rights == ViewerRights::Control;
+        match message {
             ViewerMessage::Ack { sequence, draw_time } => {
-                viewer.acknowledge(sequence, draw_time, now);
+                viewer.acknowledge(*sequence, *draw_time, now);
             }
-            ViewerMessage::Ping(body) => viewer.pong(body),
+            ViewerMessage::Ping(body) => viewer.pong(*body),
             ViewerMessage::Refresh => viewer.start_over(self.framebuffer.primary()),
             ViewerMessage::Hello(_) => {}
             ViewerMessage::Key { .. }
@@ -273,11 +320,16 @@ impl Session {
             | ViewerMessage::ReleaseAll => {
                 let picture =
                     self.framebuffer.primary().map_or_else(Rect::default, |plane| plane.bounds());
-                if *rights == ViewerRights::Control {
+                if may_control {
                     let pointer = Pointer { mode: self.mouse_mode, picture };
                     self.input.handle(id, message, pointer);
                 }
             }
+            ViewerMessage::Clipboard(part) if may_control => self.clipboard.part(id, part),
+            ViewerMessage::Window { width, height } if may_control => {
+                self.window.wish(id, *width, *height);
+            }
+            ViewerMessage::Clipboard(_) | ViewerMessage::Window { .. } => {}
         }
     }
 
@@ -297,10 +349,19 @@ impl Session {
         }
     }
 
-    /// The next thing to do: input for the guest first.
+    /// The next thing to do: for the guest first, and what it is to paste before the key.
     pub fn poll(&mut self, now: Duration) -> Option<Effect> {
-        if let Some(event) = self.input.next() {
+        if let Some(command) = self.clipboard.next() {
+            if matches!(command, AgentCommand::Offer(_)) {
+                self.input.wait_until(now + TAKE_OVER_TIME);
+            }
+            return Some(Effect::Agent(command));
+        }
+        if let Some(event) = self.input.next(now) {
             return Some(Effect::Input(event));
+        }
+        if let Some([width, height]) = self.window.next(self.shown_size(), now) {
+            return Some(Effect::Agent(AgentCommand::Resize { width, height }));
         }
         if self.effects.is_empty() {
             self.serve_viewers(now);
@@ -310,14 +371,18 @@ impl Session {
 
     /// When [`Session::poll`] may have something to do although nothing happens before.
     pub fn next_deadline(&mut self) -> Option<Duration> {
-        self.framebuffer.primary()?;
-        if !self.cache.has_room() {
-            // The next result of a job makes room.
-            return None;
-        }
+        let input = self.input.due_at();
+        let Some(_) = self.framebuffer.primary() else { return input };
+        // Where the cache is full, the next result of a job makes room.
+        let begins = if self.cache.has_room() {
+            let viewers = self.viewers.values_mut();
+            viewers.filter_map(|(viewer, _)| viewer.begins_at()).min()
+        } else {
+            None
+        };
         let shown_at = self.shown_at();
-        let begins = self.viewers.values_mut().filter_map(|(viewer, _)| viewer.begins_at());
-        begins.min().map(|begins| begins.max(shown_at))
+        let frame = begins.map(|begins| begins.max(shown_at));
+        [input, frame, self.window.due_at()].into_iter().flatten().min()
     }
 
     /// The picture of the guest, `0x00RRGGBB`, top row first, with its columns and rows.
@@ -333,6 +398,18 @@ impl Session {
     /// Measurements of a viewer.
     pub fn viewer_statistics(&self, id: ViewerId) -> Option<ViewerStatistics> {
         self.viewers.get(&id).map(|(viewer, _)| viewer.statistics())
+    }
+
+    fn shown_size(&self) -> Option<Size> {
+        self.framebuffer.primary().map(|plane| [plane.width(), plane.height()])
+    }
+
+    const fn abilities(&self) -> Abilities {
+        Abilities {
+            takes_clipboard: self.clipboard.takes(),
+            gives_clipboard: self.clipboard.gives(),
+            follows_window: self.window.follows(),
+        }
     }
 
     fn start_over(&mut self) {
@@ -393,6 +470,7 @@ impl Session {
     /// Appends what each viewer can be sent now.
     fn serve_viewers(&mut self, now: Duration) {
         let moment = Moment { now, is_worth_showing: self.shown_at() <= now };
+        let abilities = self.abilities();
         let mut source = (self.framebuffer.primary()).map(|plane| Source {
             plane,
             cache: &mut self.cache,
@@ -406,80 +484,16 @@ impl Session {
                 locks: self.locks,
                 state: self.state,
                 state_text: &self.state_text,
+                abilities,
             };
             let notice = viewer.next_notice(|due, out| notices.write(due, out));
+            let copied = viewer.next_copied(now);
             let slice = source.as_mut().and_then(|source| viewer.next_slice(source, moment));
-            for message in [notice, slice].into_iter().flatten() {
+            for message in [notice, copied, slice].into_iter().flatten() {
                 self.effects.push_back(Effect::Send { viewer: id, message });
             }
         }
         let jobs = source.map(|source| source.jobs).unwrap_or_default();
         self.effects.extend(jobs.into_iter().map(Effect::Encode));
-    }
-}
-
-/// The newest state of everything that is told beside the picture.
-#[derive(Debug)]
-struct Notices<'a> {
-    rights: ViewerRights,
-    cursor: &'a Cursor,
-    mouse_mode: MouseMode,
-    locks: Locks,
-    state: SessionState,
-    state_text: &'a str,
-}
-
-impl Notices<'_> {
-    fn write(&self, due: Due, out: &mut Vec<u8>) {
-        if due.hello {
-            Record::Hello { may_control: self.rights == ViewerRights::Control }.write(out);
-        }
-        if due.status {
-            Record::Status { state: self.state, text: self.state_text }.write(out);
-        }
-        if due.pointer_mode {
-            Record::PointerMode(match self.mouse_mode {
-                MouseMode::Client => PointerMode::Absolute,
-                MouseMode::Server => PointerMode::Relative,
-            })
-            .write(out);
-        }
-        if due.lock_keys {
-            let bits = u8::from(self.locks.scroll())
-                | (u8::from(self.locks.number()) << 1)
-                | (u8::from(self.locks.capitals()) << 2);
-            Record::LockKeys(bits).write(out);
-        }
-        if due.cursor {
-            self.write_cursor(out);
-        }
-        if due.cursor_position && self.mouse_mode == MouseMode::Server {
-            let edge = |value: i32| u16::try_from(value.max(0)).unwrap_or(u16::MAX);
-            let Point { x, y } = self.cursor.position;
-            Record::CursorPosition { x: edge(x), y: edge(y) }.write(out);
-        }
-    }
-
-    fn write_cursor(&self, out: &mut Vec<u8>) {
-        let Cursor { visible, shape, .. } = self.cursor;
-        let picture = match shape {
-            Some(shape) => CursorPicture {
-                visible: *visible,
-                hotspot_x: shape.hot_x,
-                hotspot_y: shape.hot_y,
-                width: shape.width,
-                height: shape.height,
-                rgba: &shape.rgba,
-            },
-            None => CursorPicture {
-                visible: *visible,
-                hotspot_x: 0,
-                hotspot_y: 0,
-                width: 0,
-                height: 0,
-                rgba: &[],
-            },
-        };
-        Record::Cursor(picture).write(out);
     }
 }

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
-use vidi_spice::{Point, Rect};
+use vidi_spice::{ClipboardKind, ClipboardPiece, Point, Rect};
 
 use crate::cache::{Cache, Content};
 use crate::credit::Credit;
@@ -40,6 +40,19 @@ const SLICE_BYTES: usize = 16 * 1024;
 /// Most answers to pings that wait; a browser with more in flight loses the oldest.
 const PONGS_MAX: usize = 8;
 
+/// Most bytes of a clipboard in one record, and so most that a frame begun right after finds before
+/// it.
+const COPIED_BYTES_MAX: usize = 16 * 1024;
+
+/// Fewest, however slow the wire is.
+const COPIED_BYTES_MIN: usize = 2 * 1024;
+
+/// What such a record may take of a slow wire.
+const COPIED_TIME: Duration = Duration::from_millis(30);
+
+/// On a wire that the picture fills, such a record goes before every so many frames.
+const FRAMES_PER_COPIED: u32 = 4;
+
 /// The state of one viewer.
 #[derive(Debug)]
 pub(crate) struct Viewer {
@@ -57,6 +70,20 @@ pub(crate) struct Viewer {
     due: Due,
     pongs: VecDeque<[u8; 8]>,
     frames: u64,
+    /// What was drawn by a frame that was given up: nothing consistent until a size is sent.
+    is_torn: bool,
+    /// What was copied in the guest. INVARIANT: at most 2, and only the first is sent in part.
+    copied: VecDeque<Copied>,
+    /// Frames since a part of it was sent.
+    frames_since_copied: u32,
+}
+
+/// A piece of the guest's clipboard that is not yet sent to its end.
+#[derive(Debug)]
+struct Copied {
+    kind: ClipboardKind,
+    rest: Bytes,
+    is_begun: bool,
 }
 
 /// A picture of which something may have been handed over already, but not its end.
@@ -85,6 +112,9 @@ pub(crate) struct Due {
     pub(crate) lock_keys: bool,
     pub(crate) cursor: bool,
     pub(crate) cursor_position: bool,
+    pub(crate) abilities: bool,
+    /// The guest took the clipboard no longer, even if it does again.
+    pub(crate) forgotten: bool,
 }
 
 /// Measurements of one viewer.
@@ -111,6 +141,8 @@ impl Due {
         lock_keys: true,
         cursor: true,
         cursor_position: true,
+        abilities: true,
+        forgotten: false,
     };
     const NONE: Self = Self {
         hello: false,
@@ -119,6 +151,8 @@ impl Due {
         lock_keys: false,
         cursor: false,
         cursor_position: false,
+        abilities: false,
+        forgotten: false,
     };
 }
 
@@ -137,6 +171,9 @@ impl Viewer {
             due: Due::ALL,
             pongs: VecDeque::new(),
             frames: 0,
+            is_torn: false,
+            copied: VecDeque::new(),
+            frames_since_copied: 0,
         };
         viewer.start_over(plane);
         viewer
@@ -145,7 +182,7 @@ impl Viewer {
     /// The picture is another one, or is to be sent again; without a plane the viewer keeps the
     /// last one. An open frame is given up: the size that follows makes void what was drawn.
     pub(crate) fn start_over(&mut self, plane: Option<&Plane>) {
-        self.frame = None;
+        self.is_torn |= self.frame.take().is_some();
         self.copies.clear();
         self.size_is_due = plane.is_some();
         self.damage =
@@ -225,6 +262,52 @@ impl Viewer {
         Some(message.into())
     }
 
+    /// Somebody copied something in the guest. What was begun before is finished, since its parts
+    /// cannot be taken back.
+    pub(crate) fn copied_in_guest(&mut self, piece: ClipboardPiece) {
+        self.copied.truncate(self.copied.front().map_or(0, |first| usize::from(first.is_begun)));
+        let ClipboardPiece { kind, data } = piece;
+        self.copied.push_back(Copied { kind, rest: data, is_begun: false });
+    }
+
+    /// The next message with a part of what was copied in the guest: never within a frame, and
+    /// where the picture changes at most one between two frames. It ends a frame of its own that
+    /// draws nothing, since only frames are acknowledged.
+    pub(crate) fn next_copied(&mut self, now: Duration) -> Option<Bytes> {
+        let mut first = self.copied.pop_front()?;
+        if !self.has_room_for_copied() {
+            self.copied.push_front(first);
+            return None;
+        }
+        let millis = u64::try_from(COPIED_TIME.as_millis()).unwrap_or(u64::MAX);
+        let share = self.credit.rate().saturating_mul(millis) / 1000;
+        let length = usize::try_from(share).unwrap_or(usize::MAX);
+        let length = length.clamp(COPIED_BYTES_MIN, COPIED_BYTES_MAX).min(first.rest.len());
+        let data = first.rest.split_to(length);
+        let more = !first.rest.is_empty();
+        let mut message = Vec::new();
+        Record::Clipboard { kind: first.kind, more, data: &data }.write(&mut message);
+        self.credit.hand_over(message.len());
+        self.end_frame(&mut message, now);
+        self.credit.end_message();
+        self.frames_since_copied = 0;
+        if more {
+            first.is_begun = true;
+            self.copied.push_front(first);
+        }
+        Some(message.into())
+    }
+
+    fn has_room_for_copied(&mut self) -> bool {
+        let has_picture = 0 < self.frames && !self.size_is_due && !self.is_torn;
+        let changes = !self.damage.is_empty() || !self.copies.is_empty();
+        let is_between = self.frame.is_none() && !(changes && self.frames_since_copied == 0);
+        has_picture
+            && is_between
+            && (self.credit.allows_aside()
+                || (FRAMES_PER_COPIED <= self.frames_since_copied && self.credit.allows_frame()))
+    }
+
     /// When the next frame may begin as far as the pace goes; `None` while there is nothing to
     /// send, or while something else has to happen first.
     pub(crate) fn begins_at(&mut self) -> Option<Duration> {
@@ -258,6 +341,7 @@ impl Viewer {
         let mut handed = Damage::none(plane.width(), plane.height());
         if std::mem::take(&mut self.size_is_due) {
             Record::Size { width: plane.width(), height: plane.height() }.write(message);
+            self.is_torn = false;
         }
         for (destination, offset) in self.copies.drain(..) {
             let source = destination.moved(offset);
@@ -350,15 +434,21 @@ impl Viewer {
             }
         }
         if frame.parts.is_empty() && self.credit.socket_has_spare_room() {
-            let before = message.len();
-            let sequence = self.next_sequence;
-            Record::FrameEnd { sequence }.write(message);
-            self.credit.hand_over(message.len() - before);
-            self.credit.end_frame(sequence, frame.begun_at);
-            self.next_sequence = sequence.wrapping_add(1);
-            self.frames += 1;
+            let begun_at = frame.begun_at;
             self.frame = None;
+            self.end_frame(message, begun_at);
+            self.frames += 1;
+            self.frames_since_copied = self.frames_since_copied.saturating_add(1);
         }
+    }
+
+    fn end_frame(&mut self, message: &mut Vec<u8>, begun_at: Duration) {
+        let before = message.len();
+        let sequence = self.next_sequence;
+        Record::FrameEnd { sequence }.write(message);
+        self.credit.hand_over(message.len() - before);
+        self.credit.end_frame(sequence, begun_at);
+        self.next_sequence = sequence.wrapping_add(1);
     }
 }
 

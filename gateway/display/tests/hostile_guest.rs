@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use vidi_display::protocol::BrowserHello;
 use vidi_display::{Effect, Session, ViewerRights, encode};
 use vidi_spice::display::{
-    Combine, Copy, CopyBits, CopySource, DisplayEvent, Fill, Pixels, Surface, SurfaceFormat,
+    Combine, Copy, CopyBits, CopySource, DisplayEvent, Fill, Paint, Pixels, Surface, SurfaceFormat,
 };
 use vidi_spice::{Point, Rect, SurfaceId};
 
@@ -48,8 +48,10 @@ fn images() -> impl Strategy<Value = Pixels> {
 }
 
 fn events() -> impl Strategy<Value = DisplayEvent> {
+    let format = SurfaceFormat::Xrgb32;
+    let target = move |id| Surface { id, width: 100, height: 100, format, primary: true };
     let sources =
-        prop_oneof![images().prop_map(CopySource::Pixels), ids().prop_map(CopySource::Surface),];
+        || prop_oneof![images().prop_map(CopySource::Pixels), ids().prop_map(CopySource::Surface),];
     prop_oneof![
         (ids(), sides(), sides(), any::<bool>()).prop_map(|(id, width, height, primary)| {
             let format = SurfaceFormat::Xrgb32;
@@ -62,19 +64,25 @@ fn events() -> impl Strategy<Value = DisplayEvent> {
         (ids(), rects(), any::<u32>(), any::<u32>()).prop_map(|(surface, rects, and, xor)| {
             DisplayEvent::Combine(Combine { surface, rects, and, xor })
         }),
-        (ids(), rects(), sources, points()).prop_map(|(surface, rects, source, offset)| {
+        (ids(), rects(), sources(), points()).prop_map(|(surface, rects, source, offset)| {
             DisplayEvent::Copy(Copy { surface, rects, source, offset })
         }),
         (ids(), rects(), points()).prop_map(|(surface, rects, offset)| {
             DisplayEvent::CopyBits(CopyBits { surface, rects, offset })
         }),
+        (ids(), rects(), any::<u8>(), sources(), points()).prop_map(
+            move |(id, rects, code, source, offset)| {
+                let paint = Paint::blit(&target(id), rects, code, source, offset);
+                DisplayEvent::Paint(Box::new(paint))
+            }
+        ),
     ]
 }
 
 proptest! {
     #[test]
     fn no_event_makes_the_session_panic(events in proptest::collection::vec(events(), 1..40)) {
-        let mut session = Session::new();
+        let mut session = Session::default();
         let browser = BrowserHello { webp: true, width: 0, height: 0 };
         let viewer = session.add_viewer(browser, ViewerRights::Control).unwrap();
         let mut now = Duration::ZERO;
@@ -85,7 +93,7 @@ proptest! {
                 match effect {
                     Effect::Encode(job) => session.encoded(job.id, encode(&job)),
                     Effect::Send { message, .. } => session.sent(viewer, message.len(), now),
-                    Effect::Input(_) => {}
+                    Effect::Input(_) | Effect::Agent(_) => {}
                 }
             }
         }

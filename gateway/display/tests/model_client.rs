@@ -16,9 +16,11 @@ use vidi_display::{
     Effect, EncodeJob, IN_SOCKET_MESSAGES_MAX, Session, ViewerId, ViewerRights, encode,
 };
 use vidi_spice::display::{
-    Combine, Copy, CopyBits, CopySource, DisplayEvent, Fill, Pixels, Surface, SurfaceFormat,
+    Combine, Copy, CopyBits, CopySource, DisplayEvent, Fill, Paint, Pixels, Surface, SurfaceFormat,
 };
-use vidi_spice::{CursorEvent, Point, Rect, SurfaceId};
+use vidi_spice::{
+    AgentAbilities, AgentEvent, ClipboardKind, ClipboardPiece, CursorEvent, Point, Rect, SurfaceId,
+};
 
 const ID: SurfaceId = SurfaceId(0);
 
@@ -26,6 +28,7 @@ const ID: SurfaceId = SurfaceId(0);
 enum Step {
     Fill { rect: Rect, shade: u8 },
     Invert { rect: Rect },
+    Mix { rect: Rect, offset: Point },
     Picture { rect: Rect, seed: u32 },
     Noise { rect: Rect, seed: u32 },
     CopyBits { rect: Rect, offset: Point },
@@ -40,6 +43,7 @@ enum Step {
     Join { webp: bool },
     Leave { which: usize },
     Refresh { which: usize },
+    Copied { length: usize },
 }
 
 type Picture = (u32, u32, Vec<u32>);
@@ -54,6 +58,14 @@ struct Client {
     picture: Picture,
     /// The number of the guest's picture that was last shown.
     shown: usize,
+    /// Something was drawn, and no frame ended since.
+    amid_frame: bool,
+    /// The part of a clipboard that came, of which more follows.
+    part: Vec<u8>,
+    /// Numbers of the pieces that came whole.
+    pasted: Vec<usize>,
+    /// How many pieces were copied before it came, of which it is told nothing.
+    copied_before: usize,
 }
 
 #[derive(Debug)]
@@ -67,12 +79,16 @@ struct World {
     copies: usize,
     images: usize,
     image_pixels: u32,
+    /// What was copied in the guest.
+    copied: Vec<Bytes>,
+    /// How many pieces viewers got whole.
+    pasted: usize,
 }
 
 impl World {
     fn new() -> Self {
         let mut world = Self {
-            session: Session::new(),
+            session: Session::default(),
             now: Duration::ZERO,
             jobs: Vec::new(),
             clients: Vec::new(),
@@ -80,15 +96,17 @@ impl World {
             copies: 0,
             images: 0,
             image_pixels: 0,
+            copied: Vec::new(),
+            pasted: 0,
         };
+        let abilities = AgentAbilities { clipboard: true, monitors: false };
+        world.session.agent_event(&AgentEvent::Abilities(abilities));
         world.surface(450, 280);
         world
     }
 
     fn surface(&mut self, width: u32, height: u32) {
-        let format = SurfaceFormat::Xrgb32;
-        let surface = Surface { id: ID, width, height, format, primary: true };
-        self.draw(&DisplayEvent::SurfaceCreated(surface));
+        self.draw(&DisplayEvent::SurfaceCreated(surface(width, height)));
     }
 
     fn draw(&mut self, event: &DisplayEvent) {
@@ -102,6 +120,7 @@ impl World {
         match step {
             Step::Fill { .. }
             | Step::Invert { .. }
+            | Step::Mix { .. }
             | Step::Picture { .. }
             | Step::Noise { .. }
             | Step::CopyBits { .. } => self.draw(&event(step)),
@@ -110,6 +129,12 @@ impl World {
                 self.session.display_event(&DisplayEvent::SurfaceDestroyed(ID), self.now).unwrap();
             }
             Step::Drained => self.session.drained(),
+            Step::Copied { length } => {
+                let text = format!("{} {}", self.copied.len(), "x".repeat(length));
+                let piece = ClipboardPiece { kind: ClipboardKind::Text, data: text.into() };
+                self.copied.push(piece.data.clone());
+                self.session.agent_event(&AgentEvent::Given(piece));
+            }
             Step::Wait { millis } => self.now += Duration::from_millis(millis),
             Step::Encode { which } => {
                 if !self.jobs.is_empty() {
@@ -145,6 +170,10 @@ impl World {
             unanswered: VecDeque::new(),
             picture: (0, 0, Vec::new()),
             shown: self.pictures.len().saturating_sub(1),
+            amid_frame: false,
+            part: Vec::new(),
+            pasted: Vec::new(),
+            copied_before: self.copied.len(),
         });
     }
 
@@ -166,6 +195,19 @@ impl World {
                             self.image_pixels += short(body, 4) * short(body, 6);
                         }
                         draw(&mut client.picture, kind, body);
+                        client.amid_frame =
+                            (2..7).contains(&kind) || client.amid_frame && kind != 7;
+                        if kind == 14 {
+                            assert!(!client.amid_frame, "a clipboard stands before a frame's end");
+                            assert!(body.len() <= 4 + 16 * 1024, "the part is too long");
+                            client.part.extend_from_slice(&body[4..]);
+                            if body[1] == 0 {
+                                let whole = std::mem::take(&mut client.part);
+                                let known = self.copied.iter().position(|piece| *piece == whole);
+                                client.pasted.push(known.expect("nobody copied this"));
+                                self.pasted += 1;
+                            }
+                        }
                         if kind == 7 {
                             let known = &self.pictures[client.shown..];
                             let at = known.iter().position(|picture| *picture == client.picture);
@@ -202,7 +244,7 @@ impl World {
                     client.socket.push_back(message);
                     assert!(client.socket.len() <= IN_SOCKET_MESSAGES_MAX, "the queue overflows");
                 }
-                Effect::Input(_) => {}
+                Effect::Input(_) | Effect::Agent(_) => {}
             }
         }
     }
@@ -236,10 +278,18 @@ impl World {
     fn assert_equal(&self) {
         let Some((width, height, pixels)) = self.session.picture() else { return };
         for client in &self.clients {
+            let came = client.copied_before..self.copied.len();
+            assert!(client.pasted.is_sorted(), "an older clipboard came after a newer");
+            assert!(client.pasted.iter().all(|number| came.contains(number)), "it is told the old");
+            assert_eq!(client.pasted.last().copied(), came.last(), "the newest did not come");
             assert_eq!((client.picture.0, client.picture.1), (width, height));
             assert!(client.picture.2 == pixels, "a viewer's picture differs from the guest's");
         }
     }
+}
+
+const fn surface(width: u32, height: u32) -> Surface {
+    Surface { id: ID, width, height, format: SurfaceFormat::Xrgb32, primary: true }
 }
 
 fn event(step: Step) -> DisplayEvent {
@@ -256,6 +306,12 @@ fn event(step: Step) -> DisplayEvent {
             and: u32::MAX,
             xor: 0x00ff_ffff,
         }),
+        Step::Mix { rect, offset } => {
+            // Source xor destination, from the picture itself.
+            let source = CopySource::Surface(ID);
+            let paint = Paint::blit(&surface(450, 280), vec![rect], 0x66, source, offset);
+            DisplayEvent::Paint(Box::new(paint))
+        }
         Step::Picture { rect, seed } => {
             copy(rect, |x, y| ((x / 7) * 0x0011_0103).wrapping_add((y / 5).wrapping_mul(seed)))
         }
@@ -385,6 +441,8 @@ fn steps() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => (rects(), any::<u8>()).prop_map(|(rect, shade)| Step::Fill { rect, shade }),
         1 => rects().prop_map(|rect| Step::Invert { rect }),
+        1 => (rects(), -40..40_i32, -40..40_i32)
+            .prop_map(|(rect, x, y)| Step::Mix { rect, offset: Point::new(x, y) }),
         3 => (rects(), any::<u32>()).prop_map(|(rect, seed)| Step::Picture { rect, seed }),
         4 => (small_rects(), any::<u32>()).prop_map(|(rect, seed)| Step::Picture { rect, seed }),
         2 => (rects(), any::<u32>()).prop_map(|(rect, seed)| Step::Noise { rect, seed }),
@@ -406,6 +464,7 @@ fn steps() -> impl Strategy<Value = Step> {
         2 => any::<bool>().prop_map(|webp| Step::Join { webp }),
         1 => any_client.clone().prop_map(|which| Step::Leave { which }),
         1 => any_client.prop_map(|which| Step::Refresh { which }),
+        2 => prop_oneof![0..10_usize, 0..100_000_usize].prop_map(|length| Step::Copied { length }),
     ]
 }
 
@@ -601,4 +660,90 @@ fn viewers_of_one_session_share_what_is_encoded() {
     world.settle();
     world.assert_equal();
     assert_eq!(world.images, 3);
+}
+
+/// Frames and whole clipboards that a viewer gets in this time, over a wire with this many bytes
+/// per millisecond, from a guest that changes all the time.
+fn over_a_slow_wire(bytes_per_milli: usize, millis: u32, length: Option<usize>) -> (u64, usize) {
+    let mut world = World::new();
+    world.step(Step::Join { webp: true });
+    if let Some(length) = length {
+        world.step(Step::Copied { length });
+    }
+    let mut credit = 0;
+    for milli in 0..millis {
+        world.step(Step::Wait { millis: 1 });
+        world.step(Step::Noise { rect: Rect::of_size(40, 40), seed: milli });
+        world.step(Step::Drained);
+        while !world.jobs.is_empty() {
+            world.step(Step::Encode { which: 0 });
+        }
+        credit += bytes_per_milli;
+        while let Some(next) = world.clients[0].socket.front().map(Bytes::len) {
+            if credit < next {
+                break;
+            }
+            credit -= next;
+            world.step(Step::Write { which: 0, count: 1 });
+            world.step(Step::Receive { which: 0, count: 1 });
+            while !world.clients[0].unanswered.is_empty() {
+                world.step(Step::Acknowledge { which: 0 });
+            }
+        }
+        credit = credit.min(bytes_per_milli + (1 << 16));
+    }
+    let frames = world.session.viewer_statistics(world.clients[0].id).unwrap().frames;
+    (frames, world.pasted)
+}
+
+#[test]
+fn a_clipboard_comes_beside_a_picture_that_never_rests_and_hardly_slows_it() {
+    for bytes_per_milli in [125, 1250, 12_500] {
+        let (alone, _) = over_a_slow_wire(bytes_per_milli, 3000, None);
+        let (beside, pasted) =
+            over_a_slow_wire(bytes_per_milli, 3000, Some(20 * bytes_per_milli * 3));
+        assert_eq!(pasted, 1, "at {bytes_per_milli} bytes/ms it does not come");
+        let (frames, _) = over_a_slow_wire(bytes_per_milli, 3000, Some(1 << 20));
+        assert!(alone * 6 / 10 <= frames, "{frames} frames beside a long one, {alone} alone");
+        assert!(alone * 8 / 10 <= beside, "{beside} frames beside a short one, {alone} alone");
+    }
+}
+
+#[test]
+fn a_clipboard_comes_in_parts_to_a_viewer_that_rests_and_the_newest_wins() {
+    let mut world = World::new();
+    world.step(Step::Join { webp: true });
+    world.settle();
+    for length in [1 << 20, 5, 1 << 20] {
+        world.step(Step::Copied { length });
+    }
+    world.settle();
+    world.assert_equal();
+    // The first was begun and is finished, the second waited and was replaced.
+    assert_eq!(world.clients[0].pasted, [0, 2]);
+    world.join(true);
+    world.settle();
+    assert_eq!(world.clients[1].pasted, [], "a new viewer is told nothing old");
+}
+
+#[test]
+fn abilities_are_told_after_hello_and_when_they_change() {
+    fn told(world: &mut World) -> Vec<(u8, Vec<u8>)> {
+        let messages = std::mem::take(&mut world.clients[0].socket);
+        let records = messages.iter().flat_map(|message| records(message));
+        let kept = records.filter(|(kind, _)| [1, 15].contains(kind));
+        kept.map(|(kind, body)| (kind, body.to_vec())).collect()
+    }
+    let mut world = World::new();
+    world.step(Step::Join { webp: true });
+    assert_eq!(told(&mut world), [(1, vec![1, 0, 1, 0]), (15, vec![3])]);
+    let abilities = AgentAbilities { clipboard: true, monitors: true };
+    for _again in 0..2 {
+        world.session.agent_event(&AgentEvent::Abilities(abilities));
+    }
+    world.poll();
+    assert_eq!(told(&mut world), [(15, vec![7])]);
+    world.session.display_closed();
+    world.poll();
+    assert_eq!(told(&mut world), [(15, vec![0])]);
 }

@@ -211,6 +211,11 @@ impl Channel {
         if self.outbox.is_empty() { None } else { Some(self.outbox.split().freeze()) }
     }
 
+    /// Bytes that wait for [`Self::poll_transmit`], or for the link.
+    pub(crate) fn unsent(&self) -> usize {
+        self.outbox.len() + self.held.len()
+    }
+
     /// Sends a message of the channel's kind, after the link if that is not made yet.
     pub fn send(&mut self, kind: u16, body: &[u8]) -> Result<(), SpiceError> {
         let target = match self.phase {

@@ -6,6 +6,7 @@
 //!          ◀───────────────────  DisplayChannel  ───────────────▶  DisplayEvent
 //!              poll_transmit()   InputsChannel   ───────────────▶  InputsEvent
 //!                                CursorChannel   ───────────────▶  CursorEvent
+//!                     Agent, in MainChannel  ────── handle() ─────▶  AgentEvent
 //!                                      │
 //!                                   Channel: link, framing, acknowledgements, pings
 //! ```
@@ -19,6 +20,11 @@
 //! [`MainEvent::Channels`] the channels; then link the others with that `connection_id`, side by
 //! side, since each link costs the server a new RSA key. `tests/live.rs` shows all of it.
 //!
+//! A server on the same host is asked for images as they are. One that is reached over a network
+//! may compress them in any way of SPICE: then every [`DisplayChannel`] of the session is made with
+//! a clone of one [`ImageTransfer`], since images of one refer to those of another, and a channel
+//! may have to stand still until another one was read ([`DisplayChannel::awaited_image`]).
+//!
 //! The protocol is described by `spice.proto` of spice-common (the layout of each message),
 //! `spice/protocol.h` (link and headers) and `spice/enums.h` (numbers) of spice-protocol; each
 //! item here names its part of them. All numbers on the wire are little endian.
@@ -26,7 +32,9 @@
 //! Every decoder is total and bounded: no input can make it panic or hold more than the limits
 //! that are named beside it.
 
+mod agent;
 mod channel;
+mod codec;
 pub mod cursor;
 pub mod display;
 mod error;
@@ -42,15 +50,19 @@ mod test_support;
 #[cfg(test)]
 mod totality;
 
+pub use agent::{
+    Agent, AgentAbilities, AgentEvent, ClipboardKind, ClipboardPiece, PNG_BYTES_MAX, TEXT_BYTES_MAX,
+};
 pub use channel::{
     Channel, ChannelEvent, ChannelWait, CommonEvent, MESSAGE_BYTES_MAX, Message, Notice,
     NoticeSeverity, OUTBOX_BYTES_MAX,
 };
+pub use codec::dictionary::GlzDictionary;
 pub use cursor::{CursorChannel, CursorEvent, CursorShape};
-pub use display::{DisplayChannel, DisplayEvent};
+pub use display::{Compression, DisplayChannel, DisplayEvent, ImageTransfer};
 pub use error::{Refusal, SpiceError};
 pub use geometry::{Point, Rect, SurfaceId};
 pub use inputs::{InputsChannel, InputsEvent, Locks, MouseButton, Scancode, WheelStep};
 pub use link::{Capabilities, ChannelKind, LinkSetup, Linked, Password, TicketSeed};
 pub use main_channel::{ChannelName, MainChannel, MainEvent, MouseMode, MouseModes, SessionInit};
-pub use unsupported::{Feature, ImageCodec, Operation, Unsupported};
+pub use unsupported::{Feature, Operation, Unsupported};

@@ -44,6 +44,9 @@ mod server {
 mod client {
     pub(super) const ATTACH_CHANNELS: u16 = 104;
     pub(super) const MOUSE_MODE_REQUEST: u16 = 105;
+    pub(super) const AGENT_START: u16 = 106;
+    pub(super) const AGENT_DATA: u16 = 107;
+    pub(super) const AGENT_TOKEN: u16 = 108;
 }
 
 /// A main channel connection. It asks for the list of channels, and for absolute mouse positions
@@ -69,8 +72,8 @@ pub enum MainEvent {
     AgentConnected(Option<u32>),
     /// The agent in the guest is gone.
     AgentDisconnected(Refusal),
-    /// A part of an agent's message (at most 2048 bytes). Each is to be paid back by a token once
-    /// the agent is used.
+    /// A part of an agent's message (at most 2048 bytes). Each is paid back by a token, as
+    /// [`crate::Agent`] does.
     AgentData(Bytes),
     /// So many more messages may be sent to the agent.
     AgentTokens(u32),
@@ -169,6 +172,27 @@ impl MainChannel {
     /// Serial of the last message, for [`CommonEvent::WaitForChannels`].
     pub const fn serial(&self) -> u64 {
         self.channel.serial()
+    }
+
+    /// Begins to use the agent, and lets the server send so many of its messages. `agent_start`:
+    /// tokens u32.
+    pub(crate) fn agent_start(&mut self, tokens: u32) -> Result<(), SpiceError> {
+        self.channel.send(client::AGENT_START, &tokens.to_le_bytes())
+    }
+
+    /// Sends a part of a message to the agent. `agent_data`: bytes.
+    pub(crate) fn agent_data(&mut self, chunk: &[u8]) -> Result<(), SpiceError> {
+        self.channel.send(client::AGENT_DATA, chunk)
+    }
+
+    /// Lets the server send so many more of the agent's messages. `agent_token`: tokens u32.
+    pub(crate) fn agent_tokens(&mut self, tokens: u32) -> Result<(), SpiceError> {
+        self.channel.send(client::AGENT_TOKEN, &tokens.to_le_bytes())
+    }
+
+    /// Bytes that wait for [`Self::poll_transmit`].
+    pub(crate) fn unsent(&self) -> usize {
+        self.channel.unsent()
     }
 
     fn handle(&mut self, message: &Message) -> Result<MainEvent, SpiceError> {

@@ -29,7 +29,7 @@ pub(crate) fn message(kind: u16, body: &[u8]) -> Vec<u8> {
 }
 
 /// Bytes built field by field.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Body(pub(crate) Vec<u8>);
 
 impl Body {
@@ -56,6 +56,45 @@ impl Body {
     pub(crate) fn bytes(mut self, bytes: &[u8]) -> Self {
         self.0.put_slice(bytes);
         self
+    }
+}
+
+/// A message body whose pointers lead to parts behind it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Pointed {
+    pub(crate) body: Body,
+    /// Where a pointer is, and what it leads to.
+    pub(crate) parts: Vec<(usize, Body)>,
+}
+
+impl Pointed {
+    pub(crate) fn new(body: Body) -> Self {
+        Self { body, parts: Vec::new() }
+    }
+    pub(crate) fn add(mut self, add: impl FnOnce(Body) -> Body) -> Self {
+        self.body = add(self.body);
+        self
+    }
+    pub(crate) fn bytes(self, bytes: &[u8]) -> Self {
+        self.add(|body| body.bytes(bytes))
+    }
+    pub(crate) fn pointer(mut self, part: Body) -> Self {
+        self.parts.push((self.body.0.len(), part));
+        self.add(|body| body.u32(0))
+    }
+    pub(crate) fn join(mut self, other: Self) -> Self {
+        let start = self.body.0.len();
+        self.parts.extend(other.parts.into_iter().map(|(place, part)| (start + place, part)));
+        self.bytes(&other.body.0)
+    }
+    pub(crate) fn build(self) -> Vec<u8> {
+        let mut bytes = self.body.0;
+        for (place, part) in self.parts {
+            let offset = u32::try_from(bytes.len()).unwrap().to_le_bytes();
+            bytes[place..place + 4].copy_from_slice(&offset);
+            bytes.extend(part.0);
+        }
+        bytes
     }
 }
 

@@ -16,29 +16,21 @@ pub struct Unsupported {
 /// A part of SPICE that is not carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Feature {
-    /// A compressed image.
-    Image(ImageCodec),
+    /// An image of an unknown type (`enums.h`, `SpiceImageType`).
+    ImageType(u8),
     /// A bitmap format (`enums.h`, `SpiceBitmapFmt`).
     BitmapFormat(u8),
     /// An image that the server believes to be in our cache, by its id.
     UncachedImage(u64),
+    /// An earlier image of the GLZ dictionary that no display channel has brought, by its number.
+    AwaitedImage(u64),
     /// A palette that the server believes to be in our cache, by its id.
     UncachedPalette(u64),
-    /// A drawing operation.
+    /// A drawing operation, or the form of it that no server is known to send.
     Operation(Operation),
-    /// A raster operation of a copy (`enums.h`, `SpiceRopd`).
-    RasterOperation(u16),
-    /// A 1-bit mask on a drawing operation.
-    Mask,
-    /// A brush that is an image.
-    PatternBrush,
-    /// A copy that scales from another surface.
-    ScaledSurface,
-    /// A scaled copy of more than the image holds.
-    ScaledOutside,
     /// A drawing on, or from, a surface that does not exist.
     UnknownSurface(SurfaceId),
-    /// A video stream, with its codec (`enums.h`, `SpiceVideoCodecType`).
+    /// A video stream that is not Motion JPEG, with its codec (`enums.h`, `SpiceVideoCodecType`).
     Stream(u8),
     /// A migration to another host.
     Migration,
@@ -46,47 +38,13 @@ pub enum Feature {
     Message(u16),
 }
 
-/// Image encodings of SPICE (`enums.h`, `SpiceImageType`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ImageCodec {
-    /// 1
-    Quic,
-    /// 100
-    LzPalette,
-    /// 101
-    LzRgb,
-    /// 102
-    GlzRgb,
-    /// 105
-    Jpeg,
-    /// 107
-    ZlibGlzRgb,
-    /// 108
-    JpegAlpha,
-    /// 109
-    Lz4,
-    /// Any other number.
-    Other(u8),
-}
-
 /// Drawing operations (`spice.proto`, `DisplayChannel`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// DRAW_OPAQUE
-    Opaque,
-    /// DRAW_BLEND
-    Blend,
-    /// DRAW_ROP3
-    Rop3,
-    /// DRAW_STROKE
-    Stroke,
-    /// DRAW_TEXT
+    /// DRAW_TEXT with glyphs that are outlines.
     Text,
-    /// DRAW_TRANSPARENT
-    Transparent,
-    /// DRAW_ALPHA_BLEND
-    AlphaBlend,
-    /// DRAW_COMPOSITE
+    /// DRAW_COMPOSITE with an operator or a filter that pixman does not have, or a filter whose
+    /// parameters SPICE does not carry.
     Composite,
     /// GL_SCANOUT_UNIX and GL_DRAW
     Gl,
@@ -102,16 +60,12 @@ impl Unsupported {
 impl fmt::Display for Feature {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Image(codec) => write!(formatter, "image compressed with {codec:?}"),
+            Self::ImageType(number) => write!(formatter, "image of type {number}"),
             Self::BitmapFormat(number) => write!(formatter, "bitmap of format {number}"),
             Self::UncachedImage(id) => write!(formatter, "image {id:#x} that is not cached"),
+            Self::AwaitedImage(id) => write!(formatter, "reference to image {id} before it came"),
             Self::UncachedPalette(id) => write!(formatter, "palette {id:#x} that is not cached"),
             Self::Operation(operation) => write!(formatter, "drawing operation {operation:?}"),
-            Self::RasterOperation(bits) => write!(formatter, "raster operation {bits:#x}"),
-            Self::Mask => formatter.write_str("drawing through a mask"),
-            Self::PatternBrush => formatter.write_str("brush that is a pattern"),
-            Self::ScaledSurface => formatter.write_str("scaled copy of a surface"),
-            Self::ScaledOutside => formatter.write_str("scaled copy from outside an image"),
             Self::UnknownSurface(id) => write!(formatter, "surface {} that does not exist", id.0),
             Self::Stream(codec) => write!(formatter, "video stream of codec {codec}"),
             Self::Migration => formatter.write_str("migration to another host"),

@@ -11,8 +11,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use vidi_spice::{
-    ChannelKind, CursorChannel, CursorEvent, DisplayChannel, DisplayEvent, InputsChannel,
-    InputsEvent, LinkSetup, MainChannel, MainEvent, MouseMode, Password, SpiceError, TicketSeed,
+    Agent, AgentEvent, ChannelKind, CursorChannel, CursorEvent, DisplayChannel, DisplayEvent,
+    InputsChannel, InputsEvent, LinkSetup, MainChannel, MainEvent, MouseMode, Password, SpiceError,
+    TicketSeed,
 };
 
 use crate::error::GatewayError;
@@ -20,6 +21,9 @@ use crate::ports::{Attachment, ChannelPipe, Dial, Ticket};
 
 /// The main channel has said all that is needed to go on within this time, or never will.
 const MAIN_SECS_MAX: Duration = Duration::from_secs(20);
+
+/// What an agent tells before the channels are known; a server passes nothing on until it is told to.
+const EARLY_EVENTS_MAX: usize = 64;
 
 /// One SPICE channel and its bytes.
 #[derive(Debug)]
@@ -103,6 +107,10 @@ pub struct Guest {
     pub inputs: Wire<InputsChannel>,
     /// The pointer.
     pub cursor: Wire<CursorChannel>,
+    /// Clipboard and screen size, inside the main channel.
+    pub agent: Agent,
+    /// What the agent has told and [`Guest::take_agent_events`] has not given.
+    agent_events: Vec<AgentEvent>,
     /// Mouse mode at the start.
     pub mouse_mode: MouseMode,
     /// The attachment's epoch.
@@ -129,7 +137,8 @@ impl Guest {
     pub async fn connect(dial: &dyn Dial, ticket: &Ticket) -> Result<Self, GatewayError> {
         let attachment = dial.attach(ticket).await?;
         let mut main = Wire::new(MainChannel::new(setup(0, 0)), attachment.open().await?);
-        let opening = open_main(&mut main);
+        let (mut agent, mut agent_events) = (Agent::default(), Vec::new());
+        let opening = open_main(&mut main, &mut agent, &mut agent_events);
         let (session_id, mouse_mode) = tokio::time::timeout(MAIN_SECS_MAX, opening)
             .await
             .map_err(|_elapsed| GatewayError::Spice("it does not answer".to_owned()))??;
@@ -142,6 +151,8 @@ impl Guest {
             display: Wire::new(DisplayChannel::new(setup()), display),
             inputs: Wire::new(InputsChannel::new(setup()), inputs),
             cursor: Wire::new(CursorChannel::new(setup()), cursor),
+            agent,
+            agent_events,
             mouse_mode,
             epoch: ticket.epoch,
         };
@@ -155,9 +166,23 @@ impl Guest {
             self.inputs.transmit(),
             self.display.transmit(),
             self.cursor.transmit(),
-            self.main.transmit(),
+            self.transmit_main(),
         ];
         sent.into_iter().all(|sent| sent)
+    }
+
+    /// The agent has much to say, so its part of it waits until the wire has taken what is before.
+    fn transmit_main(&mut self) -> bool {
+        loop {
+            // The agent keeps far below the only limit that there is.
+            let said = self.agent.transmit(&mut self.main.channel).unwrap_or(false);
+            if !self.main.transmit() {
+                return false;
+            }
+            if !said {
+                return true;
+            }
+        }
     }
 
     /// Waits for bytes on any channel, input's answers before pictures.
@@ -180,7 +205,16 @@ impl Guest {
 
     /// The next event of the main channel.
     pub fn main_event(&mut self) -> Result<Option<MainEvent>, GatewayError> {
-        self.main.channel.next_event().map_err(spice)
+        let event = self.main.channel.next_event().map_err(spice)?;
+        if let Some(event) = &event {
+            self.agent_events.extend(self.agent.handle(event));
+        }
+        Ok(event)
+    }
+
+    /// What the agent has told since the last time.
+    pub fn take_agent_events(&mut self) -> Vec<AgentEvent> {
+        std::mem::take(&mut self.agent_events)
     }
 
     /// The next event of the display channel.
@@ -200,7 +234,11 @@ impl Guest {
 }
 
 /// Drives the main channel until the session's id and its channels are known.
-async fn open_main(main: &mut Wire<MainChannel>) -> Result<(u32, MouseMode), GatewayError> {
+async fn open_main(
+    main: &mut Wire<MainChannel>,
+    agent: &mut Agent,
+    agent_events: &mut Vec<AgentEvent>,
+) -> Result<(u32, MouseMode), GatewayError> {
     let mut session = None;
     let mut mouse_mode = MouseMode::Server;
     loop {
@@ -209,6 +247,11 @@ async fn open_main(main: &mut Wire<MainChannel>) -> Result<(u32, MouseMode), Gat
             return Err(GatewayError::Spice("it closed the connection".to_owned()));
         }
         while let Some(event) = main.channel.next_event().map_err(spice)? {
+            agent_events.extend(agent.handle(&event));
+            if EARLY_EVENTS_MAX < agent_events.len() {
+                let reason = "its agent speaks before it is asked; restart the desktop";
+                return Err(GatewayError::Spice(reason.to_owned()));
+            }
             match event {
                 MainEvent::Init(init) => {
                     mouse_mode = init.mouse.current;

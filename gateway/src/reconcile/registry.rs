@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 use tracing::{Instrument, info_span};
+use vidi_display::Policy;
 use vidi_display::protocol::{BrowserHello, ViewerMessage};
 use vidi_kit::Tasks;
 use vidi_kit::telemetry::Counted;
@@ -70,12 +71,22 @@ pub enum Request {
     End(CloseCode, String),
 }
 
+/// How desktops are reached, and what they share with browsers beside the picture.
+#[derive(Clone, Debug)]
+pub struct Reach {
+    /// Who lets the gateway in.
+    pub tickets: Arc<dyn Tickets>,
+    /// The way there.
+    pub dial: Arc<dyn Dial>,
+    /// What the configuration allows.
+    pub policy: Policy,
+}
+
 /// Every session that has a task.
 #[derive(Debug)]
 pub struct Registry {
     tasks: Tasks,
-    tickets: Arc<dyn Tickets>,
-    dial: Arc<dyn Dial>,
+    reach: Reach,
     presence: watch::Sender<Presence>,
     /// One permit for each core: encoding is the only heavy work.
     encoders: Arc<Semaphore>,
@@ -88,16 +99,14 @@ impl Registry {
     /// An empty registry that follows the controller's endings.
     pub fn new(
         tasks: Tasks,
-        tickets: Arc<dyn Tickets>,
-        dial: Arc<dyn Dial>,
+        reach: Reach,
         presence: watch::Sender<Presence>,
         mut endings: mpsc::Receiver<Ending>,
     ) -> Arc<Self> {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let registry = Arc::new(Self {
             tasks: tasks.clone(),
-            tickets,
-            dial,
+            reach,
             presence,
             encoders: Arc::new(Semaphore::new(cores)),
             sessions: Mutex::default(),
@@ -213,12 +222,8 @@ impl Registry {
         });
     }
 
-    pub(crate) fn tickets(&self) -> Arc<dyn Tickets> {
-        Arc::clone(&self.tickets)
-    }
-
-    pub(crate) fn dial(&self) -> Arc<dyn Dial> {
-        Arc::clone(&self.dial)
+    pub(crate) const fn reach(&self) -> &Reach {
+        &self.reach
     }
 
     pub(crate) fn encoders(&self) -> Arc<Semaphore> {
@@ -275,7 +280,8 @@ mod tests {
         let (presence, _told) = watch::channel(Presence::new());
         let (_endings, endings) = mpsc::channel(1);
         let (tickets, dial) = (Arc::new(Broken), Arc::new(Broken));
-        let registry = Registry::new(Tasks::new(), tickets, dial, presence, endings);
+        let reach = Reach { tickets, dial, policy: Policy::default() };
+        let registry = Registry::new(Tasks::new(), reach, presence, endings);
         let (outgoing, mut told) = mpsc::channel(64);
         let (_browser, incoming) = mpsc::channel(1);
         let hello = BrowserHello { webp: true, width: 800, height: 600 };

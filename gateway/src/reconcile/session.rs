@@ -11,9 +11,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{StreamExt, StreamMap};
 use tracing::{debug, info, warn};
 use vidi_display::protocol::{SessionState, ViewerMessage};
-use vidi_display::{Effect, EncodeJob, Encoded, JobId, Session, ViewerId, ViewerRights};
+use vidi_display::{
+    AgentCommand, Effect, EncodeJob, Encoded, JobId, Session, ViewerId, ViewerRights,
+};
 use vidi_kit::Backoff;
-use vidi_spice::{CommonEvent, DisplayEvent, InputsEvent, MainEvent};
+use vidi_spice::{AgentEvent, CommonEvent, DisplayEvent, InputsEvent, MainEvent};
 
 use crate::error::GatewayError;
 use crate::model::{CloseCode, Outlook, Present};
@@ -30,8 +32,6 @@ const RESULTS_MAX: usize = 64;
 const RETRY_PERIOD: Duration = Duration::from_millis(5);
 /// With nothing to do the task looks around this often.
 const IDLE_PERIOD: Duration = Duration::from_secs(3_600);
-/// Events taken from one channel before the others have their turn.
-const EVENTS_PER_TURN_MAX: usize = 256;
 
 type Connecting = BoxFuture<'static, Result<Guest, GatewayError>>;
 
@@ -84,13 +84,14 @@ impl SessionTask {
         requests: mpsc::Receiver<Request>,
     ) -> Self {
         let (results_sender, results) = mpsc::channel(RESULTS_MAX);
+        let display = Session::new(registry.reach().policy);
         let now = Instant::now();
         Self {
             registry,
             name,
             requests,
             origin: now,
-            display: Session::new(),
+            display,
             viewers: BTreeMap::new(),
             incoming: StreamMap::new(),
             token: String::new(),
@@ -184,24 +185,25 @@ impl SessionTask {
     }
 
     fn connect(&self) -> Connecting {
-        let (tickets, dial) = (self.registry.tickets(), self.registry.dial());
+        let reach = self.registry.reach().clone();
         let (token, name) = (self.token.clone(), self.name.clone());
         Box::pin(async move {
-            let ticket = tickets.ticket(&token, &name).await?;
-            Guest::connect(dial.as_ref(), &ticket).await
+            let ticket = reach.tickets.ticket(&token, &name).await?;
+            Guest::connect(reach.dial.as_ref(), &ticket).await
         })
     }
 
     /// `false` when the session is over.
     fn connected(&mut self, result: Result<Guest, GatewayError>) -> bool {
         match result {
-            Ok(guest) => {
+            Ok(mut guest) => {
                 info!(epoch = guest.epoch, "Attached to the desktop");
                 count_attach("attached");
                 self.told = String::new();
                 self.backoff.reset();
                 self.display.mouse_mode(guest.mouse_mode);
                 self.display.status(SessionState::Connected, "");
+                tell_agent_events(&mut guest, &mut self.display);
                 self.link = Link::Connected(Box::new(guest));
                 self.tell_presence();
                 true
@@ -316,6 +318,14 @@ impl SessionTask {
                         debug!(%error, "Input is not taken");
                     }
                 }
+                Effect::Agent(command) => {
+                    if let Link::Connected(guest) = &mut self.link {
+                        if let AgentCommand::Give(Some(piece)) = &command {
+                            count_clipboard("to_guest", piece.data.len());
+                        }
+                        command.apply(&mut guest.agent);
+                    }
+                }
                 Effect::Send { viewer, message } => {
                     if let Some(outgoing) = self.viewers.get(&viewer)
                         && outgoing.try_send(ToViewer::Message(message)).is_err()
@@ -399,15 +409,29 @@ fn count_attach(result: &'static str) {
     metrics::counter!("vidi_gateway_attaches_total", "result" => result).increment(1);
 }
 
+fn count_clipboard(direction: &'static str, bytes: usize) {
+    metrics::counter!("vidi_gateway_clipboard_bytes_total", "direction" => direction)
+        .increment(bytes as u64);
+}
+
+fn tell_agent_events(guest: &mut Guest, display: &mut Session) {
+    for event in guest.take_agent_events() {
+        if let AgentEvent::Given(piece) = &event {
+            count_clipboard("from_guest", piece.data.len());
+        }
+        display.agent_event(&event);
+    }
+}
+
 fn handle_main(guest: &mut Guest, display: &mut Session) -> Result<(), GatewayError> {
-    for _ in 0..EVENTS_PER_TURN_MAX {
-        match guest.main_event()? {
-            None => break,
-            Some(MainEvent::MouseMode(modes)) => display.mouse_mode(modes.current),
-            Some(MainEvent::Common(CommonEvent::Disconnecting(why))) => {
+    while let Some(event) = guest.main_event()? {
+        tell_agent_events(guest, display);
+        match event {
+            MainEvent::MouseMode(modes) => display.mouse_mode(modes.current),
+            MainEvent::Common(CommonEvent::Disconnecting(why)) => {
                 return Err(GatewayError::Spice(why.to_string()));
             }
-            Some(_) => {}
+            _ => {}
         }
     }
     Ok(())

@@ -2,23 +2,34 @@
 //!
 //! The decoder is total: every message gives records or says what is wrong with it.
 
+use std::fmt;
 use std::time::Duration;
 
-use vidi_spice::Scancode;
+use bytes::Bytes;
+use vidi_spice::{ClipboardKind, Scancode};
 
 use super::{FIRST_VIEW, HEADER_BYTES, VERSION};
 
 /// Longest message a browser may send, from the document.
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 
-/// Longest record with its header, from the document.
+/// Longest record with its header, from the document; those of the clipboard may be longer.
 pub const RECORD_BYTES_MAX: usize = 4096;
+
+/// Longest part of a clipboard in one record, from the document.
+pub const CLIPBOARD_PART_BYTES_MAX: usize = 60 * 1024;
 
 /// Most bytes of one scan code, from the document.
 const SCAN_CODE_BYTES_MAX: usize = 6;
 
+/// The type of the record with a part of a clipboard.
+const CLIPBOARD: u8 = 74;
+
+/// `u8 kind, u8 flags, u16 reserved` before the bytes of a clipboard.
+const CLIPBOARD_FIELDS_BYTES: usize = 4;
+
 /// One record of a browser.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ViewerMessage {
     /// Type 65.
     Hello(BrowserHello),
@@ -67,6 +78,33 @@ pub enum ViewerMessage {
     Ping([u8; 8]),
     /// Type 73: the whole picture again.
     Refresh,
+    /// Type 74.
+    Clipboard(ClipboardPart),
+    /// Type 75: the place for the picture has this size.
+    Window {
+        /// Columns in device pixels.
+        width: u16,
+        /// Rows in device pixels.
+        height: u16,
+    },
+}
+
+/// A part of what a person copied. It is shown in no log.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ClipboardPart {
+    /// What the whole is.
+    pub kind: ClipboardKind,
+    /// Whether more parts follow.
+    pub more: bool,
+    /// The bytes.
+    pub data: Bytes,
+}
+
+impl fmt::Debug for ClipboardPart {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let more = if self.more { ", more follows" } else { "" };
+        write!(formatter, "{:?} of {} bytes{more}", self.kind, self.data.len())
+    }
 }
 
 /// What a browser says of itself.
@@ -105,11 +143,13 @@ pub enum Malformed {
     /// Longer than [`MESSAGE_BYTES_MAX`].
     #[error("message of {0} bytes is longer than {MESSAGE_BYTES_MAX}; send shorter ones")]
     MessageTooLong(usize),
-    /// Longer than [`RECORD_BYTES_MAX`].
-    #[error("record of type {kind} is longer than {RECORD_BYTES_MAX} bytes")]
+    /// Longer than a record of its type may be.
+    #[error("record of type {kind} is longer than {limit} bytes")]
     RecordTooLong {
         /// Its type.
         kind: u8,
+        /// What is allowed, with the header.
+        limit: usize,
     },
     /// Ends inside a record.
     #[error("message ends inside a record; send whole records")]
@@ -143,8 +183,12 @@ pub fn decode(message: &[u8]) -> Result<Vec<ViewerMessage>, Malformed> {
             rest.split_first_chunk::<HEADER_BYTES>().ok_or(Malformed::Truncated)?;
         let &[kind, view, reserved_low, reserved_high, a, b, c, d] = header;
         let length = usize::try_from(u32::from_le_bytes([a, b, c, d])).unwrap_or(usize::MAX);
-        if length > RECORD_BYTES_MAX - HEADER_BYTES {
-            return Err(Malformed::RecordTooLong { kind });
+        let limit = match kind {
+            CLIPBOARD => HEADER_BYTES + CLIPBOARD_FIELDS_BYTES + CLIPBOARD_PART_BYTES_MAX,
+            _ => RECORD_BYTES_MAX,
+        };
+        if length > limit - HEADER_BYTES {
+            return Err(Malformed::RecordTooLong { kind, limit });
         }
         let (body, after) = after.split_at_checked(length).ok_or(Malformed::Truncated)?;
         let record = decode_body(kind, body)?;
@@ -177,6 +221,8 @@ fn decode_body(kind: u8, body: &[u8]) -> Result<Option<ViewerMessage>, Malformed
         71 if body.is_empty() => Ok(ViewerMessage::ReleaseAll),
         72 => body.try_into().map(ViewerMessage::Ping).map_err(|_length| malformed),
         73 if body.is_empty() => Ok(ViewerMessage::Refresh),
+        CLIPBOARD => return decode_clipboard(body).ok_or(malformed),
+        75 => decode_window(body).ok_or(malformed),
         71 | 73 => Err(malformed),
         _ => Err(Malformed::UnknownType(kind)),
     };
@@ -220,6 +266,25 @@ fn decode_key(body: &[u8]) -> Option<Option<ViewerMessage>> {
         _ => None,
     };
     Some(key.map(|key| ViewerMessage::Key { down: down == 1, key }))
+}
+
+/// `u8 kind, u8 flags, u16 reserved`, bytes; the inner `None` is a kind that is not carried over.
+fn decode_clipboard(body: &[u8]) -> Option<Option<ViewerMessage>> {
+    let (&[kind, flags, _, _], data) = body.split_first_chunk::<CLIPBOARD_FIELDS_BYTES>()?;
+    let kind = match kind {
+        1 => ClipboardKind::Text,
+        2 => ClipboardKind::Png,
+        _ => return Some(None),
+    };
+    let data = Bytes::copy_from_slice(data);
+    Some(Some(ViewerMessage::Clipboard(ClipboardPart { kind, more: flags & 1 != 0, data })))
+}
+
+/// `u16 width, u16 height`
+fn decode_window(body: &[u8]) -> Option<ViewerMessage> {
+    let &[w0, w1, h0, h1] = <&[u8; 4]>::try_from(body).ok()?;
+    let (width, height) = (u16::from_le_bytes([w0, w1]), u16::from_le_bytes([h0, h1]));
+    Some(ViewerMessage::Window { width, height })
 }
 
 /// `u16 x, u16 y, u8 buttons, u8 reserved`
@@ -290,6 +355,12 @@ mod tests {
             &[record(71, &[]), record(72, &[1, 2, 3, 4, 5, 6, 7, 8]), record(73, &[])].concat(),
             expect!["[ReleaseAll, Ping([1, 2, 3, 4, 5, 6, 7, 8]), Refresh]"],
         );
+        check(
+            &[record(74, b"\x01\x01\0\0gr"), record(74, &[2, 2, 0, 0]), record(74, &[3, 0, 0, 0])]
+                .concat(),
+            expect!["[Clipboard(Text of 2 bytes, more follows), Clipboard(Png of 0 bytes)]"],
+        );
+        check(&record(75, &[0, 5, 1, 2]), expect!["[Window { width: 1280, height: 513 }]"]);
     }
 
     #[test]
@@ -304,6 +375,17 @@ mod tests {
             expect!["message ends inside a record; send whole records"],
         );
         check(&[72, 0, 0, 0, 0, 0, 1, 0], expect!["record of type 72 is longer than 4096 bytes"]);
+        let part = |length| record(74, &[&[1, 0, 0, 0][..], &vec![b'x'; length]].concat());
+        check(&part(CLIPBOARD_PART_BYTES_MAX), expect!["[Clipboard(Text of 61440 bytes)]"]);
+        check(
+            &part(CLIPBOARD_PART_BYTES_MAX + 1),
+            expect!["record of type 74 is longer than 61452 bytes"],
+        );
+        check(
+            &record(74, &[1, 0, 0]),
+            expect!["record of type 74 has a malformed body of 3 bytes"],
+        );
+        check(&record(75, &[1, 0]), expect!["record of type 75 has a malformed body of 2 bytes"]);
         check(
             &[71, 0, 1, 0, 0, 0, 0, 0],
             expect!["record of type 71 has a malformed body of 0 bytes"],

@@ -4,7 +4,8 @@ mod incoming;
 mod outgoing;
 
 pub use incoming::{
-    BrowserHello, Buttons, MESSAGE_BYTES_MAX, Malformed, RECORD_BYTES_MAX, ViewerMessage, decode,
+    BrowserHello, Buttons, CLIPBOARD_PART_BYTES_MAX, ClipboardPart, MESSAGE_BYTES_MAX, Malformed,
+    RECORD_BYTES_MAX, ViewerMessage, decode,
 };
 pub use outgoing::{
     Codec, CursorPicture, PointerMode, Record, STATUS_TEXT_BYTES_MAX, SessionState,

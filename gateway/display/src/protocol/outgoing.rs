@@ -1,6 +1,6 @@
 //! Records from the gateway to the browser (`docs/display-protocol.md`, "Gateway to browser").
 
-use vidi_spice::{Point, Rect};
+use vidi_spice::{ClipboardKind, Point, Rect};
 
 use super::{FIRST_VIEW, VERSION};
 
@@ -111,6 +111,17 @@ pub enum Record<'a> {
     },
     /// Type 13: the body of the ping.
     Pong([u8; 8]),
+    /// Type 14: a part of what somebody copied in the guest.
+    Clipboard {
+        /// What the whole is.
+        kind: ClipboardKind,
+        /// Whether more parts follow.
+        more: bool,
+        /// The bytes.
+        data: &'a [u8],
+    },
+    /// Type 15: bits 1 the guest takes the clipboard, 2 it gives its own, 4 its screen follows.
+    Abilities(u8),
 }
 
 /// The shape of a pointer on the wire.
@@ -159,6 +170,8 @@ impl Record<'_> {
             Self::LockKeys(_) => 11,
             Self::Status { .. } => 12,
             Self::Pong(_) => 13,
+            Self::Clipboard { .. } => 14,
+            Self::Abilities(_) => 15,
         }
     }
 
@@ -217,6 +230,15 @@ impl Record<'_> {
                 out.extend_from_slice(text.get(..end).unwrap_or_default().as_bytes());
             }
             Self::Pong(body) => out.extend_from_slice(&body),
+            Self::Clipboard { kind, more, data } => {
+                let kind = match kind {
+                    ClipboardKind::Text => 1,
+                    ClipboardKind::Png => 2,
+                };
+                out.extend_from_slice(&[kind, u8::from(more), 0, 0]);
+                out.extend_from_slice(data);
+            }
+            Self::Abilities(bits) => out.push(bits),
         }
     }
 }
@@ -326,6 +348,11 @@ mod tests {
             Record::Pong([1, 2, 3, 4, 5, 6, 7, 8]),
             expect!["0d 00 00 00 08 00 00 00 01 02 03 04 05 06 07 08"],
         );
+        check(
+            Record::Clipboard { kind: ClipboardKind::Png, more: true, data: b"\x89PNG" },
+            expect!["0e 00 00 00 08 00 00 00 02 01 00 00 89 50 4e 47"],
+        );
+        check(Record::Abilities(5), expect!["0f 00 00 00 01 00 00 00 05"]);
     }
 
     #[test]

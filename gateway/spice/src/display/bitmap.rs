@@ -8,11 +8,11 @@ use crate::error::SpiceError;
 use super::event::Pixels;
 
 /// Pixels of one image: a surface of the largest size. Bounds what a 1-bit bitmap expands to.
-pub(super) const IMAGE_PIXELS_MAX: u64 = super::SURFACE_PIXELS_MAX;
+pub(crate) const IMAGE_PIXELS_MAX: u64 = super::SURFACE_PIXELS_MAX;
 
-/// A bitmap format with colours; `SPICE_BITMAP_FMT_8BIT_A` has none and is left out.
+/// The form of a bitmap's pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
+pub(crate) enum Format {
     /// 1: palette, first pixel in the lowest bit.
     Palette1Low,
     /// 2: palette, first pixel in the highest bit.
@@ -31,6 +31,8 @@ pub(super) enum Format {
     Bgrx32,
     /// 9: blue, green, red, alpha.
     Bgra32,
+    /// 10: alpha of black.
+    Alpha8,
 }
 
 /// A bitmap as it came.
@@ -51,12 +53,22 @@ pub(super) struct Bitmap<'a> {
 #[derive(Clone, Debug)]
 pub(super) struct Picture {
     pub(super) pixels: Pixels,
-    /// Whether every alpha is 255.
-    pub(super) opaque: bool,
+    pub(super) alpha: PictureAlpha,
+}
+
+/// What the alpha bytes of a picture are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PictureAlpha {
+    /// 255 everywhere.
+    Opaque,
+    /// Whatever the guest had there. Its format has no alpha, but a surface that it is put on may
+    /// be declared to have one later.
+    Undefined,
+    Own,
 }
 
 impl Format {
-    pub(super) const fn from_wire(number: u8) -> Option<Self> {
+    pub(crate) const fn from_wire(number: u8) -> Option<Self> {
         Some(match number {
             1 => Self::Palette1Low,
             2 => Self::Palette1High,
@@ -67,19 +79,41 @@ impl Format {
             7 => Self::Bgr24,
             8 => Self::Bgrx32,
             9 => Self::Bgra32,
+            10 => Self::Alpha8,
             _ => return None,
         })
     }
 
-    pub(super) const fn has_palette(self) -> bool {
-        self.bits() <= 8
+    pub(crate) const fn has_palette(self) -> bool {
+        match self {
+            Self::Palette1Low
+            | Self::Palette1High
+            | Self::Palette4Low
+            | Self::Palette4High
+            | Self::Palette8 => true,
+            Self::Rgb555 | Self::Bgr24 | Self::Bgrx32 | Self::Bgra32 | Self::Alpha8 => false,
+        }
+    }
+
+    /// What the alpha bytes of pixels are that came in this format.
+    fn alpha(self, pixels: &Pixels) -> PictureAlpha {
+        match self {
+            Self::Bgra32 | Self::Alpha8 if !is_opaque(pixels) => PictureAlpha::Own,
+            Self::Bgrx32 if !is_opaque(pixels) => PictureAlpha::Undefined,
+            _ => PictureAlpha::Opaque,
+        }
+    }
+
+    /// Bytes of a row without padding.
+    pub(crate) fn row_bytes(self, width: u32) -> u64 {
+        (u64::from(width) * self.bits()).div_ceil(8)
     }
 
     const fn bits(self) -> u64 {
         match self {
             Self::Palette1Low | Self::Palette1High => 1,
             Self::Palette4Low | Self::Palette4High => 4,
-            Self::Palette8 => 8,
+            Self::Palette8 | Self::Alpha8 => 8,
             Self::Rgb555 => 16,
             Self::Bgr24 => 24,
             Self::Bgrx32 | Self::Bgra32 => 32,
@@ -94,7 +128,20 @@ impl Picture {
 
     /// The pixels for an opaque destination: alpha is 255 in all of them.
     pub(super) fn into_opaque(self) -> Pixels {
-        if self.opaque { self.pixels } else { without_alpha(&self.pixels) }
+        match self.alpha {
+            PictureAlpha::Opaque => self.pixels,
+            PictureAlpha::Undefined | PictureAlpha::Own => without_alpha(&self.pixels),
+        }
+    }
+
+    /// The picture whose undefined alpha is known to be 255 (`SPICE_IMAGE_FLAGS_HIGH_BITS_SET`).
+    pub(super) fn with_high_bits(self) -> Self {
+        match self.alpha {
+            PictureAlpha::Undefined => {
+                Self { pixels: self.into_opaque(), alpha: PictureAlpha::Opaque }
+            }
+            PictureAlpha::Opaque | PictureAlpha::Own => self,
+        }
     }
 }
 
@@ -110,7 +157,7 @@ impl Bitmap<'_> {
             let (what, limit) = ("bitmap's number of pixels", IMAGE_PIXELS_MAX);
             return Err(SpiceError::TooLarge { what, value: area, limit });
         }
-        let row_bytes = (u64::from(self.width) * self.format.bits()).div_ceil(8);
+        let row_bytes = self.format.row_bytes(self.width);
         if u64::from(self.stride) < row_bytes {
             return Err(SpiceError::Malformed {
                 what: WHAT,
@@ -126,21 +173,17 @@ impl Bitmap<'_> {
         if self.top_down && self.format.bits() == 32 {
             let Self { format, width, height, data, .. } = self;
             let pixels = Pixels { width, height, stride, data };
-            let opaque = is_opaque(&pixels);
-            return Ok(match format {
-                Format::Bgrx32 if !opaque => {
-                    Picture { pixels: without_alpha(&pixels), opaque: true }
-                }
-                _ => Picture { pixels, opaque },
-            });
+            let alpha = format.alpha(&pixels);
+            return Ok(Picture { pixels, alpha });
         }
         let out_row = usize::try_from(self.width).unwrap_or(usize::MAX).saturating_mul(4);
         let out_bytes = usize::try_from(area * 4).unwrap_or(usize::MAX);
         let mut out = Vec::with_capacity(out_bytes);
         let rows = self.data.chunks_exact(stride).take(usize::try_from(self.height).unwrap_or(0));
+        let as_it_came = if self.format == Format::Bgrx32 { Format::Bgra32 } else { self.format };
         let mut expand = |row: &[u8]| {
             let end = out.len() + out_row;
-            expand_row(self.format, row.get(..row_bytes).unwrap_or(row), self.palette, &mut out);
+            expand_row(as_it_came, row.get(..row_bytes).unwrap_or(row), self.palette, &mut out);
             out.truncate(end);
         };
         if self.top_down {
@@ -150,8 +193,8 @@ impl Bitmap<'_> {
         }
         let (width, height) = (self.width, self.height);
         let pixels = Pixels { width, height, stride: out_row, data: out.into() };
-        let opaque = self.format != Format::Bgra32 || is_opaque(&pixels);
-        Ok(Picture { pixels, opaque })
+        let alpha = self.format.alpha(&pixels);
+        Ok(Picture { pixels, alpha })
     }
 }
 
@@ -196,6 +239,7 @@ fn expand_row(format: Format, row: &[u8], palette: &[[u8; 4]], out: &mut Vec<u8>
             pixels.iter_mut().for_each(|[_, _, _, alpha]| *alpha = 255);
         }
         Format::Bgra32 => out.extend_from_slice(row),
+        Format::Alpha8 => out.extend(row.iter().flat_map(|alpha| [0, 0, 0, *alpha])),
     }
 }
 
@@ -203,9 +247,14 @@ fn expand_row(format: Format, row: &[u8], palette: &[[u8; 4]], out: &mut Vec<u8>
 pub(crate) fn rgb555(pixel: u16) -> [u8; 4] {
     let channel = |shift: u16| {
         let [five, _zero] = ((pixel >> shift) & 31).to_le_bytes();
-        (five << 3) | (five >> 2)
+        widen5(five)
     };
     [channel(0), channel(5), channel(10), 255]
+}
+
+/// 5 bits to 8.
+pub(crate) const fn widen5(five: u8) -> u8 {
+    (five << 3) | ((five & 31) >> 2)
 }
 
 /// 5 red, 6 green, 5 blue to BGRX.

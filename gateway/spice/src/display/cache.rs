@@ -24,10 +24,18 @@ pub(super) enum Cached {
     No,
 }
 
+/// Whether an image is exactly what the guest drew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fidelity {
+    Lossless,
+    /// It came as JPEG; the server may send it again and replace it.
+    Lossy,
+}
+
 /// Images by id. The server evicts, by INVAL_LIST and INVAL_ALL_PIXMAPS; we never do.
 #[derive(Debug, Default)]
 pub(super) struct PixmapCache {
-    images: BTreeMap<u64, Picture>,
+    images: BTreeMap<u64, (Picture, Fidelity)>,
     pixels: u64,
 }
 
@@ -41,11 +49,22 @@ pub(super) struct PaletteCache {
 
 impl PixmapCache {
     pub(super) fn get(&self, id: u64) -> Option<&Picture> {
-        self.images.get(&id)
+        self.images.get(&id).map(|(picture, _)| picture)
+    }
+
+    /// The image unless it is a lossy one.
+    pub(super) fn get_lossless(&self, id: u64) -> Option<&Picture> {
+        let (picture, fidelity) = self.images.get(&id)?;
+        (*fidelity == Fidelity::Lossless).then_some(picture)
     }
 
     /// Keeps an image; its pixels are copied, so that they hold on to no message and no padding.
-    pub(super) fn insert(&mut self, id: u64, picture: &Picture) -> Result<(), SpiceError> {
+    pub(super) fn insert(
+        &mut self,
+        id: u64,
+        picture: &Picture,
+        fidelity: Fidelity,
+    ) -> Result<(), SpiceError> {
         self.remove(id);
         let pixels = self.pixels.saturating_add(picture.area());
         if pixels > PIXMAP_CACHE_PIXELS_MAX {
@@ -56,14 +75,14 @@ impl PixmapCache {
             let count = u64::try_from(self.images.len()).unwrap_or(u64::MAX);
             return Err(too_large("image cache in images", count, PIXMAP_CACHE_IMAGES_MAX));
         }
-        let kept = Picture { pixels: compact(&picture.pixels), opaque: picture.opaque };
-        self.images.insert(id, kept);
+        let kept = Picture { pixels: compact(&picture.pixels), alpha: picture.alpha };
+        self.images.insert(id, (kept, fidelity));
         self.pixels = pixels;
         Ok(())
     }
 
     pub(super) fn remove(&mut self, id: u64) {
-        if let Some(picture) = self.images.remove(&id) {
+        if let Some((picture, _)) = self.images.remove(&id) {
             self.pixels = self.pixels.saturating_sub(picture.area());
         }
     }
@@ -111,16 +130,17 @@ impl PaletteCache {
 mod tests {
     use super::*;
     use crate::display::Pixels;
+    use crate::display::bitmap::PictureAlpha;
 
     fn picture(width: u32, stride: usize) -> Picture {
         let data = vec![7; stride].into();
-        Picture { pixels: Pixels { width, height: 1, stride, data }, opaque: false }
+        Picture { pixels: Pixels { width, height: 1, stride, data }, alpha: PictureAlpha::Own }
     }
 
     #[test]
     fn padding_is_not_kept() {
         let mut cache = PixmapCache::default();
-        cache.insert(1, &picture(2, 1000)).unwrap();
+        cache.insert(1, &picture(2, 1000), Fidelity::Lossless).unwrap();
         assert_eq!(cache.get(1).unwrap().pixels.data, [7; 8][..]);
     }
 
@@ -128,11 +148,12 @@ mod tests {
     fn a_server_that_overfills_the_caches_is_refused() {
         let mut cache = PixmapCache::default();
         let wide = picture(1 << 20, 4 << 20);
-        (0..4).for_each(|id| cache.insert(id, &wide).unwrap());
-        cache.insert(3, &wide).unwrap();
-        assert!(matches!(cache.insert(4, &wide), Err(SpiceError::TooLarge { .. })));
+        let mut insert = |id| cache.insert(id, &wide, Fidelity::Lossy);
+        (0..4).for_each(|id| insert(id).unwrap());
+        insert(3).unwrap();
+        assert!(matches!(insert(4), Err(SpiceError::TooLarge { .. })));
         cache.remove(0);
-        cache.insert(4, &wide).unwrap();
+        cache.insert(4, &wide, Fidelity::Lossy).unwrap();
 
         let mut palettes = PaletteCache::default();
         let refused = (0..).find(|id| palettes.keep(*id, Vec::new(), Cached::Yes).is_err());

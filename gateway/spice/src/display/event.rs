@@ -1,15 +1,17 @@
 //! What the display channel tells the display engine, in pixels.
 //!
 //! Every rectangle in `rects` is not empty and lies inside its surface, and every pixel that a
-//! copy reads lies inside its source: the engine needs no clipping of its own. The rectangles of
-//! one event do not overlap as long as the server keeps to the protocol; where they do, the
-//! later one wins.
+//! copy reads lies inside its source: the engine needs no clipping of its own. Rectangles are to be
+//! drawn one after the other: those of a line that crosses itself overlap, and so may those of a
+//! server that does not keep to the protocol.
 
 use bytes::Bytes;
 
 use crate::channel::CommonEvent;
 use crate::geometry::{Point, Rect, SurfaceId};
 use crate::unsupported::Unsupported;
+
+use super::paint::Paint;
 
 /// One effect on the surfaces, in the order in which they are to be applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +31,8 @@ pub enum DisplayEvent {
     Combine(Combine),
     /// A part of a surface to move within it.
     CopyBits(CopyBits),
+    /// Any other drawing.
+    Paint(Box<Paint>),
     /// The picture is complete and may be shown for the first time (`DISPLAY_MARK`).
     Mark,
     /// The picture is not to be trusted any more until the next mark (`DISPLAY_RESET`); the
@@ -49,7 +53,7 @@ pub struct Surface {
     pub width: u32,
     /// Rows, at least 1 and at most [`super::SURFACE_SIDE_MAX`].
     pub height: u32,
-    /// Form of its pixels at the server; here they are BGRX in any case.
+    /// Form of its pixels at the server; here each has blue, green, red and alpha in any case.
     pub format: SurfaceFormat,
     /// Whether the user sees it; others are kept for copies.
     pub primary: bool,
@@ -97,7 +101,8 @@ pub enum CopySource {
 
 /// A decoded image, top row first, 4 bytes per pixel: blue, green, red, alpha.
 ///
-/// Alpha is 255 everywhere, unless the destination's format is [`SurfaceFormat::Argb32`].
+/// Alpha is 255 everywhere if the destination is a primary surface; elsewhere it is kept, since a
+/// later drawing may read it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Pixels {
     /// Columns.
@@ -117,7 +122,7 @@ pub struct Fill {
     pub surface: SurfaceId,
     /// The destination, clipped.
     pub rects: Vec<Rect>,
-    /// Blue, green, red, 255.
+    /// Blue, green, red, alpha; the last is 255 on a primary surface.
     pub color: [u8; 4],
 }
 
@@ -129,9 +134,9 @@ pub struct Combine {
     pub surface: SurfaceId,
     /// The destination, clipped.
     pub rects: Vec<Rect>,
-    /// Bits that are kept; always all of alpha.
+    /// Bits that are kept; all of alpha on a primary surface.
     pub and: u32,
-    /// Bits that are then inverted; never in alpha.
+    /// Bits that are then inverted; never in alpha on a primary surface.
     pub xor: u32,
 }
 

@@ -1,15 +1,24 @@
 //! Images inside drawing messages (`spice.proto`, `Image`), from message or cache.
 
+use bytes::Bytes;
+
+use crate::codec::dictionary::GlzDictionary;
+use crate::codec::glz::{Glz, Progress};
+use crate::codec::{Size, Unpacked, jpeg, lz, lz4, quic, zlib};
 use crate::error::SpiceError;
 use crate::geometry::SurfaceId;
-use crate::unsupported::{Feature, ImageCodec};
+use crate::unsupported::Feature;
 use crate::wire::Reader;
 
 use super::bitmap::{Bitmap, Format, Picture};
-use super::cache::{Cached, PaletteCache, PixmapCache};
+use super::cache::{Cached, Fidelity, PaletteCache, PixmapCache};
 
-/// `SPICE_IMAGE_FLAGS_CACHE_ME` and `SPICE_IMAGE_FLAGS_CACHE_REPLACE_ME`.
-const CACHE_ME: u8 = 1 | 4;
+/// `SPICE_IMAGE_FLAGS_CACHE_ME`
+const CACHE_ME: u8 = 1;
+/// `SPICE_IMAGE_FLAGS_HIGH_BITS_SET`
+const HIGH_BITS_SET: u8 = 2;
+/// `SPICE_IMAGE_FLAGS_CACHE_REPLACE_ME`: for a lossy one that was cached.
+const CACHE_REPLACE_ME: u8 = 4;
 /// `SPICE_BITMAP_FLAGS_PAL_CACHE_ME`
 const PALETTE_CACHE_ME: u8 = 1;
 /// `SPICE_BITMAP_FLAGS_PAL_FROM_CACHE`
@@ -18,6 +27,22 @@ const PALETTE_FROM_CACHE: u8 = 2;
 const TOP_DOWN: u8 = 4;
 /// Colours of a palette: as many as 8 bits can name.
 const PALETTE_COLORS_MAX: u16 = 256;
+
+/// `SpiceImageType`
+mod kind {
+    pub(super) const BITMAP: u8 = 0;
+    pub(super) const QUIC: u8 = 1;
+    pub(super) const LZ_PALETTE: u8 = 100;
+    pub(super) const LZ_RGB: u8 = 101;
+    pub(super) const GLZ_RGB: u8 = 102;
+    pub(super) const FROM_CACHE: u8 = 103;
+    pub(super) const SURFACE: u8 = 104;
+    pub(super) const JPEG: u8 = 105;
+    pub(super) const FROM_CACHE_LOSSLESS: u8 = 106;
+    pub(super) const ZLIB_GLZ_RGB: u8 = 107;
+    pub(super) const JPEG_ALPHA: u8 = 108;
+    pub(super) const LZ4: u8 = 109;
+}
 
 /// What an image field holds.
 #[derive(Debug)]
@@ -28,34 +53,103 @@ pub(super) enum Image {
 }
 
 /// What the server believes us to keep.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Caches {
     pub(super) pixmaps: PixmapCache,
     pub(super) palettes: PaletteCache,
+    dictionary: GlzDictionary,
+    waiting: Waiting,
+}
+
+/// The GLZ images of the message that is being handled: it is handled again when one of them had
+/// to wait.
+#[derive(Debug, Default)]
+struct Waiting {
+    /// The number of the image that is awaited.
+    awaited: Option<u64>,
+    begun: Option<Glz>,
+    /// Those that are whole, by their numbers; as many as a message has images.
+    whole: Vec<(u64, Unpacked)>,
 }
 
 impl Caches {
+    pub(super) fn new(dictionary: GlzDictionary) -> Self {
+        let (pixmaps, palettes) = (PixmapCache::default(), PaletteCache::default());
+        Self { pixmaps, palettes, dictionary, waiting: Waiting::default() }
+    }
+
+    /// Tells after a message whether it is to be handled again, and when: not before this image
+    /// of another channel is there.
+    pub(super) fn settle(&mut self) -> Option<u64> {
+        let awaited = self.waiting.awaited.take();
+        if awaited.is_none() {
+            self.waiting = Waiting::default();
+        }
+        awaited
+    }
+
     /// `ImageDescriptor`: id u64, type u8, flags u8, width u32, height u32; then by type.
     pub(super) fn image(&mut self, reader: &mut Reader<'_>) -> Result<Image, SpiceError> {
         let (id, kind, flags) = (reader.u64()?, reader.u8()?, reader.u8()?);
-        let (_width, _height) = (reader.u32()?, reader.u32()?);
-        let image = match kind {
-            0 => self.bitmap(reader)?,
-            103 | 106 => match self.pixmaps.get(id) {
-                Some(picture) => return Ok(Image::Picture(picture.clone())),
-                None => Image::Unsupported(Feature::UncachedImage(id)),
-            },
-            104 => Image::Surface(SurfaceId(reader.u32()?)),
-            other => Image::Unsupported(Feature::Image(codec(other))),
+        let (width, height) = (reader.u32()?, reader.u32()?);
+        let size = || Size::new(width, height);
+        let cached = |picture: Option<&Picture>| match picture {
+            Some(picture) => Image::Picture(picture.clone()),
+            None => Image::Unsupported(Feature::UncachedImage(id)),
         };
-        if flags & CACHE_ME != 0 {
-            match &image {
-                Image::Picture(picture) => self.pixmaps.insert(id, picture)?,
-                // What was there is out of date, and what should be there cannot be.
-                Image::Surface(_) | Image::Unsupported(_) => self.pixmaps.remove(id),
+        let image = match kind {
+            kind::FROM_CACHE => return Ok(cached(self.pixmaps.get(id))),
+            kind::FROM_CACHE_LOSSLESS => return Ok(cached(self.pixmaps.get_lossless(id))),
+            kind::SURFACE => Image::Surface(SurfaceId(reader.u32()?)),
+            kind::BITMAP => self.bitmap(reader)?,
+            kind::QUIC => plain(quic::unpack(&binary(reader)?, size()?)?)?,
+            kind::LZ_RGB => plain(lz::unpack(&binary(reader)?, size()?)?)?,
+            kind::LZ_PALETTE => self.lz_palette(reader, size()?)?,
+            kind::LZ4 => plain(lz4::unpack(&binary(reader)?, size()?)?)?,
+            kind::JPEG => plain(jpeg::unpack(&binary(reader)?, size()?)?)?,
+            kind::JPEG_ALPHA => {
+                // JPEGAlphaData: flags u8, which the plane repeats, size of the JPEG u32, data
+                let (_flags, jpeg_size) = (reader.u8()?, reader.u32()?);
+                plain(jpeg::unpack_with_alpha(&binary(reader)?, jpeg_size, size()?)?)?
             }
-        }
+            kind::GLZ_RGB => {
+                let packed = binary(reader)?;
+                self.glz(packed, size()?)?
+            }
+            kind::ZLIB_GLZ_RGB => {
+                // ZlibGlzRGBData: size u32, data
+                let unpacked_size = reader.u32()?;
+                let packed = zlib::unpack(&binary(reader)?, unpacked_size)?;
+                self.glz(packed, size()?)?
+            }
+            other => Image::Unsupported(Feature::ImageType(other)),
+        };
+        let image = match image {
+            Image::Picture(picture) if flags & HIGH_BITS_SET != 0 => {
+                Image::Picture(picture.with_high_bits())
+            }
+            other => other,
+        };
+        self.cache(id, kind, flags, &image)?;
         Ok(image)
+    }
+
+    fn cache(&mut self, id: u64, kind: u8, flags: u8, image: &Image) -> Result<(), SpiceError> {
+        if flags & (CACHE_ME | CACHE_REPLACE_ME) == 0 {
+            return Ok(());
+        }
+        let fidelity = match kind {
+            kind::JPEG | kind::JPEG_ALPHA => Fidelity::Lossy,
+            _ => Fidelity::Lossless,
+        };
+        match image {
+            Image::Picture(picture) => self.pixmaps.insert(id, picture, fidelity)?,
+            // The message will be handled again.
+            Image::Unsupported(Feature::AwaitedImage(_)) => {}
+            // What was there is out of date, and what should be there cannot be.
+            Image::Surface(_) | Image::Unsupported(_) => self.pixmaps.remove(id),
+        }
+        Ok(())
     }
 
     /// `BitmapData`: format u8, flags u8, x u32, y u32, stride u32, palette id u64 or pointer
@@ -80,6 +174,41 @@ impl Caches {
         let top_down = flags & TOP_DOWN != 0;
         let bitmap = Bitmap { format, width, height, stride, top_down, palette, data };
         Ok(Image::Picture(bitmap.decode()?))
+    }
+
+    /// `LZPLTData`: flags u8, size u32, palette id u64 or pointer u32, data.
+    fn lz_palette(&mut self, reader: &mut Reader<'_>, size: Size) -> Result<Image, SpiceError> {
+        let (flags, length) = (reader.u8()?, reader.u32()?);
+        let palette = match self.palette(flags, reader)? {
+            Palette::Colors(colors) => colors,
+            Palette::Uncached(id) => {
+                return Ok(Image::Unsupported(Feature::UncachedPalette(id)));
+            }
+            Palette::None => return Err(reader.malformed("it needs a palette and has none")),
+        };
+        let packed = reader.bytes(usize::try_from(length).unwrap_or(usize::MAX))?;
+        picture(lz::unpack(&packed, size)?, palette)
+    }
+
+    fn glz(&mut self, packed: Bytes, size: Size) -> Result<Image, SpiceError> {
+        let opened = Glz::open(packed, size, &self.dictionary)?;
+        let id = opened.id();
+        if let Some((_, whole)) = self.waiting.whole.iter().find(|(whole, _)| *whole == id) {
+            return plain(whole.clone());
+        }
+        let begun = self.waiting.begun.take().filter(|begun| begun.id() == id);
+        let mut glz = begun.unwrap_or(opened);
+        match glz.resume(&self.dictionary)? {
+            Progress::Done(unpacked) => {
+                self.waiting.whole.push((id, unpacked.clone()));
+                plain(unpacked)
+            }
+            Progress::Awaits(awaited) => {
+                self.waiting.begun = Some(glz);
+                self.waiting.awaited = Some(awaited);
+                Ok(Image::Unsupported(Feature::AwaitedImage(awaited)))
+            }
+        }
     }
 
     /// `Palette`: id u64, count u16, 0x00rrggbb u32 each.
@@ -112,17 +241,29 @@ enum Palette<'a> {
     Uncached(u64),
 }
 
-/// `enums.h`, `SpiceImageType`.
-const fn codec(kind: u8) -> ImageCodec {
-    match kind {
-        1 => ImageCodec::Quic,
-        100 => ImageCodec::LzPalette,
-        101 => ImageCodec::LzRgb,
-        102 => ImageCodec::GlzRgb,
-        105 => ImageCodec::Jpeg,
-        107 => ImageCodec::ZlibGlzRgb,
-        108 => ImageCodec::JpegAlpha,
-        109 => ImageCodec::Lz4,
-        other => ImageCodec::Other(other),
-    }
+/// `BinaryData`: size u32, data.
+fn binary(reader: &mut Reader<'_>) -> Result<Bytes, SpiceError> {
+    let length = usize::try_from(reader.u32()?).unwrap_or(usize::MAX);
+    reader.bytes(length)
 }
+
+/// An unpacked image without a palette.
+fn plain(unpacked: Unpacked) -> Result<Image, SpiceError> {
+    picture(unpacked, &[])
+}
+
+fn picture(unpacked: Unpacked, palette: &[[u8; 4]]) -> Result<Image, SpiceError> {
+    let Unpacked { format, size, stride, top_down, data } = unpacked;
+    if format.has_palette() && palette.is_empty() {
+        let problem = "it needs a palette and has none";
+        return Err(SpiceError::Malformed { what: "image", problem });
+    }
+    let Size { width, height } = size;
+    let bitmap = Bitmap { format, width, height, stride, top_down, palette, data };
+    Ok(Image::Picture(bitmap.decode()?))
+}
+
+#[cfg(test)]
+mod real;
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,8 @@ pub(super) mod server {
     pub(in crate::display) const INVAL_ALL_PALETTES: u16 = 108;
     pub(in crate::display) const STREAM_CREATE: u16 = 122;
     pub(in crate::display) const STREAM_DATA: u16 = 123;
+    pub(in crate::display) const STREAM_CLIP: u16 = 124;
+    pub(in crate::display) const STREAM_DESTROY: u16 = 125;
     pub(in crate::display) const STREAM_DESTROY_ALL: u16 = 126;
     pub(in crate::display) const DRAW_FILL: u16 = 302;
     pub(in crate::display) const DRAW_OPAQUE: u16 = 303;
