@@ -1,6 +1,6 @@
-// A user works on a Debian desktop with mouse and keyboard: writes a text, moves windows, looks at
-// files, uses the terminal. What the browser shows is the guest's screen in every pixel; what was
-// typed is on the guest's disk.
+// A user works on a Debian desktop with mouse and keyboard: writes a text, moves windows, copies and
+// pastes, looks at files, uses the terminal, makes the browser's window larger. What the browser shows is
+// the guest's screen in every pixel; what was typed is on the guest's disk.
 import assert from 'node:assert/strict'
 import { after, before } from 'node:test'
 import { writeFile } from 'node:fs/promises'
@@ -11,10 +11,12 @@ import { near, open, openFirstApp, photograph, place, quietMoment, signIn } from
 import { steps } from './steps.mjs'
 
 const COLORS_MIN = 1000
-// Where the template's panel has its buttons, on a screen of 1024x768.
+// The place for the picture: the guest's screen follows it.
+const SCREEN = [1024, 768]
+// Where the template's panel has its buttons, on a screen of that size.
 const PANEL = { files: [95, 750], terminal: [127, 750], editor: [161, 750] }
 // An emulated processor on a busy machine takes its time to start a program.
-const PROGRAM_SECONDS = 120
+const PROGRAM_SECONDS = 240
 
 let access, browser, page, domain
 const moments = []
@@ -26,7 +28,8 @@ before(async () => {
   const running = await domains()
   assert.equal(running.length, 1, 'quickstart leaves exactly one desktop running')
   domain = running[0]
-  browser = await open()
+  const [width, height] = SCREEN
+  browser = await open({ viewport: { width, height }, permissions: ['clipboard-read', 'clipboard-write'] })
   page = browser.page
 })
 
@@ -123,6 +126,22 @@ async function pointerIs(at, held) {
   })
 }
 
+// The guest's screen, by its own word.
+async function guestScreen() {
+  const text = await guestRun(domain, 'xwininfo -root')
+  return ['Width', 'Height'].map((name) => Number(new RegExp(`${name}: +(\\d+)`).exec(text)?.[1]))
+}
+
+// The canvas: how many pixels it has, and the place it takes on the page.
+async function canvasSize() {
+  const canvas = page.getByTestId('desktop-canvas')
+  const { x, y, width, height } = await canvas.boundingBox()
+  return { pixels: await canvas.evaluate(({ width, height }) => [width, height]), box: [x, y, width, height] }
+}
+
+// Keys together, held as long as a hand does.
+const chord = (keys) => page.keyboard.press(keys, { delay: 60 })
+
 // As fingers do: capitals and the upper signs of a US keyboard with Shift.
 const UPPER = { '!': '1', '@': '2', '#': '3', $: '4', '%': '5', '^': '6', '&': '7', '*': '8', '(': '9', ')': '0',
   _: '-', '+': '=', '{': '[', '}': ']', '|': '\\', ':': ';', '"': "'", '<': ',', '>': '.', '?': '/', '~': '`' }
@@ -208,6 +227,8 @@ const TEXT = 'Dear Vidi, 1234567890 pixels & none is WRONG!\n'
   + 'The quick brown fox jumps over the lazy dog; "Zwei", [3] {4} <5> ~6 | 7^8 = 9%?\n'
   + "@home: it's #1, $2.50 * (3 + 4) / 5 - x_y \\ `ok`\n"
 
+const NOTE = '/home/user/Note of Today.txt'
+
 step('a text typed into the editor and saved is on the disk of the guest', async () => {
   await click(PANEL.editor)
   await active(/Mousepad/)
@@ -221,10 +242,9 @@ step('a text typed into the editor and saved is on the disk of the guest', async
   await atRest('mousepad')
   await type('Note of Today.txt')
   await atRest('mousepad')
-  const path = '/home/user/Note of Today.txt'
   // GTK's dialog takes no answer while it still reads the folder; a user who sees it there clicks again.
   const saved = await until('the file', async () => {
-    const there = await guestFile(domain, path).catch(() => '')
+    const there = await guestFile(domain, NOTE).catch(() => '')
     if (there) return there
     const dialog = await activeWindow()
     if (dialog?.title !== 'Save As') return undefined
@@ -245,6 +265,28 @@ step('a window that is dragged leaves nothing behind and nothing out', async () 
   await exact('moved-again')
 })
 
+step('what is copied in the guest is in the clipboard of the browser', async () => {
+  await active(/Mousepad/)
+  await atRest('mousepad')
+  await chord('Control+a')
+  await chord('Control+c')
+  await until('the text in the clipboard', async () => (await page.evaluate(() => navigator.clipboard.readText())) === TEXT)
+})
+
+// No keyboard of the test's has these letters.
+const PASTED = 'From elsewhere: ñandú, 10 €, Grüße, 漢字, ✓\nand a second line\n'
+
+step('what is copied elsewhere is pasted into the guest, and on its disk when it is saved', async () => {
+  await page.evaluate((text) => navigator.clipboard.writeText(text), PASTED)
+  await chord('Control+a')
+  await chord('Control+v')
+  await active(/^\*.*Mousepad/)
+  await atRest('mousepad')
+  await chord('Control+s')
+  await until('the pasted text on the disk', async () => (await guestFile(domain, NOTE)) === PASTED).catch(() => {})
+  assert.equal(await guestFile(domain, NOTE), PASTED)
+})
+
 step('the file manager shows the file', async () => {
   await click(PANEL.files)
   await active(/^user$/)
@@ -261,6 +303,17 @@ step('a terminal that scrolls is right to the last pixel', async () => {
   await exact('scrolled')
   await page.keyboard.press('Shift+PageUp')
   await exact('scrolled-back')
+})
+
+step('the screen of the guest follows the window, pixel for pixel', async () => {
+  for (const size of [[1280, 900], SCREEN]) {
+    const [width, height] = size
+    await page.setViewportSize({ width, height })
+    await until(`a screen of ${width}x${height}`, async () => String(await guestScreen()) === String(size), PROGRAM_SECONDS)
+    await until('a canvas of that size', async () => String((await canvasSize()).pixels) === String(size))
+    assert.deepEqual((await canvasSize()).box, [0, 0, width, height])
+    await exact(`window-${width}x${height}`)
+  }
 })
 
 step('everything the guest drew was understood', async () => {

@@ -15,9 +15,9 @@ const BYTES_MAX = 150_000
 const images = join(root, 'docs/images')
 const screen = { locale: 'en-GB', viewport: { width: 1280, height: 800 } }
 
-// The colleague, and where the template's panel has its text editor.
+// The colleague, and where the template's panel has its text editor: from the left, from the bottom.
 const NAME = 'Ana García'
-const EDITOR = [161, 750]
+const EDITOR = [161, 18]
 const TEXT = 'hello from my first desktop'
 
 // A guest's screen has gradients, for which a palette is too coarse.
@@ -57,7 +57,9 @@ async function calm(page) {
 // Opens the guest's editor and writes into it, as its user.
 async function work(page, domain) {
   if (template === 'desktop') {
-    const at = await place(page, EDITOR)
+    const [left, bottom] = EDITOR
+    const height = await page.getByTestId('desktop-canvas').evaluate((canvas) => canvas.height)
+    const at = await place(page, [left, height - bottom])
     await page.mouse.move(...at)
     await page.mouse.click(...at, { delay: 80 })
     await until('the editor', async () => /Mousepad/.test(await guestRun(domain, 'xwininfo -id $(xprop -root _NET_ACTIVE_WINDOW | grep -o 0x.*)')), PROGRAM_SECS)

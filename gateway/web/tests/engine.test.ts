@@ -395,6 +395,142 @@ describe("the connection", () => {
   });
 });
 
+describe("the clipboard", () => {
+  const pieces = (events: EngineEvent[]) =>
+    events.flatMap((event) => (event.type === "clipboard" ? [event.piece] : []));
+
+  it("of the guest is put together from its parts, whatever comes between them", async () => {
+    const { last, connect, events } = await rig();
+    connect();
+    last().tell(peer.clipboard(1, true, "one "), peer.fill(1, 0, 1, 1, [0, 0, 0]));
+    last().tell(peer.clipboard(1, true, "two "), peer.frameEnd(2));
+    expect(pieces(events)).toEqual([]);
+    expect(events.filter((event) => event.type === "clipboardComing")).toHaveLength(2);
+    last().tell(peer.clipboard(1, false, "three"));
+    expect(pieces(events)).toEqual([{ kind: "text", text: "one two three" }]);
+  });
+
+  it("begins anew with the connection: half a piece of the one before is nothing", async () => {
+    const { last, connect, events } = await rig();
+    connect();
+    last().tell(peer.clipboard(1, true, "lost "));
+    last().lose();
+    await vi.advanceTimersByTimeAsync(0);
+    connect();
+    last().tell(peer.clipboard(1, false, "whole"));
+    expect(pieces(events)).toEqual([{ kind: "text", text: "whole" }]);
+  });
+
+  it("and the rest of what a guest can do are nothing until a connection says so", async () => {
+    const { last, connect, events } = await rig();
+    const takes = () =>
+      events.flatMap((event) => (event.type === "abilities" ? [event.abilities.takesClipboard] : []));
+    connect();
+    expect(takes()).toEqual([false]);
+    last().tell(peer.abilities(1));
+    last().lose();
+    await vi.advanceTimersByTimeAsync(0);
+    connect();
+    expect(takes()).toEqual([false, true, false]);
+  });
+});
+
+describe("a screen that follows the window", () => {
+  const told = (sent: peer.BrowserRecord[]) =>
+    sent.flatMap(({ type, body }) => {
+      const data = new DataView(body.buffer);
+      return type === 75 ? [`${data.getUint16(0, true)}x${data.getUint16(2, true)}`] : [];
+    });
+  const resize = (engine: Engine, width: number, height: number) =>
+    engine.command({ type: "window", window: { width, height } });
+
+  it("is told the size when the gateway says that it follows, and again on every connection", async () => {
+    const { last, connect } = await rig();
+    connect();
+    expect(told(last().sent)).toEqual([]);
+    last().tell(peer.abilities(4));
+    expect(told(last().sent)).toEqual(["800x600"]);
+    last().lose();
+    await vi.advanceTimersByTimeAsync(0);
+    connect();
+    expect(told(last().sent)).toEqual([]);
+    last().tell(peer.abilities(4));
+    expect(told(last().sent)).toEqual(["800x600"]);
+  });
+
+  it("is told the size at which the window stays, 200 ms after its last change", async () => {
+    const { engine, last, connect } = await rig();
+    connect();
+    last().tell(peer.abilities(4));
+    for (let width = 810; width <= 900; width += 10) {
+      resize(engine, width, 600);
+      await vi.advanceTimersByTimeAsync(100);
+    }
+    expect(told(last().sent)).toEqual(["800x600"]);
+    await vi.advanceTimersByTimeAsync(99);
+    expect(told(last().sent)).toEqual(["800x600"]);
+    await vi.advanceTimersByTimeAsync(1);
+    expect(told(last().sent)).toEqual(["800x600", "900x600"]);
+  });
+
+  it("is told nothing of a window that is as it was, or that has no size", async () => {
+    const { engine, last, connect } = await rig();
+    connect();
+    last().tell(peer.abilities(4));
+    resize(engine, 900, 700);
+    resize(engine, 800, 600);
+    await vi.advanceTimersByTimeAsync(1000);
+    resize(engine, 0, 0);
+    await vi.advanceTimersByTimeAsync(1000);
+    last().tell(peer.abilities(4));
+    expect(told(last().sent)).toEqual(["800x600"]);
+  });
+
+  it("is told nothing while the guest does not follow; the next hello has the new size all the same", async () => {
+    const { engine, last, connect } = await rig();
+    connect();
+    last().tell(peer.abilities(3));
+    resize(engine, 1920, 1080);
+    await vi.advanceTimersByTimeAsync(1000);
+    expect(told(last().sent)).toEqual([]);
+    last().lose();
+    await vi.advanceTimersByTimeAsync(0);
+    last().open();
+    expect(Array.from(last().sent[0]?.body.slice(8) ?? [])).toEqual(peer.u16(1920, 1080));
+  });
+
+  it("is told anew by a guest whose agent came back", async () => {
+    const { last, connect } = await rig();
+    connect();
+    last().tell(peer.abilities(4), peer.abilities(0), peer.abilities(4));
+    expect(told(last().sent)).toEqual(["800x600", "800x600"]);
+  });
+
+  it("is not told by an engine that was stopped", async () => {
+    const { engine, last, connect } = await rig();
+    connect();
+    last().tell(peer.abilities(4));
+    resize(engine, 1000, 1000);
+    engine.command({ type: "stop" });
+    await vi.advanceTimersByTimeAsync(1000);
+    expect(told(last().sent)).toEqual(["800x600"]);
+  });
+
+  it("keeps its last picture until the first frame of the new size is whole", async () => {
+    const { last, connect, drawn, decodings, events } = await rig();
+    connect();
+    drawn.length = 0;
+    last().tell(peer.size(90, 90), peer.image(1, 0, 1, 1, 1, [0]));
+    last().tell(peer.frameEnd(2));
+    expect(drawn).toEqual([]);
+    expect(events).not.toContainEqual({ type: "size", width: 90, height: 90 });
+    decodings[0]?.finish();
+    await vi.advanceTimersByTimeAsync(0);
+    expect(drawn).toEqual(["size 90x90", "image 1"]);
+    expect(events).toContainEqual({ type: "size", width: 90, height: 90 });
+  });
+});
+
 describe("input", () => {
   const move = new Uint8Array(peer.rec(68, [1, 0, 1, 0, 0, 0]));
   const key = new Uint8Array(peer.rec(67, [1, 1, 0x1e]));

@@ -24,10 +24,16 @@ it("it is shown pixel for pixel where that is almost the same size", () => {
 });
 
 it("pixels are device pixels, also on a dense screen", () => {
-  const dense = fit({ width: 1024, height: 768 }, guest, 2);
+  const dense = fit({ width: 2048, height: 1536 }, guest, 2);
   expect([dense.width, dense.crisp]).toEqual([1024, true]);
-  const small = fit({ width: 512, height: 384 }, guest, 2);
+  const small = fit({ width: 1024, height: 768 }, guest, 2);
   expect([small.width, small.crisp]).toEqual([512, true]);
+});
+
+it("a guest as large as its place is shown pixel for pixel, also where CSS pixels are no whole ones", () => {
+  // 1281 x 801 device pixels at 125 %: 1024.8 x 640.8 CSS pixels, which a page would round.
+  const odd = { width: 1281, height: 801 };
+  expect(fit(odd, odd, 1.25)).toEqual({ left: 0, top: 0, width: 1024.8, height: 640.8, crisp: true });
 });
 
 it("a picture shown smaller is smoothed", () => {

@@ -57,6 +57,11 @@ export const lockKeys = (bits: number) => rec(11, [bits]);
 export const status = (state: number, text: string) =>
   rec(12, [state, ...new TextEncoder().encode(text)]);
 
+/** A part of a piece; 1 is text, 2 is PNG. */
+export const clipboard = (kind: number, more: boolean, part: ArrayLike<number> | string) =>
+  rec(14, [kind, more ? 1 : 0, 0, 0, ...(typeof part === "string" ? new TextEncoder().encode(part) : Array.from(part))]);
+export const abilities = (bits: number) => rec(15, [bits]);
+
 export interface BrowserRecord {
   type: number;
   view: number;

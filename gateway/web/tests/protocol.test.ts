@@ -19,6 +19,8 @@ describe("records from the gateway", () => {
     peer.lockKeys(5),
     peer.status(3, "naïve ✓"),
     peer.rec(13, [1, 0, 0, 0, 0, 0, 0, 128]),
+    peer.clipboard(1, true, "ñ"),
+    peer.abilities(5),
     peer.frameEnd(0xfedc_ba98),
   ];
 
@@ -55,6 +57,12 @@ describe("records from the gateway", () => {
       { type: "lockKeys", view: 0, scroll: true, number: false, caps: true },
       { type: "status", view: 0, state: 3, text: "naïve ✓" },
       { type: "pong", view: 0, id: 0x8000_0000_0000_0001n },
+      { type: "clipboard", view: 0, kind: 1, more: true, bytes: Uint8Array.of(0xc3, 0xb1) },
+      {
+        type: "abilities",
+        view: 0,
+        abilities: { takesClipboard: true, givesClipboard: false, followsWindow: true },
+      },
       { type: "frameEnd", view: 0, sequence: 0xfedc_ba98 },
     ]);
   });
@@ -72,8 +80,8 @@ describe("records from the gateway", () => {
     for (const record of everything) {
       const type = record[0] ?? 0;
       const body = record.slice(8);
-      // A text and an encoded image end where the record ends.
-      if (type === 12 || type === 6) {
+      // A text, an encoded image and a part for the clipboard end where the record ends.
+      if (type === 12 || type === 6 || type === 14) {
         continue;
       }
       expect(() => decode(peer.message(peer.rec(type, body.slice(0, -1))))).toThrow(
@@ -86,7 +94,7 @@ describe("records from the gateway", () => {
   });
 
   it("of unknown types are skipped", () => {
-    const message = peer.message(peer.rec(200, [1, 2, 3]), peer.frameEnd(4), peer.rec(14, []));
+    const message = peer.message(peer.rec(200, [1, 2, 3]), peer.frameEnd(4), peer.rec(63, []));
     expect(decode(message)).toEqual([{ type: "frameEnd", view: 0, sequence: 4 }]);
   });
 
@@ -155,5 +163,12 @@ describe("records from the browser", () => {
     expect(read(protocol.encodeReleaseAll())).toEqual([71]);
     expect(read(protocol.encodePing(258n))).toEqual([72, 2, 1, 0, 0, 0, 0, 0, 0]);
     expect(read(protocol.encodeRefresh())).toEqual([73]);
+    expect(read(protocol.encodeClipboard(2, true, Uint8Array.of(7, 8)))).toEqual([
+      74, 2, 1, 0, 0, 7, 8,
+    ]);
+    expect(read(protocol.encodeClipboard(1, false, new Uint8Array()))).toEqual([74, 1, 0, 0, 0]);
+    expect(read(protocol.encodeWindow({ width: 1920.4, height: 70_000 }))).toEqual([
+      75, 0x80, 0x07, 0xff, 0xff,
+    ]);
   });
 });

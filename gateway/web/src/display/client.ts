@@ -1,10 +1,12 @@
 // The page's end of the display: starts the engine, captures input on the canvas, reports what happens.
 // Knows the canvas and nothing else of the page.
 
+import { ClipboardKeeper } from "./clipboard.js";
 import { cssCursor } from "./cursor.js";
 import { Engine } from "./engine.js";
 import { Keyboard, platformOf } from "./keyboard.js";
 import type { EngineCommand, EngineEvent } from "./messages.js";
+import { Outbox } from "./outbox.js";
 import { buttonsOf, guestPoint, Pointer } from "./pointer.js";
 import {
   type CursorShape,
@@ -17,6 +19,7 @@ import {
 } from "./protocol.js";
 import { scanCode } from "./scan-codes.js";
 import { browserSurroundings } from "./surroundings.js";
+import { browserClipboard, pastedPiece } from "./system-clipboard.js";
 import workerAddress from "./worker.ts?worker&url";
 
 /** What the client is told. */
@@ -24,10 +27,14 @@ export interface DisplayOptions {
   readonly canvas: HTMLCanvasElement;
   /** Address of the WebSocket. */
   readonly url: string;
+  /** The place for the picture. */
+  readonly window: WindowSize;
   /** Everything that happens; the client itself has already done its part. */
   onEvent(event: EngineEvent): void;
   /** The keyboard asks for the page's own controls. */
   onMenu(): void;
+  /** Whether the browser refused what was copied in the guest, though the person was there. */
+  onClipboardRefused(refused: boolean): void;
 }
 
 /** One display on one canvas. The canvas is used up: a new client needs a new one. */
@@ -37,6 +44,8 @@ export class DisplayClient {
   private readonly worker: Worker | undefined;
   private readonly keyboard: Keyboard;
   private readonly pointer: Pointer;
+  private readonly outbox: Outbox;
+  private readonly clipboard: ClipboardKeeper;
   private readonly cleanups: (() => void)[] = [];
   private guest = { width: 0, height: 0 };
   private cursor: CursorShape | undefined;
@@ -47,7 +56,17 @@ export class DisplayClient {
 
   constructor(private readonly options: DisplayOptions) {
     this.canvas = options.canvas;
-    this.keyboard = new Keyboard(platformOf(navigator), {
+    const platform = platformOf(navigator);
+    this.outbox = new Outbox((bytes, droppable) =>
+      this.engine.command({ type: "send", bytes, droppable }),
+    );
+    this.clipboard = new ClipboardKeeper(platform, {
+      system: browserClipboard,
+      outbox: this.outbox,
+      refused: (refused) => options.onClipboardRefused(refused),
+      now: () => performance.now(),
+    });
+    this.keyboard = new Keyboard(platform, {
       key: (down, code) => this.send(encodeKey(down, code)),
       releaseAll: () => this.send(encodeReleaseAll()),
       menu: () => options.onMenu(),
@@ -65,7 +84,7 @@ export class DisplayClient {
     this.canvas.dataset["frames"] = "0";
     const surface = this.worker === undefined ? this.canvas : this.canvas.transferControlToOffscreen();
     this.engine.command(
-      { type: "start", surface, url: options.url, window: windowSize() },
+      { type: "start", surface, url: options.url, window: options.window },
       surface === this.canvas ? [] : [surface as OffscreenCanvas],
     );
   }
@@ -91,6 +110,11 @@ export class DisplayClient {
     this.engine.command({ type: "takeBack" });
   }
 
+  /** The place for the picture has another size. */
+  resized(window: WindowSize): void {
+    this.engine.command({ type: "window", window });
+  }
+
   /** The canvas is shown at another size. */
   placed(): void {
     this.showCursor();
@@ -98,6 +122,7 @@ export class DisplayClient {
 
   /** Ends the display; the canvas keeps its last picture. */
   stop(): void {
+    this.outbox.open();
     this.keyboard.releaseAll();
     for (const cleanup of this.cleanups) {
       cleanup();
@@ -129,6 +154,7 @@ export class DisplayClient {
         if (event.state !== "connected") {
           this.keyboard.forget();
           this.pointer.forget();
+          this.outbox.forget();
         }
         break;
       case "size":
@@ -139,6 +165,15 @@ export class DisplayClient {
         break;
       case "mayInput":
         this.mayInput = event.mayInput;
+        break;
+      case "abilities":
+        this.clipboard.setTakes(event.abilities.takesClipboard && this.mayInput);
+        break;
+      case "clipboardComing":
+        this.clipboard.coming();
+        break;
+      case "clipboard":
+        this.clipboard.given(event.piece);
         break;
       case "cursor":
         this.cursor = event.shape;
@@ -155,7 +190,7 @@ export class DisplayClient {
 
   private send(bytes: Uint8Array<ArrayBuffer>, droppable = false): void {
     if (this.mayInput) {
-      this.engine.command({ type: "send", bytes, droppable });
+      this.outbox.send(bytes, droppable);
     }
   }
 
@@ -189,11 +224,13 @@ export class DisplayClient {
 
   private listen(): void {
     const { canvas } = this;
-    this.on(canvas, "keydown", (event) => this.keyed(event, () => this.keyboard.down(event)));
-    this.on(canvas, "keyup", (event) => this.keyed(event, () => this.keyboard.up(event)));
+    this.on(canvas, "keydown", (event) => this.keyDown(event));
+    this.on(canvas, "keyup", (event) => this.keyUp(event));
+    this.on(canvas, "focus", () => void this.clipboard.focused());
+    this.on(canvas, "pointerenter", () => this.clipboard.entered());
     this.on(canvas, "pointerdown", (event) => this.pointerDown(event));
     this.on(canvas, "pointermove", (event) => this.pointerMoved(event));
-    this.on(canvas, "pointerup", (event) => this.pointerMoved(event));
+    this.on(canvas, "pointerup", (event) => this.pointerUp(event));
     this.on(canvas, "pointercancel", () => this.letGo());
     this.on(canvas, "contextmenu", (event) => event.preventDefault());
     this.on(canvas, "wheel", (event) => this.wheel(event), { passive: false });
@@ -201,7 +238,10 @@ export class DisplayClient {
     this.on(window, "blur", () => this.letGo());
     this.on(window, "pagehide", () => this.letGo());
     this.on(window, "online", () => this.retry());
-    this.on(window, "resize", () => this.engine.command({ type: "window", window: windowSize() }));
+    // A paste event goes to where a selection is or would be, which is never a canvas.
+    this.on(document, "paste", (event) => this.pasted(event));
+    // Safari pastes over what cannot be edited only where somebody says beforehand that this is right.
+    this.on(document, "beforepaste" as "paste", (event) => this.isOverPicture() && event.preventDefault());
     this.on(document, "visibilitychange", () => {
       if (document.visibilityState === "hidden") {
         this.letGo();
@@ -223,11 +263,35 @@ export class DisplayClient {
   }
 
   /** While there is no picture to type into, keys work the page: Tab reaches what lies over it. */
-  private keyed(event: KeyboardEvent, take: () => boolean): void {
-    if (this.connected && take()) {
+  private keyDown(event: KeyboardEvent): void {
+    if (!this.connected) {
+      return;
+    }
+    const isBrowsers = this.clipboard.keyDown(event);
+    if (this.keyboard.down(event)) {
+      event.stopPropagation();
+      if (!isBrowsers) {
+        event.preventDefault();
+      }
+    }
+  }
+
+  private keyUp(event: KeyboardEvent): void {
+    if (this.connected && this.keyboard.up(event)) {
       event.preventDefault();
       event.stopPropagation();
     }
+  }
+
+  private pasted(event: ClipboardEvent): void {
+    if (this.isOverPicture()) {
+      event.preventDefault();
+      void this.clipboard.pasted(pastedPiece(event.clipboardData));
+    }
+  }
+
+  private isOverPicture(): boolean {
+    return this.connected && document.activeElement === this.canvas;
   }
 
   private letGo(): void {
@@ -239,6 +303,7 @@ export class DisplayClient {
   private pointerDown(event: PointerEvent): void {
     event.preventDefault();
     this.canvas.focus({ preventScroll: true });
+    this.clipboard.pressed();
     if (this.relative && document.pointerLockElement !== this.canvas) {
       void Promise.resolve(this.canvas.requestPointerLock()).catch(() => undefined);
       return;
@@ -246,6 +311,12 @@ export class DisplayClient {
     if (!this.relative) {
       this.canvas.setPointerCapture(event.pointerId);
     }
+    this.pointerMoved(event);
+  }
+
+  /** Where a finger's touch counts as a gesture, it does so when it ends. */
+  private pointerUp(event: PointerEvent): void {
+    this.clipboard.pressed();
     this.pointerMoved(event);
   }
 
@@ -284,11 +355,6 @@ type Events<Target> = Target extends Window
   : Target extends Document
     ? DocumentEventMap
     : HTMLElementEventMap;
-
-function windowSize(): WindowSize {
-  const ratio = window.devicePixelRatio;
-  return { width: window.innerWidth * ratio, height: window.innerHeight * ratio };
-}
 
 /** undefined where a worker cannot draw or decode: the engine then runs on the page. */
 function startWorker(): Worker | undefined {

@@ -5,13 +5,16 @@ import { Backoff } from "./backoff.js";
 import { FramePipeline } from "./frames.js";
 import type { DisplayState, EndReason, EngineCommand, EngineEvent } from "./messages.js";
 import type { Painter, Picture, Surface } from "./painter.js";
+import { PieceAssembler } from "./pieces.js";
 import {
+  type Abilities,
   BrowserType,
   decodeMessage,
   encodeAck,
   encodeHello,
   encodePing,
   encodeRefresh,
+  encodeWindow,
   type GatewayRecord,
   ProtocolError,
   Status,
@@ -19,6 +22,7 @@ import {
   VERSION,
   type WindowSize,
 } from "./protocol.js";
+import { WindowFollower } from "./window.js";
 
 /** A handshake that takes longer is given up. */
 const DIAL_TIMEOUT_MS = 10_000;
@@ -34,6 +38,13 @@ const PICTURE_WAIT_MS = 1000;
 const REFRESH_INTERVAL_MS = 1000;
 /** Close code for a message that does not follow the document; 1002 is not ours to send. */
 const CLOSE_PROTOCOL = 4000;
+
+/** Until the guest says otherwise. */
+const NO_ABILITIES: Abilities = {
+  takesClipboard: false,
+  givesClipboard: false,
+  followsWindow: false,
+};
 
 /** Close codes after which the display does not dial again. */
 const FINAL_CODES: Readonly<Record<number, EndReason | undefined>> = {
@@ -57,6 +68,8 @@ export interface Surroundings {
 interface Connection {
   readonly socket: WebSocket;
   readonly frames: FramePipeline;
+  /** What the guest copied, as far as it came. */
+  readonly copied: PieceAssembler;
   /** undefined until open. */
   openedAt: number | undefined;
   heardAt: number;
@@ -73,7 +86,7 @@ export class Engine {
   private connection: Connection | undefined;
   private painter: Painter | undefined;
   private url = "";
-  private window: WindowSize = { width: 0, height: 0 };
+  private readonly window = new WindowFollower((size) => this.send(encodeWindow(size), false));
   private webp = false;
   private state: DisplayState | undefined;
   private everConnected = false;
@@ -115,7 +128,7 @@ export class Engine {
         }
         return;
       case "window":
-        this.window = command.window;
+        this.window.resize(command.window);
         return;
       case "stop":
         this.end();
@@ -125,7 +138,7 @@ export class Engine {
   private async start(surface: Surface, url: string, window: WindowSize): Promise<void> {
     this.painter = this.world.paint(surface);
     this.url = url;
-    this.window = window;
+    this.window.resize(window);
     this.setState("connecting");
     this.webp = await this.world.decodesWebp();
     this.dial();
@@ -149,6 +162,7 @@ export class Engine {
         spoiled: () => this.refresh(),
         failed: (error) => this.fail(connection, error),
       }),
+      copied: new PieceAssembler(),
       openedAt: undefined,
       heardAt: this.world.now(),
       status: undefined,
@@ -169,7 +183,7 @@ export class Engine {
     const now = this.world.now();
     connection.openedAt = now;
     connection.heardAt = now;
-    connection.socket.send(encodeHello(this.webp, this.window));
+    connection.socket.send(encodeHello(this.webp, this.window.now));
     this.pulsedAt = now;
     this.bytesSincePulse = 0;
     this.framesSincePulse = 0;
@@ -209,6 +223,7 @@ export class Engine {
           throw new ProtocolError(`version ${record.version} of the display protocol is unknown`);
         }
         this.world.emit({ type: "mayInput", mayInput: record.mayInput });
+        this.takeAbilities(NO_ABILITIES);
         return;
       case "size":
       case "fill":
@@ -238,8 +253,25 @@ export class Engine {
       case "lockKeys": {
         const { scroll, number, caps } = record;
         this.world.emit({ type: "lockKeys", scroll, number, caps });
+        return;
+      }
+      case "abilities":
+        this.takeAbilities(record.abilities);
+        return;
+      case "clipboard": {
+        const piece = connection.copied.add(record);
+        if (piece !== undefined) {
+          this.world.emit({ type: "clipboard", piece });
+        } else if (record.more) {
+          this.world.emit({ type: "clipboardComing" });
+        }
       }
     }
+  }
+
+  private takeAbilities(abilities: Abilities): void {
+    this.window.setFollows(abilities.followsWindow);
+    this.world.emit({ type: "abilities", abilities });
   }
 
   private takeStatus(connection: Connection, status: number, text: string): void {

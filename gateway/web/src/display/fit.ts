@@ -13,7 +13,7 @@ export interface Fit {
   readonly crisp: boolean;
 }
 
-/** Fits a guest's picture into a space of CSS pixels; `ratio` is device pixels per CSS pixel. */
+/** Fits a guest's picture into a space of device pixels; `ratio` is how many of them make a CSS pixel. */
 export function fit(
   space: { width: number; height: number },
   guest: { width: number; height: number },
@@ -22,8 +22,7 @@ export function fit(
   if (space.width <= 0 || space.height <= 0 || guest.width <= 0 || guest.height <= 0) {
     return { left: 0, top: 0, width: 0, height: 0, crisp: true };
   }
-  const [deviceWidth, deviceHeight] = [space.width * ratio, space.height * ratio];
-  let scale = Math.min(deviceWidth / guest.width, deviceHeight / guest.height);
+  let scale = Math.min(space.width / guest.width, space.height / guest.height);
   const whole = Math.floor(scale + 1e-6);
   const crisp = whole >= 1 && scale - whole <= SNAP;
   if (crisp) {
@@ -31,8 +30,8 @@ export function fit(
   }
   const [width, height] = [guest.width * scale, guest.height * scale];
   return {
-    left: Math.floor((deviceWidth - width) / 2) / ratio,
-    top: Math.floor((deviceHeight - height) / 2) / ratio,
+    left: Math.floor((space.width - width) / 2) / ratio,
+    top: Math.floor((space.height - height) / 2) / ratio,
     width: width / ratio,
     height: height / ratio,
     crisp,

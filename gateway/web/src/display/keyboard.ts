@@ -2,6 +2,7 @@
 //
 // While the picture has the focus every key with a scan code belongs to the guest and the browser's own
 // use of it is prevented, except:
+// - keys that paste, which both have: the browser's paste event tells what the person has (clipboard.ts);
 // - keys without a scan code here (sound volume, brightness, power): they stay with the person's machine;
 // - what no page can have: the operating system's own chords (Alt+Tab, the Windows key outside full
 //   screen) and the browser's reserved ones (Ctrl+T, Ctrl+N, Ctrl+W);

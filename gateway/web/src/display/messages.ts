@@ -1,7 +1,8 @@
 // What the page and the engine tell each other, whether a worker lies between them or not.
 
-import type { CursorShape, WindowSize } from "./protocol.js";
 import type { Surface } from "./painter.js";
+import type { Piece } from "./pieces.js";
+import type { Abilities, CursorShape, WindowSize } from "./protocol.js";
 
 /** From the page to the engine. */
 export type EngineCommand =
@@ -12,6 +13,7 @@ export type EngineCommand =
   | { readonly type: "retry" }
   /** Dial again after the session was taken over. */
   | { readonly type: "takeBack" }
+  /** The place for the picture has another size. */
   | { readonly type: "window"; readonly window: WindowSize }
   | { readonly type: "stop" };
 
@@ -50,4 +52,10 @@ export type EngineEvent =
       readonly number: boolean;
       readonly caps: boolean;
     }
+  /** What the guest can do; nothing of it on a connection that has not said so. */
+  | { readonly type: "abilities"; readonly abilities: Abilities }
+  /** A part came of what somebody copied in the guest; more follows. */
+  | { readonly type: "clipboardComing" }
+  /** Somebody copied this in the guest. */
+  | { readonly type: "clipboard"; readonly piece: Piece }
   | { readonly type: "statistics"; readonly statistics: Statistics };

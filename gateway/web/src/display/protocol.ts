@@ -28,6 +28,8 @@ export const GatewayType = {
   lockKeys: 11,
   status: 12,
   pong: 13,
+  clipboard: 14,
+  abilities: 15,
 } as const;
 
 /** Types of the records that the browser sends. */
@@ -41,10 +43,15 @@ export const BrowserType = {
   releaseAll: 71,
   ping: 72,
   refresh: 73,
+  clipboard: 74,
+  window: 75,
 } as const;
 
 /** The state that a status record tells. */
 export const Status = { connected: 1, connecting: 2, paused: 3, ended: 4 } as const;
+
+/** What a record of the clipboard holds. */
+export const ClipboardKind = { text: 1, png: 2 } as const;
 
 /** Bits of a button mask. */
 export const Button = { left: 1, middle: 2, right: 4, back: 8, forward: 16 } as const;
@@ -71,6 +78,16 @@ export interface CursorShape {
   readonly height: number;
   /** RGBA rows, not premultiplied. */
   readonly pixels: Uint8Array;
+}
+
+/** What the guest can do beyond showing a picture. */
+export interface Abilities {
+  /** It takes the person's clipboard. */
+  readonly takesClipboard: boolean;
+  /** It gives its own. */
+  readonly givesClipboard: boolean;
+  /** Its screen follows the window. */
+  readonly followsWindow: boolean;
 }
 
 /** One record from the gateway. Bytes are views of the message, not copies. */
@@ -110,6 +127,13 @@ export type GatewayRecord = { readonly view: number } & (
     }
   | { readonly type: "status"; readonly state: number; readonly text: string }
   | { readonly type: "pong"; readonly id: bigint }
+  | {
+      readonly type: "clipboard";
+      readonly kind: number;
+      readonly more: boolean;
+      readonly bytes: Uint8Array;
+    }
+  | { readonly type: "abilities"; readonly abilities: Abilities }
 );
 
 /**
@@ -274,9 +298,25 @@ function decodeKnown(type: number, view: number, body: Body): GatewayRecord | un
     }
     case GatewayType.pong:
       return { type: "pong", view, id: body.u64() };
+    case GatewayType.clipboard: {
+      const kind = body.u8();
+      const more = (body.u8() & 1) !== 0;
+      body.u16();
+      return { type: "clipboard", view, kind, more, bytes: body.bytes(body.left) };
+    }
+    case GatewayType.abilities:
+      return { type: "abilities", view, abilities: decodeAbilities(body.u8()) };
     default:
       return undefined;
   }
+}
+
+function decodeAbilities(bits: number): Abilities {
+  return {
+    takesClipboard: (bits & 1) !== 0,
+    givesClipboard: (bits & 2) !== 0,
+    followsWindow: (bits & 4) !== 0,
+  };
 }
 
 function decodeSize(view: number, body: Body): GatewayRecord {
@@ -319,7 +359,7 @@ function record(type: number, length: number): [Uint8Array<ArrayBuffer>, DataVie
   return [bytes, new DataView(bytes.buffer, HEADER_BYTES)];
 }
 
-/** Size of the browser's window in device pixels. */
+/** Size of the place for the picture in device pixels. */
 export interface WindowSize {
   readonly width: number;
   readonly height: number;
@@ -394,6 +434,27 @@ export function encodePing(id: bigint): Uint8Array<ArrayBuffer> {
 /** Asks for the whole picture. */
 export function encodeRefresh(): Uint8Array<ArrayBuffer> {
   return record(BrowserType.refresh, 0)[0];
+}
+
+/** A part of what the person copied; the parts of one piece follow each other. */
+export function encodeClipboard(
+  kind: number,
+  more: boolean,
+  part: Uint8Array,
+): Uint8Array<ArrayBuffer> {
+  const [bytes, body] = record(BrowserType.clipboard, 4 + part.length);
+  body.setUint8(0, kind);
+  body.setUint8(1, more ? 1 : 0);
+  bytes.set(part, HEADER_BYTES + 4);
+  return bytes;
+}
+
+/** How large the place for the picture is. */
+export function encodeWindow(size: WindowSize): Uint8Array<ArrayBuffer> {
+  const [bytes, body] = record(BrowserType.window, 4);
+  body.setUint16(0, clamp(size.width, 0, 0xffff), true);
+  body.setUint16(2, clamp(size.height, 0, 0xffff), true);
+  return bytes;
 }
 
 function clamp(value: number, low: number, high: number): number {

@@ -1,0 +1,66 @@
+// Input on its way to the guest. A key that pastes waits here until the guest was offered what it pastes;
+// whatever comes after it waits behind it.
+
+/** More than anybody does in the time of a paste; then nothing waits any longer. */
+const HELD_MAX = 256;
+
+interface Held {
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly droppable: boolean;
+}
+
+/** Passes records on, in their order. */
+export class Outbox {
+  private held: Held[] | undefined;
+  private timer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(private readonly pass: (bytes: Uint8Array<ArrayBuffer>, droppable: boolean) => void) {}
+
+  /** Sends a record, or lets it wait. */
+  send(bytes: Uint8Array<ArrayBuffer>, droppable = false): void {
+    if (this.held === undefined) {
+      this.pass(bytes, droppable);
+      return;
+    }
+    this.held.push({ bytes, droppable });
+    if (this.held.length >= HELD_MAX) {
+      this.open();
+    }
+  }
+
+  /** Sends a record before everything that waits. */
+  sendFirst(bytes: Uint8Array<ArrayBuffer>): void {
+    this.pass(bytes, false);
+  }
+
+  /** From now on everything waits until `open`, but no longer than this. */
+  hold(waitMs: number): void {
+    if (this.held === undefined) {
+      this.held = [];
+      this.timer = setTimeout(() => this.open(), waitMs);
+    }
+  }
+
+  /** What waits may wait this long from now. */
+  extend(waitMs: number): void {
+    if (this.held !== undefined) {
+      clearTimeout(this.timer);
+      this.timer = setTimeout(() => this.open(), waitMs);
+    }
+  }
+
+  /** Sends what waited; nothing waits any longer. */
+  open(): void {
+    const held = this.held ?? [];
+    this.forget();
+    for (const { bytes, droppable } of held) {
+      this.pass(bytes, droppable);
+    }
+  }
+
+  /** Drops what waited. */
+  forget(): void {
+    clearTimeout(this.timer);
+    this.held = undefined;
+  }
+}
