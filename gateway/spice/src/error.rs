@@ -104,6 +104,23 @@ impl Refusal {
             other => Self::Other(other),
         }
     }
+
+    /// The number of this refusal.
+    pub const fn to_wire(self) -> u32 {
+        match self {
+            Self::None => 0,
+            Self::Unspecific => 1,
+            Self::InvalidMagic => 2,
+            Self::InvalidData => 3,
+            Self::VersionMismatch => 4,
+            Self::NeedSecured => 5,
+            Self::NeedUnsecured => 6,
+            Self::PermissionDenied => 7,
+            Self::BadConnectionId => 8,
+            Self::ChannelNotAvailable => 9,
+            Self::Other(code) => code,
+        }
+    }
 }
 
 impl fmt::Display for Refusal {

@@ -6,6 +6,8 @@
 //!          ◀───────────────────  DisplayChannel  ───────────────▶  DisplayEvent
 //!              poll_transmit()   InputsChannel   ───────────────▶  InputsEvent
 //!                                CursorChannel   ───────────────▶  CursorEvent
+//!                                PlaybackChannel ───────────────▶  PlaybackEvent
+//!                                RecordChannel   ───────────────▶  RecordEvent
 //!                     Agent, in MainChannel  ────── handle() ─────▶  AgentEvent
 //!                                      │
 //!                                   Channel: link, framing, acknowledgements, pings
@@ -19,6 +21,9 @@
 //! Order of a session: link main; its [`MainEvent::Init`] names the session, its
 //! [`MainEvent::Channels`] the channels; then link the others with that `connection_id`, side by
 //! side, since each link costs the server a new RSA key. `tests/live.rs` shows all of it.
+//!
+//! Clients of others are passed on: [`LinkRequest`] and [`ServerKey`] are the server's side of the link,
+//! [`PassedLink`] the client's in their name; what follows the link is theirs.
 //!
 //! A server on the same host is asked for images as they are. One that is reached over a network
 //! may compress them in any way of SPICE: then every [`DisplayChannel`] of the session is made with
@@ -42,6 +47,9 @@ mod geometry;
 mod inputs;
 mod link;
 mod main_channel;
+mod playback;
+mod record;
+mod serving;
 mod unsupported;
 mod wire;
 
@@ -51,7 +59,9 @@ mod test_support;
 mod totality;
 
 pub use agent::{
-    Agent, AgentAbilities, AgentEvent, ClipboardKind, ClipboardPiece, PNG_BYTES_MAX, TEXT_BYTES_MAX,
+    Agent, AgentAbilities, AgentEvent, ClipboardKind, ClipboardPiece, FILE_NAME_BYTES_MAX,
+    FILE_WINDOW_BYTES, FILES_MAX, FileFailure, FileOffer, FileStatus, PNG_BYTES_MAX,
+    TEXT_BYTES_MAX,
 };
 pub use channel::{
     Channel, ChannelEvent, ChannelWait, CommonEvent, MESSAGE_BYTES_MAX, Message, Notice,
@@ -65,4 +75,10 @@ pub use geometry::{Point, Rect, SurfaceId};
 pub use inputs::{InputsChannel, InputsEvent, Locks, MouseButton, Scancode, WheelStep};
 pub use link::{Capabilities, ChannelKind, LinkSetup, Linked, Password, TicketSeed};
 pub use main_channel::{ChannelName, MainChannel, MainEvent, MouseMode, MouseModes, SessionInit};
+pub use playback::{
+    PlaybackChannel, PlaybackEvent, SOUND_CHANNELS_MAX, SOUND_PACKET_BYTES_MAX, SOUND_RATE_MAX,
+    SoundCodec, SoundForm, Volume,
+};
+pub use record::{RecordChannel, RecordEvent};
+pub use serving::{LinkRequest, PassedLink, ServerKey, TICKET_BYTES, link_refusal, offered};
 pub use unsupported::{Feature, Operation, Unsupported};

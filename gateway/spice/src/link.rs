@@ -26,9 +26,9 @@ pub(crate) const VERSION_MAJOR: u32 = 2;
 /// `SPICE_VERSION_MINOR`, of the capability era.
 const VERSION_MINOR: u32 = 2;
 /// `SpiceLinkHeader`: magic 4, major u32, minor u32, size u32.
-const HEADER_BYTES: usize = 16;
+pub(crate) const HEADER_BYTES: usize = 16;
 /// `SpiceLinkMess`: connection u32, type u8, id u8, three u32.
-const LINK_MESSAGE_BYTES: u32 = 18;
+pub(crate) const LINK_MESSAGE_BYTES: u32 = 18;
 /// `SPICE_TICKET_PUBKEY_BYTES`: DER of a 1024-bit RSA key.
 pub(crate) const PUBLIC_KEY_BYTES: usize = 162;
 /// `SpiceLinkReply`: error u32, key, three u32.
@@ -36,20 +36,23 @@ const REPLY_BYTES_MIN: usize = 4 + PUBLIC_KEY_BYTES + 12;
 /// The reply with far more capability words than there are: the server's own limit for ours.
 const REPLY_BYTES_MAX: usize = 4096;
 /// `SpiceLinkEncryptedTicket`: one RSA-1024 block.
-pub(crate) const TICKET_BYTES: usize = 128;
+pub const TICKET_BYTES: usize = 128;
 /// `SPICE_MAX_PASSWORD_LENGTH`: with its NUL and OAEP padding it fits one block.
-const PASSWORD_BYTES_MAX: usize = 60;
+pub(crate) const PASSWORD_BYTES_MAX: usize = 60;
 /// Random bytes of OAEP with SHA-1.
 const SEED_BYTES: usize = 20;
 /// `SPICE_COMMON_CAP_AUTH_SPICE`, as mechanism number.
-const MECHANISM_SPICE: u32 = 1;
+pub(crate) const MECHANISM_SPICE: u32 = 1;
 
 /// `SPICE_COMMON_CAP_PROTOCOL_AUTH_SELECTION`.
-const CAPABILITY_AUTH_SELECTION: u32 = 0;
+pub(crate) const CAPABILITY_AUTH_SELECTION: u32 = 0;
 /// `SPICE_COMMON_CAP_AUTH_SPICE`.
-const CAPABILITY_AUTH_SPICE: u32 = 1;
+pub(crate) const CAPABILITY_AUTH_SPICE: u32 = 1;
 /// `SPICE_COMMON_CAP_MINI_HEADER`.
-const CAPABILITY_MINI_HEADER: u32 = 3;
+pub(crate) const CAPABILITY_MINI_HEADER: u32 = 3;
+/// What this library can do on every channel.
+pub(crate) const COMMON: Capabilities =
+    Capabilities::of(&[CAPABILITY_AUTH_SELECTION, CAPABILITY_AUTH_SPICE, CAPABILITY_MINI_HEADER]);
 
 /// Kind of a channel (`enums.h`, `SPICE_CHANNEL_*`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -178,6 +181,21 @@ impl Capabilities {
         self.0 & 1_u32.wrapping_shl(bit) != 0
     }
 
+    /// The set of a word on the wire.
+    pub const fn from_word(word: u32) -> Self {
+        Self(word)
+    }
+
+    /// What is in both sets.
+    pub const fn both(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// What is in either set.
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     /// The set as the word on the wire.
     pub const fn word(self) -> u32 {
         self.0
@@ -229,15 +247,17 @@ impl Link {
         setup: LinkSetup,
         out: &mut BytesMut,
     ) -> Self {
-        let common = Capabilities::of(&[
-            CAPABILITY_AUTH_SELECTION,
-            CAPABILITY_AUTH_SPICE,
-            CAPABILITY_MINI_HEADER,
-        ]);
-        out.put_slice(&MAGIC);
-        out.put_u32_le(VERSION_MAJOR);
-        out.put_u32_le(VERSION_MINOR);
-        out.put_u32_le(LINK_MESSAGE_BYTES + 8);
+        Self::start_as(kind, (COMMON, capabilities), setup, out)
+    }
+
+    /// As [`Link::start`], with these capabilities that are common to all channels, and of the channel.
+    pub(crate) fn start_as(
+        kind: ChannelKind,
+        (common, capabilities): (Capabilities, Capabilities),
+        setup: LinkSetup,
+        out: &mut BytesMut,
+    ) -> Self {
+        put_header(LINK_MESSAGE_BYTES + 8, out);
         out.put_u32_le(setup.connection_id);
         out.put_u8(kind.to_wire());
         out.put_u8(setup.channel_id);
@@ -291,6 +311,14 @@ impl Link {
         out.put_slice(&ticket);
         Ok(linked)
     }
+}
+
+/// `SpiceLinkHeader` before a body of this size.
+pub(crate) fn put_header(size: u32, out: &mut BytesMut) {
+    out.put_slice(&MAGIC);
+    out.put_u32_le(VERSION_MAJOR);
+    out.put_u32_le(VERSION_MINOR);
+    out.put_u32_le(size);
 }
 
 /// Size of the reply behind the header at the front of `input`, once the header is there.

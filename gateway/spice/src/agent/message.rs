@@ -2,6 +2,7 @@
 
 use bytes::{BufMut, Bytes};
 
+use super::files::kind as file;
 use super::{CLIPBOARD_BYTES_MAX, ClipboardKind, ClipboardPiece};
 use crate::wire::Reader;
 
@@ -34,6 +35,8 @@ mod capability {
     pub(super) const CLIPBOARD_SELECTION: u32 = 6;
     pub(super) const GUEST_LINE_END_CRLF: u32 = 9;
     pub(super) const MAX_CLIPBOARD: u32 = 10;
+    pub(super) const FILE_XFER_DISABLED: u32 = 13;
+    pub(super) const FILE_XFER_DETAILED_ERRORS: u32 = 14;
     pub(super) const CLIPBOARD_NO_RELEASE_ON_REGRAB: u32 = 16;
     pub(super) const CLIPBOARD_GRAB_SERIAL: u32 = 17;
 }
@@ -69,6 +72,12 @@ pub(super) enum Incoming {
     /// `None`: a kind that is not carried over, or no clipboard at all.
     Clipboard(Option<ClipboardKind>, Bytes),
     Release,
+    /// How a file gets on; `free` is the room on the guest's disk where it is told.
+    FileStatus {
+        id: u32,
+        result: u32,
+        free: Option<u64>,
+    },
 }
 
 /// A message to the agent, before it is known when it goes.
@@ -98,6 +107,7 @@ impl Capabilities {
             | (1 << capability::REPLY)
             | (1 << capability::CLIPBOARD_BY_DEMAND)
             | (1 << capability::CLIPBOARD_SELECTION)
+            | (1 << capability::FILE_XFER_DETAILED_ERRORS)
             | (1 << capability::CLIPBOARD_NO_RELEASE_ON_REGRAB)
             | (1 << capability::CLIPBOARD_GRAB_SERIAL),
     );
@@ -113,6 +123,11 @@ impl Capabilities {
     /// Grabs and requests, as every agent since 2010 has them.
     pub(super) const fn has_clipboard(self) -> bool {
         self.has(capability::CLIPBOARD_BY_DEMAND)
+    }
+
+    /// Every agent takes files unless it says otherwise; none that has said nothing does.
+    pub(super) const fn has_files(self) -> bool {
+        self.0 != 0 && !self.has(capability::FILE_XFER_DISABLED)
     }
 
     pub(super) const fn has_limit(self) -> bool {
@@ -179,7 +194,8 @@ impl Header {
             kind::ANNOUNCE_CAPABILITIES
             | kind::CLIPBOARD_GRAB
             | kind::CLIPBOARD_REQUEST
-            | kind::CLIPBOARD_RELEASE => SMALL_BYTES_MAX,
+            | kind::CLIPBOARD_RELEASE
+            | file::STATUS => SMALL_BYTES_MAX,
             kind::CLIPBOARD => asked?.bytes_max() + CLIPBOARD_FIELDS_BYTES,
             _ => return None,
         };
@@ -193,6 +209,10 @@ impl Header {
             let request = reader.u32().ok()? != 0;
             let capabilities = Capabilities(reader.u32().unwrap_or(0));
             return Some(Incoming::Announced { request, capabilities });
+        }
+        if self.kind == file::STATUS {
+            let (id, result) = (reader.u32().ok()?, reader.u32().ok()?);
+            return Some(Incoming::FileStatus { id, result, free: reader.u64().ok() });
         }
         if agent.has_selection() {
             const CLIPBOARD: u8 = 0;
@@ -268,14 +288,7 @@ impl Outgoing {
                 kind::CLIPBOARD
             }
         };
-        let mut message = Vec::with_capacity(HEADER_BYTES + fields.len());
-        message.put_u32_le(PROTOCOL);
-        message.put_u32_le(kind);
-        message.put_u64_le(0);
-        // A piece has at most 8 MiB, twice that with long line ends.
-        message.put_u32_le(u32::try_from(fields.len() + data.len()).unwrap_or(u32::MAX));
-        message.put_slice(&fields);
-        (message.into(), data)
+        (with_header(kind, &fields, data.len()), data)
     }
 
     const fn is_about_clipboard(&self) -> bool {
@@ -284,4 +297,30 @@ impl Outgoing {
             Self::Announce { .. } | Self::MaxClipboard | Self::Monitors { .. } => false,
         }
     }
+}
+
+/// A message's header and fields, with so many bytes to follow.
+pub(super) fn with_header(kind: u32, fields: &[u8], follow: usize) -> Bytes {
+    let mut message = Vec::with_capacity(HEADER_BYTES + fields.len());
+    message.put_u32_le(PROTOCOL);
+    message.put_u32_le(kind);
+    message.put_u64_le(0);
+    // A piece has at most 8 MiB, twice that with long line ends.
+    message.put_u32_le(u32::try_from(fields.len() + follow).unwrap_or(u32::MAX));
+    message.put_slice(fields);
+    message.into()
+}
+
+/// The text with lines that end with CRLF, or LF, whichever of them they ended with.
+pub(super) fn with_line_ends(text: &[u8], long: bool) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.iter().copied().peekable();
+    while let Some(byte) = rest.next() {
+        match byte {
+            b'\r' if rest.peek() == Some(&b'\n') => {}
+            b'\n' if long => out.extend_from_slice(b"\r\n"),
+            other => out.push(other),
+        }
+    }
+    out
 }

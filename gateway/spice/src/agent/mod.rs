@@ -1,4 +1,4 @@
-//! The agent in the guest: clipboard and screen size, in chunks inside the main channel
+//! The agent in the guest: clipboard, screen size and files, in chunks inside the main channel
 //! (`spice/vd_agent.h`; `spice.proto`, `MainChannel`, `agent_*`).
 //!
 //! ```text
@@ -10,6 +10,7 @@
 //! for the client before and is passed over. Nothing that an agent sends is an error: what is not
 //! understood is skipped, and an agent that breaks the framing is left alone until it starts anew.
 
+mod files;
 mod message;
 
 use std::collections::VecDeque;
@@ -17,7 +18,13 @@ use std::fmt;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use self::message::{Capabilities, HEADER_BYTES, Header, Incoming, Outgoing};
+use self::files::Files;
+pub use self::files::{
+    FILE_NAME_BYTES_MAX, FILE_WINDOW_BYTES, FILES_MAX, FileFailure, FileOffer, FileStatus,
+};
+use self::message::{
+    Capabilities, HEADER_BYTES, Header, Incoming, Outgoing, with_header, with_line_ends,
+};
 use crate::error::SpiceError;
 use crate::main_channel::{MainChannel, MainEvent};
 
@@ -59,6 +66,7 @@ pub struct Agent {
     queue: VecDeque<Outgoing>,
     /// What is left of the message that is being sent, and the clipboard's bytes behind it.
     sending: (Bytes, Bytes),
+    files: Files,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -108,6 +116,8 @@ pub enum AgentEvent {
     Released,
     /// The guest wants what was offered to it, to be answered by [`Agent::give`].
     Asked(Option<ClipboardKind>),
+    /// How a file of [`Agent::send_file`] gets on, by its number.
+    File(u32, FileStatus),
 }
 
 /// What an agent can.
@@ -117,6 +127,8 @@ pub struct AgentAbilities {
     pub clipboard: bool,
     /// Change the size of the screen.
     pub monitors: bool,
+    /// Take files.
+    pub files: bool,
 }
 
 /// What can be on a clipboard; other kinds are not carried over.
@@ -208,6 +220,7 @@ impl Agent {
         AgentAbilities {
             clipboard: capabilities.has_clipboard(),
             monitors: capabilities.has_monitors(),
+            files: capabilities.has_files(),
         }
     }
 
@@ -287,6 +300,8 @@ impl Agent {
     /// part has no end: the server knows, and tells a new agent nothing of it.
     fn forget(&mut self, events: &mut Vec<AgentEvent>) {
         let able = self.abilities() != AgentAbilities::default();
+        events.extend(self.files.take_events());
+        events.extend(self.files.forget());
         *self = Self { tokens: self.tokens, ..Self::default() };
         if able {
             events.push(AgentEvent::Abilities(AgentAbilities::default()));
@@ -350,6 +365,9 @@ impl Agent {
         let Some(message) = header.decode(body, self.capabilities()) else { return };
         if let Incoming::Announced { request, capabilities } = message {
             self.announced(request, capabilities, events);
+        } else if let Incoming::FileStatus { id, result, free } = message {
+            self.file_status(id, result, free);
+            events.extend(self.take_file_events());
         } else if matches!(self.state, State::Ready(_)) {
             events.extend(self.clipboard(message));
         }
@@ -381,7 +399,7 @@ impl Agent {
 
     fn clipboard(&mut self, message: Incoming) -> Option<AgentEvent> {
         match message {
-            Incoming::Announced { .. } => None,
+            Incoming::Announced { .. } | Incoming::FileStatus { .. } => None,
             Incoming::Grab { serial, text, png } => {
                 // Both copied at once: the side that is watched by its user wins, ours.
                 if serial.is_some_and(|serial| serial != self.serial) {
@@ -450,11 +468,15 @@ impl Agent {
     /// The next bytes for the agent. A message begins a chunk of its own.
     fn next_chunk(&mut self) -> Option<Bytes> {
         if self.sending.0.is_empty() && self.sending.1.is_empty() {
-            let next = self.queue.pop_front()?;
-            let is_grab = matches!(next, Outgoing::Grab(_));
-            self.sending = next.encode(self.capabilities(), self.serial);
-            if is_grab {
-                self.serial = self.serial.wrapping_add(1);
+            if let Some(next) = self.queue.pop_front() {
+                let is_grab = matches!(next, Outgoing::Grab(_));
+                self.sending = next.encode(self.capabilities(), self.serial);
+                if is_grab {
+                    self.serial = self.serial.wrapping_add(1);
+                }
+            } else {
+                let (kind, fields, data) = self.files.next_message()?;
+                self.sending = (with_header(kind, &fields, data.len()), data);
             }
         }
         let (head, data) = &mut self.sending;
@@ -465,20 +487,6 @@ impl Agent {
         }
         Some(chunk.freeze())
     }
-}
-
-/// The text with lines that end with CRLF, or LF, whichever of them they ended with.
-fn with_line_ends(text: &[u8], long: bool) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text.iter().copied().peekable();
-    while let Some(byte) = rest.next() {
-        match byte {
-            b'\r' if rest.peek() == Some(&b'\n') => {}
-            b'\n' if long => out.extend_from_slice(b"\r\n"),
-            other => out.push(other),
-        }
-    }
-    out
 }
 
 #[cfg(test)]

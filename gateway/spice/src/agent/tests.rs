@@ -13,18 +13,18 @@ use crate::totality::{body, number};
 
 /// Monitors, clipboard by demand, selection, limit, no release on regrab, grab serial: as
 /// spice-vdagent 0.22 has them.
-const LINUX: u32 = 1 << 1 | 1 << 5 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 16 | 1 << 17;
+pub(super) const LINUX: u32 = 1 << 1 | 1 << 5 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 16 | 1 << 17;
 /// Monitors, clipboard by demand, CRLF, limit: as vd_agent-win has them.
-const WINDOWS: u32 = 1 << 1 | 1 << 5 | 1 << 9 | 1 << 10;
+pub(super) const WINDOWS: u32 = 1 << 1 | 1 << 5 | 1 << 9 | 1 << 10;
 
-struct Guest {
-    agent: Agent,
+pub(super) struct Guest {
+    pub(super) agent: Agent,
     main: MainChannel,
 }
 
 impl Guest {
     /// An agent that is there, with so many tokens.
-    fn greeted(tokens: u32) -> Self {
+    pub(super) fn greeted(tokens: u32) -> Self {
         let main = MainChannel::over(Channel::opened(ChannelKind::Main));
         let mut guest = Self { agent: Agent::default(), main };
         let mouse = MouseModes { client_possible: true, current: MouseMode::Client };
@@ -40,27 +40,34 @@ impl Guest {
         guest
     }
 
+    /// One that has answered, whatever it can.
+    pub(super) fn answered(capabilities: u32) -> Self {
+        let mut guest = Self::greeted(1000);
+        guest.says(6, &Body::default().u32(0).u32(capabilities));
+        guest
+    }
+
     /// One that has answered, with tokens for all that follows.
-    fn ready(capabilities: u32) -> Self {
+    pub(super) fn ready(capabilities: u32) -> Self {
         let mut guest = Self::greeted(1000);
         let events = guest.says(6, &Body::default().u32(0).u32(capabilities));
-        let abilities = AgentAbilities { clipboard: true, monitors: true };
+        let abilities = AgentAbilities { clipboard: true, monitors: true, files: true };
         assert_eq!(events, [AgentEvent::Abilities(abilities)]);
         guest.sent();
         guest
     }
 
-    fn says(&mut self, kind: u32, body: &Body) -> Vec<AgentEvent> {
+    pub(super) fn says(&mut self, kind: u32, body: &Body) -> Vec<AgentEvent> {
         let bytes = agent_message(kind, &body.0);
         bytes.chunks(CHUNK_BYTES_MAX).flat_map(|chunk| self.chunk(chunk)).collect()
     }
 
-    fn chunk(&mut self, chunk: &[u8]) -> Vec<AgentEvent> {
+    pub(super) fn chunk(&mut self, chunk: &[u8]) -> Vec<AgentEvent> {
         self.agent.handle(&MainEvent::AgentData(Bytes::copy_from_slice(chunk)))
     }
 
     /// Messages of the main channel, type and body.
-    fn sent(&mut self) -> Vec<(u16, Vec<u8>)> {
+    pub(super) fn sent(&mut self) -> Vec<(u16, Vec<u8>)> {
         self.agent.transmit(&mut self.main).unwrap();
         let bytes = self.main.poll_transmit().unwrap_or_default();
         let mut messages = Vec::new();
@@ -75,7 +82,7 @@ impl Guest {
     }
 
     /// The agent's messages in the data that was sent: type and body.
-    fn told(&mut self) -> Vec<(u32, Vec<u8>)> {
+    pub(super) fn told(&mut self) -> Vec<(u32, Vec<u8>)> {
         let mut bytes = Vec::new();
         loop {
             let sent = self.sent();
@@ -117,13 +124,13 @@ fn the_first_word_is_our_capabilities_and_the_agents_answer_makes_it_ready() {
     let mut guest = Guest::greeted(10);
     let sent = guest.sent();
     assert_eq!(sent[0], (106, vec![32, 0, 0, 0]), "AGENT_START grants tokens");
-    let announced = Body::default().u32(1).u32(0x0003_0066).0;
+    let announced = Body::default().u32(1).u32(0x0003_4066).0;
     assert_eq!(sent[1..], [(107, agent_message(6, &announced))]);
     // An agent that has just started asks too; what it says before its answer is meant for another.
     assert_eq!(guest.says(6, &Body::default().u32(1).u32(LINUX)), []);
     assert_eq!(guest.says(7, &Body::default().u32(0).u32(0).u32(1)), []);
-    check(&guest.told(), expect!["6: [00, 00, 00, 00, 66, 00, 03, 00]"]);
-    let abilities = AgentAbilities { clipboard: true, monitors: true };
+    check(&guest.told(), expect!["6: [00, 00, 00, 00, 66, 40, 03, 00]"]);
+    let abilities = AgentAbilities { clipboard: true, monitors: true, files: true };
     let events = guest.says(6, &Body::default().u32(0).u32(LINUX));
     assert_eq!(events, [AgentEvent::Abilities(abilities)]);
     check(&guest.told(), expect!["14: [00, 00, 80, 00]"]);
@@ -331,7 +338,7 @@ fn an_agent_that_goes_takes_everything_with_it_and_starts_anew() {
     guest.agent.handle(&MainEvent::AgentTokens(9));
     assert_eq!(guest.sent(), []);
     assert_eq!(guest.agent.handle(&MainEvent::AgentConnected(Some(10))), []);
-    let announced = agent_message(6, &Body::default().u32(1).u32(0x0003_0066).0);
+    let announced = agent_message(6, &Body::default().u32(1).u32(0x0003_4066).0);
     assert_eq!(guest.sent(), [(106, vec![32, 0, 0, 0]), (107, announced)]);
 }
 
@@ -454,6 +461,7 @@ proptest! {
                     AgentEvent::Asked(_) => agent.give(None),
                     AgentEvent::Abilities(_) => agent.offer(ClipboardKind::Text),
                     AgentEvent::Released => agent.resize(1, 1),
+                    AgentEvent::File(id, _) => agent.file_data(id, Bytes::from_static(b"x")),
                 }
             }
             agent.transmit(&mut main).unwrap();

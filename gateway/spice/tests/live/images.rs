@@ -25,7 +25,7 @@ const FORMATS: [u8; 7] = [2, 4, 5, 6, 7, 8, 9];
 /// Those that it only passes on: their bits are in the other order, next to their like.
 const SWAPPED: [(u8, u8); 2] = [(1, 2), (3, 4)];
 /// Four screens full.
-const DICTIONARY_PIXELS: u32 = 4 * WIDTH * HEIGHT;
+pub(crate) const DICTIONARY_PIXELS: u32 = 4 * WIDTH * HEIGHT;
 
 /// Types of images on the wire (`SpiceImageType`).
 mod kind {
@@ -101,14 +101,14 @@ const NEAR_THOUSANDTHS: u64 = 1000;
 
 /// How alike pictures are to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Likeness {
+pub(crate) enum Likeness {
     Exact,
     /// As JPEG of quality 85 leaves them.
     Near,
 }
 
 /// A display channel, and the types of the images that it was sent, with their numbers.
-struct Tapped {
+pub(crate) struct Tapped {
     display: DisplayChannel,
     tap: Channel,
     seen: BTreeMap<u8, usize>,
@@ -212,7 +212,7 @@ fn check_alpha_alone(guest: &mut Guest, display: &mut Connection<Tapped>, pictur
 }
 
 /// A machine with so many devices, that listens on TCP with these options.
-fn start(name: &str, options: &str, devices: u32) -> (Desktop, Vec<Guest>) {
+pub(crate) fn start(name: &str, options: &str, devices: u32) -> (Desktop, Vec<Guest>) {
     let folder = folder(&format!("images-{name}"));
     let machine = Machine::new(&folder, devices);
     let options = format!("{options}streaming-video=off");
@@ -222,7 +222,7 @@ fn start(name: &str, options: &str, devices: u32) -> (Desktop, Vec<Guest>) {
 }
 
 /// Its main channel, and the session.
-fn link(desktop: &Desktop) -> (Connection<MainChannel>, u32) {
+pub(crate) fn link(desktop: &Desktop) -> (Connection<MainChannel>, u32) {
     let mut main = Connection::open(&desktop.address, MainChannel::new(setup(0, "")));
     let session = main.wait(|event| match event {
         MainEvent::Init(init) => Some(init.session_id),
@@ -232,8 +232,20 @@ fn link(desktop: &Desktop) -> (Connection<MainChannel>, u32) {
     (main, session)
 }
 
+/// The whole screen as a new client of this library gets it.
+pub(crate) fn screen(desktop: &Desktop, transfer: ImageTransfer) -> (u32, u32, Vec<u8>) {
+    let (_main, session) = link(desktop);
+    let (mut display, mut picture) = show(desktop, 0, session, transfer);
+    for _ in 0..SILENT_READS_MAX {
+        if !display.pump(&mut |event| picture.apply(event)) && picture.colors() > 1 {
+            return picture.visible();
+        }
+    }
+    panic!("the screen never is still")
+}
+
 /// A display channel with its first picture.
-fn show(
+pub(crate) fn show(
     desktop: &Desktop,
     channel_id: u8,
     session: u32,
@@ -290,7 +302,7 @@ fn two_displays_share_one_dictionary_whichever_is_read_first() {
 }
 
 /// The left top corners of all cells.
-fn places() -> impl Iterator<Item = [u32; 2]> {
+pub(crate) fn places() -> impl Iterator<Item = [u32; 2]> {
     (0..HEIGHT / CELL[1])
         .flat_map(|row| (0..WIDTH / CELL[0]).map(move |column| [column * CELL[0], row * CELL[1]]))
 }
@@ -305,7 +317,7 @@ fn cell(picture: &Picture, [left, top]: [u32; 2]) -> Vec<u8> {
 
 /// A cell for each format, drawing and orientation; the last ones from the cache and from another
 /// surface.
-fn draw(guest: &mut Guest, places: &mut impl Iterator<Item = [u32; 2]>) {
+pub(crate) fn draw(guest: &mut Guest, places: &mut impl Iterator<Item = [u32; 2]>) {
     for drawing in DRAWINGS {
         for format in FORMATS {
             for top_down in [true, false] {
@@ -419,7 +431,7 @@ fn rgb555(colors: [u8; 3]) -> [u8; 2] {
 }
 
 /// Whether two pictures are alike; says where they are not.
-fn compare(
+pub(crate) fn compare(
     (width, height, ours): &(u32, u32, Vec<u8>),
     (their_width, their_height, theirs): &(u32, u32, Vec<u8>),
     likeness: Likeness,

@@ -4,15 +4,18 @@
 #![expect(clippy::panic, reason = "a fault of the server is a failed test")]
 #![expect(clippy::indexing_slicing, reason = "a place outside is a failed test")]
 
+mod differential;
 mod guest;
 mod images;
+mod peer;
 mod picture;
 mod qemu;
 mod wire;
 
 use vidi_spice::{
-    ChannelKind, CursorChannel, CursorEvent, DisplayChannel, InputsChannel, InputsEvent,
-    MainChannel, MainEvent, Point, Refusal, Scancode, SpiceError,
+    ChannelKind, CommonEvent, CursorChannel, CursorEvent, DisplayChannel, InputsChannel,
+    InputsEvent, MainChannel, MainEvent, PlaybackChannel, PlaybackEvent, Point, RecordChannel,
+    RecordEvent, Refusal, Scancode, SoundCodec, SpiceError,
 };
 
 use picture::Picture;
@@ -49,6 +52,34 @@ fn a_ticket_opens_the_channel_and_another_one_does_not() {
     assert_eq!(refusal, Some(SpiceError::Refused(Refusal::PermissionDenied)));
     let mut right = Connection::open(&desktop.address, MainChannel::new(setup(0, "open-sesame")));
     right.wait(|event| matches!(event, MainEvent::Init(_)).then_some(()));
+}
+
+#[test]
+fn a_sound_card_has_a_channel_for_each_way_and_each_form() {
+    let desktop = Desktop::start_with_sound("sound");
+    let mut main = Connection::open(&desktop.address, MainChannel::new(setup(0, "")));
+    let session = main.wait(|event| match event {
+        MainEvent::Init(init) => Some(init.session_id),
+        _ => None,
+    });
+    let channels = main.wait(|event| match event {
+        MainEvent::Channels(channels) => Some(channels.clone()),
+        _ => None,
+    });
+    for kind in [ChannelKind::Playback, ChannelKind::Record] {
+        assert!(channels.iter().any(|name| name.kind == kind), "{kind:?} in {channels:?}");
+    }
+    // The second link of the same session replaces the first: how a form is changed.
+    for codec in [SoundCodec::Opus, SoundCodec::Pcm] {
+        let channel = PlaybackChannel::new(setup(session, ""), codec);
+        let mut playback = Connection::open(&desktop.address, channel);
+        let is_linked = |event: &PlaybackEvent| {
+            matches!(event, PlaybackEvent::Common(CommonEvent::Linked(_))).then_some(())
+        };
+        playback.wait(is_linked);
+    }
+    let mut record = Connection::open(&desktop.address, RecordChannel::new(setup(session, "")));
+    record.wait(|event| matches!(event, RecordEvent::Common(CommonEvent::Linked(_))).then_some(()));
 }
 
 /// Opens all channels of a machine with this display device and compares pictures.

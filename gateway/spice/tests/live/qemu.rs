@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use crate::wire::READ_MAX;
@@ -66,6 +66,16 @@ impl Desktop {
         Self::run(folder, Address::Unix(socket), &spice, &[&more, ticket].concat())
     }
 
+    /// Starts a machine with a sound card.
+    pub(crate) fn start_with_sound(name: &str) -> Self {
+        let folder = folder(name);
+        let socket = folder.join("spice");
+        let spice = format!("unix=on,addr={},disable-ticketing=on", socket.display());
+        let card = ["-device", "VGA", "-audiodev", "spice,id=sound", "-device", "ich9-intel-hda"];
+        let codec = ["-device", "hda-duplex,audiodev=sound"];
+        Self::run(folder, Address::Unix(socket), &spice, &[&card[..], &codec].concat())
+    }
+
     /// Starts a machine whose SPICE server listens on a free port, with these `-spice` options.
     pub(crate) fn start_over_tcp(folder: PathBuf, options: &str, arguments: &[&str]) -> Self {
         // Free now; should another take it first, QEMU says so and the test fails by name.
@@ -124,15 +134,24 @@ impl Desktop {
         self.command(&format!(
             r#"{{"execute":"screendump","arguments":{{"filename":"{name}"{more}}}}}"#
         ));
-        let picture = std::fs::read(&file).unwrap();
-        let mut fields = picture.splitn(4, |byte| byte.is_ascii_whitespace());
-        let mut field = || fields.next().unwrap();
-        assert_eq!(field(), b"P6");
-        let mut number = || String::from_utf8(field().to_vec()).unwrap().parse::<u32>().unwrap();
-        let (width, height) = (number(), number());
-        let pixels = field().strip_prefix(b"255\n").unwrap().to_vec();
-        (width, height, pixels)
+        parse_ppm(&std::fs::read(&file).unwrap())
     }
+
+    /// Where what belongs to it may lie; goes with it.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+}
+
+/// Width, height, red-green-blue bytes of a picture in the format P6.
+pub(crate) fn parse_ppm(picture: &[u8]) -> (u32, u32, Vec<u8>) {
+    let mut fields = picture.splitn(4, |byte| byte.is_ascii_whitespace());
+    let mut field = || fields.next().unwrap();
+    assert_eq!(field(), b"P6");
+    let mut number = || String::from_utf8(field().to_vec()).unwrap().parse::<u32>().unwrap();
+    let (width, height) = (number(), number());
+    let pixels = field().strip_prefix(b"255\n").unwrap().to_vec();
+    (width, height, pixels)
 }
 
 impl Drop for Desktop {

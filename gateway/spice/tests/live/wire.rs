@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use vidi_spice::{
     CursorChannel, CursorEvent, DisplayChannel, DisplayEvent, InputsChannel, InputsEvent,
-    LinkSetup, MainChannel, MainEvent, Password, TicketSeed,
+    LinkSetup, MainChannel, MainEvent, Password, PlaybackChannel, PlaybackEvent, RecordChannel,
+    RecordEvent, TicketSeed,
 };
 
 use crate::qemu::{Address, Socket};
@@ -15,7 +16,7 @@ pub(crate) const READ_MAX: Duration = Duration::from_millis(100);
 /// Reads without a byte before the server counts as silent: 40 s.
 pub(crate) const SILENT_READS_MAX: u32 = 400;
 
-/// One of the four channels over its socket.
+/// A channel over its socket.
 pub(crate) trait Wire {
     type Event: std::fmt::Debug;
     fn feed(&mut self, bytes: &[u8]);
@@ -43,6 +44,8 @@ wire!(MainChannel, MainEvent);
 wire!(DisplayChannel, DisplayEvent);
 wire!(InputsChannel, InputsEvent);
 wire!(CursorChannel, CursorEvent);
+wire!(PlaybackChannel, PlaybackEvent);
+wire!(RecordChannel, RecordEvent);
 
 pub(crate) struct Connection<C> {
     pub(crate) socket: Box<dyn Socket>,
