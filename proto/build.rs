@@ -19,6 +19,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .bytes("vidi.v1.FetchImageResponse.chunk")
         .bytes("vidi.v1.ChannelRequest.data")
         .bytes("vidi.v1.ChannelResponse.data")
+        .bytes("vidi.v1.PeerRequest.data")
+        .bytes("vidi.v1.PeerResponse.data")
         .file_descriptor_set_path(descriptors)
         .compile_protos(&files, &[Path::new(".").to_path_buf()])?;
     println!("cargo:rerun-if-changed=vidi");

@@ -79,6 +79,7 @@ impl Scene {
                 vcpus: 1,
                 video: 0,
                 readiness: Readiness::Helper.into(),
+                sound: false,
             }),
         };
         for image in images {

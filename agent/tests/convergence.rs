@@ -32,6 +32,7 @@ fn template() -> Template {
         vcpus: 1,
         video: Video::Qxl,
         readiness: Readiness::Helper,
+        sound: false,
     }
 }
 

@@ -31,6 +31,7 @@ fn wanted(id: DesktopId, wish: Wish) -> Wanted {
         vcpus: 2,
         video: Video::Virtio,
         readiness: Readiness::Agent,
+        sound: true,
     };
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736".parse().ok();
     Wanted {

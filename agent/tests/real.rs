@@ -144,6 +144,7 @@ fn micro(controller: &Controller) -> TemplateManifest {
             vcpus: 1,
             video: Video::Qxl.into(),
             readiness: Readiness::Helper.into(),
+            sound: false,
         }),
     }
 }
@@ -245,7 +246,7 @@ impl Scene {
         for field in [0_u32, 0, 18] {
             link.extend(field.to_le_bytes());
         }
-        sender.send(ChannelRequest { data: link.into() }).await.unwrap();
+        sender.send(ChannelRequest { data: link.into(), ..Default::default() }).await.unwrap();
         let mut reply = Vec::new();
         while reply.len() < 20 + 178 {
             let answer = answers.message().await.unwrap().expect("the server hung up");

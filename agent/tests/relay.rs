@@ -15,6 +15,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 use vidi_agent::rpc::agent_line::AgentLine;
 use vidi_agent::rpc::relay_service::RelayService;
+use vidi_hypervisor::SpiceReader;
 use vidi_kit::clock::boottime_ms;
 use vidi_kit::grant::GrantSigner;
 use vidi_kit::ids::{DesktopId, SessionId};
@@ -229,16 +230,18 @@ async fn a_channel_needs_an_attachment_and_keeps_to_its_limits() {
     assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
     let (sender, mut answers) = channels.pop().unwrap();
     let data = vec![0; (256 << 10) + 1].into();
-    sender.send(ChannelRequest { data }).await.unwrap();
+    sender.send(ChannelRequest { data, ..Default::default() }).await.unwrap();
     let status = answers.message().await.expect_err("too much at once");
     assert!(status.message().contains("more than 262144 bytes"), "{status:?}");
     let (sender, mut answers) = channels.pop().unwrap();
-    sender.send(ChannelRequest { data: vec![0; 1 << 20].into() }).await.unwrap();
+    let data = vec![0; 1 << 20].into();
+    sender.send(ChannelRequest { data, ..Default::default() }).await.unwrap();
     let status = answers.message().await.expect_err("far too much at once");
     assert_eq!(status.code(), Code::OutOfRange, "{status:?}");
     // The other channels and the attachment go on.
     let (sender, mut answers) = channels.pop().unwrap();
-    sender.send(ChannelRequest { data: b"x".to_vec().into() }).await.unwrap();
+    let data = b"x".to_vec().into();
+    sender.send(ChannelRequest { data, ..Default::default() }).await.unwrap();
     let peers = std::mem::take(&mut *scene.agent.peers.lock().unwrap());
     drop(peers);
     assert!(answers.message().await.unwrap_or(None).is_none());
@@ -321,7 +324,7 @@ async fn a_channel_carries_64_mib_unchanged_past_a_slow_reader_without_holding_t
     let _sending = scene.tasks.spawn("send", async move {
         for offset in (0..TOTAL).step_by(CHUNK) {
             let data = pattern(offset, CHUNK).into();
-            sender.send(ChannelRequest { data }).await.unwrap();
+            sender.send(ChannelRequest { data, ..Default::default() }).await.unwrap();
         }
     });
     let (mut received, mut most) = (0, 0);
@@ -353,7 +356,7 @@ async fn a_relay_keeps_its_certificate_and_a_channel_waits_for_an_agent_that_is_
     assert!(news.identity.borrow().is_some());
     let opening = {
         let (line, desktop) = (line.clone(), scene.desktop);
-        tasks.spawn("open", async move { line.open_spice(desktop, None).await })
+        tasks.spawn("open", async move { line.open_spice(desktop, None, SpiceReader::Edge).await })
     };
     tokio::time::sleep(Duration::from_millis(100)).await;
     let policy = scene.agent.policy.borrow().clone();

@@ -115,6 +115,7 @@ impl Scene {
             vcpus: 1,
             video: Video::Qxl,
             readiness,
+            sound: false,
         };
         let wish = Wish::On;
         let template = Ok(template);

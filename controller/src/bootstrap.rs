@@ -114,7 +114,7 @@ async fn open_existing(
     if SCHEMA < installation.schema {
         return Err(BootstrapError::Newer(installation.schema));
     }
-    let key = WrappingKey::load(key_file)?;
+    let key = Arc::new(WrappingKey::load(key_file)?);
     let internal = read_authority(store, INTERNAL_KEY).await?;
     let page = read_authority(store, PAGE_KEY).await?;
     Ok(LocalAuthority::open(clock.clone(), &key, installation.id, &internal, &page)?)

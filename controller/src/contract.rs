@@ -2,7 +2,10 @@
 
 use vidi_proto::v1 as wire;
 
-use crate::model::{EndCause, Guest, ImageFile, Manifest, Power, Readiness, ReleasePolicy, Video};
+use crate::model::{
+    ClipboardWays, DisplayPolicy, EndCause, Guest, ImageFile, Manifest, Permission, Power,
+    Readiness, Recording, ReleasePolicy, Video,
+};
 
 /// The wire form of a manifest; its encoding is what a version's digest is of.
 pub fn manifest_to_wire(manifest: &Manifest) -> wire::TemplateManifest {
@@ -30,6 +33,7 @@ pub fn manifest_to_wire(manifest: &Manifest) -> wire::TemplateManifest {
             vcpus: manifest.guest.vcpus,
             video: video.into(),
             readiness: readiness.into(),
+            sound: manifest.guest.sound,
         }),
     }
 }
@@ -59,7 +63,13 @@ pub fn manifest_from_wire(manifest: wire::TemplateManifest) -> Option<Manifest> 
         kernel: manifest.kernel.map(file),
         initrd: manifest.initrd.map(file),
         cmdline: manifest.cmdline,
-        guest: Guest { memory_mib: guest.memory_mib, vcpus: guest.vcpus, video, readiness },
+        guest: Guest {
+            memory_mib: guest.memory_mib,
+            vcpus: guest.vcpus,
+            video,
+            readiness,
+            sound: guest.sound,
+        },
     })
 }
 
@@ -104,6 +114,73 @@ pub const fn policy_from_wire(policy: wire::ReleasePolicy) -> ReleasePolicy {
         wire::ReleasePolicy::Unspecified | wire::ReleasePolicy::Stop => ReleasePolicy::Stop,
         wire::ReleasePolicy::Delete => ReleasePolicy::Delete,
     }
+}
+
+/// The display policy of the API and the store.
+pub fn display_policy_to_wire(policy: DisplayPolicy) -> wire::DisplayPolicy {
+    let permission = |one| match one {
+        Permission::Allowed => wire::Permission::Allowed.into(),
+        Permission::Denied => wire::Permission::Denied.into(),
+    };
+    let clipboard = match policy.clipboard {
+        ClipboardWays::Both => wire::ClipboardWays::Both,
+        ClipboardWays::ToGuest => wire::ClipboardWays::ToGuest,
+        ClipboardWays::FromGuest => wire::ClipboardWays::FromGuest,
+        ClipboardWays::Off => wire::ClipboardWays::Off,
+    };
+    let recording = match policy.recording {
+        Recording::Never => wire::Recording::Never,
+        Recording::OnRequest => wire::Recording::OnRequest,
+        Recording::Always => wire::Recording::Always,
+    };
+    wire::DisplayPolicy {
+        clipboard: clipboard.into(),
+        files: permission(policy.files),
+        sound: permission(policy.sound),
+        microphone: permission(policy.microphone),
+        sharing: permission(policy.sharing),
+        raw: permission(policy.raw),
+        recording: recording.into(),
+        watermark: policy.watermark,
+    }
+}
+
+/// The model of a display policy; what says nothing is the default, and of a number that is not known
+/// the field is named.
+pub fn display_policy_from_wire(
+    policy: &wire::DisplayPolicy,
+) -> Result<DisplayPolicy, &'static str> {
+    let permission = |field, number: i32, default| -> Result<Permission, &'static str> {
+        Ok(match wire::Permission::try_from(number).map_err(|_unknown| field)? {
+            wire::Permission::Unspecified => default,
+            wire::Permission::Allowed => Permission::Allowed,
+            wire::Permission::Denied => Permission::Denied,
+        })
+    };
+    let usual = DisplayPolicy::default();
+    let clipboard = wire::ClipboardWays::try_from(policy.clipboard);
+    let recording = wire::Recording::try_from(policy.recording);
+    Ok(DisplayPolicy {
+        clipboard: match clipboard.map_err(|_unknown| "clipboard")? {
+            wire::ClipboardWays::Unspecified => usual.clipboard,
+            wire::ClipboardWays::Both => ClipboardWays::Both,
+            wire::ClipboardWays::ToGuest => ClipboardWays::ToGuest,
+            wire::ClipboardWays::FromGuest => ClipboardWays::FromGuest,
+            wire::ClipboardWays::Off => ClipboardWays::Off,
+        },
+        files: permission("files", policy.files, usual.files)?,
+        sound: permission("sound", policy.sound, usual.sound)?,
+        microphone: permission("microphone", policy.microphone, usual.microphone)?,
+        sharing: permission("sharing", policy.sharing, usual.sharing)?,
+        raw: permission("raw", policy.raw, usual.raw)?,
+        recording: match recording.map_err(|_unknown| "recording")? {
+            wire::Recording::Unspecified => usual.recording,
+            wire::Recording::Never => Recording::Never,
+            wire::Recording::OnRequest => Recording::OnRequest,
+            wire::Recording::Always => Recording::Always,
+        },
+        watermark: policy.watermark,
+    })
 }
 
 /// The cause of the API and the store, and for how long nobody was connected, in seconds.

@@ -9,6 +9,9 @@ use bytes::Bytes;
 use tokio::io::AsyncRead;
 use tokio::sync::watch;
 use vidi_kit::tls::Role;
+use zeroize::Zeroizing;
+
+use crate::model::Sealed;
 
 /// Operations in one commit: the longer of its compares and its writes, as etcd counts
 /// (`--max-txn-ops`, 128 by default).
@@ -259,6 +262,12 @@ pub trait Authority: Send + Sync + fmt::Debug {
 
     /// A certificate of the pages' CA for the key of `csr` and these DNS names and IP addresses.
     fn issue_page(&self, csr: &[u8], names: &[String]) -> Result<Issued, AuthorityError>;
+
+    /// Wraps a secret by the installation's key, bound to `purpose`; none when the library fails.
+    fn seal(&self, purpose: &str, secret: &[u8]) -> Option<Sealed>;
+
+    /// What was wrapped for this purpose; none for another, or what is damaged.
+    fn unseal(&self, purpose: &str, sealed: &Sealed) -> Option<Zeroizing<Vec<u8>>>;
 }
 
 /// A new certificate.

@@ -10,7 +10,9 @@
 
 mod hosts;
 mod invariants;
+mod machines;
 mod roles;
+mod sharing;
 mod stack;
 
 use std::time::Duration;
@@ -203,7 +205,11 @@ async fn foreign_things_look_as_if_they_were_not_there() {
     let request = OpenAppRequest { name: app(&stack).await, ..Default::default() };
     let stranger = SessionServiceClient::new(stack.user("ben")).open_app(request).await;
     assert_eq!(stranger.unwrap_err().code(), Code::NotFound);
-    let grant = IssueGrantRequest { token: "token-of-ben".to_owned(), session: session.name };
+    let grant = IssueGrantRequest {
+        token: "token-of-ben".to_owned(),
+        session: session.name,
+        ..Default::default()
+    };
     let stranger = GatewayLinkClient::new(stack.gateway()).issue_grant(grant).await;
     assert_eq!(stranger.unwrap_err().code(), Code::NotFound);
     let name = created.name;
@@ -436,7 +442,7 @@ async fn a_gateway_is_told_why_a_session_is_no_longer_its_own() {
     let mut link = present(&stack, &session.name, epoch).await.unwrap();
     state(&stack, &session.name, SessionState::Connected).await.unwrap();
     let (token, name) = ("token-of-ana".to_owned(), session.name.clone());
-    let request = IssueGrantRequest { token, session: name };
+    let request = IssueGrantRequest { token, session: name, ..Default::default() };
     let mut other = GatewayLinkClient::new(stack.gateway_of("edge-2"));
     other.issue_grant(request).await.unwrap();
     let told = link.1.message().await.unwrap().unwrap().closed;
@@ -685,6 +691,7 @@ fn creation(request_id: &str) -> CreateDesktopRequest {
         request_id: request_id.to_owned(),
         validate_only: false,
         release_policy: ReleasePolicy::Keep.into(),
+        display_policy: None,
     }
 }
 
@@ -803,8 +810,11 @@ async fn open(stack: &Stack) -> Result<Session, Status> {
 }
 
 async fn grant(stack: &Stack, session: &str) -> Result<u64, Status> {
-    let request =
-        IssueGrantRequest { token: "token-of-ana".to_owned(), session: session.to_owned() };
+    let request = IssueGrantRequest {
+        token: "token-of-ana".to_owned(),
+        session: session.to_owned(),
+        ..Default::default()
+    };
     let granted = GatewayLinkClient::new(stack.gateway()).issue_grant(request).await?.into_inner();
     let claims = stack.verify(&granted.grant);
     assert_eq!(claims.epoch, granted.epoch);
@@ -833,7 +843,10 @@ async fn beat(link: &Link, session: &str, epoch: u64, times: u32) {
     for _ in 0..times {
         tokio::time::sleep(Duration::from_secs(10)).await;
         let present = PresentSession { session: session.to_owned(), viewers: 1, epoch };
-        link.0.send(GatewayMessage { sessions: vec![present] }).await.unwrap();
+        link.0
+            .send(GatewayMessage { sessions: vec![present], ..Default::default() })
+            .await
+            .unwrap();
     }
 }
 
@@ -841,7 +854,7 @@ async fn beat(link: &Link, session: &str, epoch: u64, times: u32) {
 async fn present(stack: &Stack, session: &str, epoch: u64) -> Result<Link, Status> {
     let present = PresentSession { session: session.to_owned(), viewers: 1, epoch };
     let (messages, outgoing) = tokio::sync::mpsc::channel(4);
-    messages.send(GatewayMessage { sessions: vec![present] }).await.unwrap();
+    messages.send(GatewayMessage { sessions: vec![present], ..Default::default() }).await.unwrap();
     let outgoing = tokio_stream::wrappers::ReceiverStream::new(outgoing);
     let commands = GatewayLinkClient::new(stack.gateway()).link(outgoing).await?.into_inner();
     Ok((messages, commands))

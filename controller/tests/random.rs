@@ -11,9 +11,9 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use uuid::Uuid;
 use vidi_controller::model::{
-    Change, DesktopTarget, EndCause, GatewayLive, Guest, Host, HostHello, HostLive, HostReport,
-    ImageFile, Manifest, Observed, Power, Presence, Readiness, ReleasePolicy, Row, SignIn, Step,
-    Tenant, UsageKind, User, Video, World,
+    Change, DesktopTarget, DisplayPolicy, EndCause, GatewayLive, Guest, Host, HostHello, HostLive,
+    HostReport, ImageFile, Manifest, Observed, Power, Presence, Readiness, ReleasePolicy, Row,
+    SignIn, Step, Tenant, UsageKind, User, Video, World,
 };
 use vidi_controller::plan::presence::judged;
 use vidi_controller::plan::settle::settle;
@@ -138,7 +138,7 @@ impl Simulation {
         one.commit(rows.into_iter().map(Step::Put).collect());
         let disk = ImageFile { file: "d".to_owned(), sha256: "0".repeat(64), size_bytes: 1 };
         let (video, readiness) = (Video::Qxl, Readiness::Helper);
-        let guest = Guest { memory_mib: 512, vcpus: 1, video, readiness };
+        let guest = Guest { memory_mib: 512, vcpus: 1, video, readiness, sound: false };
         let manifest = Manifest { disk, kernel: None, initrd: None, cmdline: String::new(), guest };
         one.ask(Change::PutTemplate {
             tenant,
@@ -255,7 +255,8 @@ impl Simulation {
             Event::Grant(pick) => {
                 let (session, gateway) = (self.session(pick)?, "edge".parse().unwrap());
                 let token_sha256 = "ana".to_owned();
-                self.ask(Change::IssueGrant { gateway, token_sha256, tenant: tenant(), session });
+                let (tenant, problem) = (tenant(), String::new());
+                self.ask(Change::IssueGrant { gateway, token_sha256, tenant, session, problem });
             }
             Event::Report { host, outcome } => self.report(&self::host(host), outcome),
             Event::HostGone(host) => drop(self.world.hosts_live.remove(&self::host(host))),
@@ -313,6 +314,7 @@ impl Simulation {
                     assigned_user: Some(user(ben)),
                     start,
                     release_policy,
+                    display_policy: DisplayPolicy::default(),
                     request: None,
                     validate_only: false,
                 });
@@ -355,7 +357,8 @@ impl Simulation {
 
     /// Takes a gateway's word as the reconciler does, and lets follow what follows at once.
     fn present(&mut self, sessions: BTreeMap<SessionId, u64>) {
-        let live = GatewayLive { link: 1, heard_ms: self.now_ms, sessions };
+        let live =
+            GatewayLive { link: 1, heard_ms: self.now_ms, sessions, peer_address: String::new() };
         self.world.gateways.insert("edge".parse().unwrap(), live);
         self.doubt_ms += GAP_MS;
         let known: Vec<_> = self.world.live_sessions.iter().map(|(id, _)| *id).collect();
@@ -511,7 +514,7 @@ fn who_does_not_come_back_was_connected_until_the_failure() {
     let counted = one.counted(UsageKind::Connected);
     let connected_ms = sessions.iter().map(|(id, _)| {
         let session = one.world.session(&tenant(), *id).unwrap();
-        counted.get(&session.desktop).copied().unwrap_or(0)
+        counted.get(&session.place.counted_as()).copied().unwrap_or(0)
     });
     // Seven minutes before it; and who is back was never gone.
     let [back, gone] = connected_ms.collect::<Vec<_>>().try_into().unwrap();

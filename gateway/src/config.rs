@@ -11,6 +11,8 @@ use vidi_kit::config::{ConfigError, ControllerAccess, TelemetryConfig};
 pub const DEFAULT_PATH: &str = "/etc/vidi/gateway.toml";
 /// Port of metrics and health on loopback.
 pub const METRICS_PORT: u16 = 9443;
+/// Port for other gateways.
+const PEER_PORT: u16 = 7445;
 
 /// An office of 300 people behind one address, each with a desktop; a tenth of all that a gateway takes.
 const CONNECTIONS_PER_ADDRESS: usize = 1_000;
@@ -25,6 +27,12 @@ pub struct Config {
     pub https: HttpsConfig,
     /// What desktops and browsers share beside the picture.
     pub display: DisplayConfig,
+    /// Recordings of sessions.
+    pub recording: RecordingConfig,
+    /// The way from other gateways.
+    pub peer: PeerConfig,
+    /// The display as SPICE itself, for other viewers.
+    pub raw: RawConfig,
     /// How to reach the control plane.
     pub controller: ControllerAccess,
     /// Logs, metrics and health.
@@ -37,6 +45,9 @@ impl Default for Config {
             state: PathBuf::from("/var/lib/vidi/gateway"),
             https: HttpsConfig::default(),
             display: DisplayConfig::default(),
+            recording: RecordingConfig::default(),
+            peer: PeerConfig::default(),
+            raw: RawConfig::default(),
             controller: ControllerAccess::default(),
             telemetry: TelemetryConfig::default(),
         }
@@ -73,6 +84,7 @@ impl Default for HttpsConfig {
 }
 
 /// `[display]`.
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of its own")]
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DisplayConfig {
@@ -80,6 +92,67 @@ pub struct DisplayConfig {
     pub clipboard: ClipboardWays,
     /// Whether guests' screens follow the browser's window.
     pub resize: bool,
+    /// Whether files go from browsers into desktops.
+    pub files: bool,
+    /// Whether browsers get desktops' sound.
+    pub sound: bool,
+    /// Whether desktops get browsers' microphones.
+    pub microphone: bool,
+    /// Whether users may let others of their tenant in.
+    pub sharing: bool,
+}
+
+/// `[recording]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RecordingConfig {
+    /// Days for which a recording is kept.
+    pub keep_days: u32,
+    /// Longest recording, in MiB.
+    pub mib_max: u32,
+    /// Longest recording, in hours.
+    pub hours_max: u32,
+}
+
+impl Default for RecordingConfig {
+    fn default() -> Self {
+        Self { keep_days: 30, mib_max: 4_096, hours_max: 24 }
+    }
+}
+
+/// `[peer]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PeerConfig {
+    /// Where other gateways connect.
+    pub listen: SocketAddr,
+    /// Where they are told to, `host:port`; empty: the address from which the controller sees this
+    /// gateway, and the port of `listen`.
+    pub advertise: String,
+}
+
+impl PeerConfig {
+    /// What the controller is told: `host:port`, or a port alone.
+    pub fn address(&self) -> String {
+        match self.advertise.as_str() {
+            "" => format!(":{}", self.listen.port()),
+            given => given.to_owned(),
+        }
+    }
+}
+
+impl Default for PeerConfig {
+    fn default() -> Self {
+        Self { listen: ([0, 0, 0, 0], PEER_PORT).into(), advertise: String::new() }
+    }
+}
+
+/// `[raw]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawConfig {
+    /// Origins of pages with a SPICE web client, as `https://viewer.example`, beside the gateway's own.
+    pub origins: Vec<String>,
 }
 
 /// Which ways the clipboard goes.
@@ -98,7 +171,14 @@ pub enum ClipboardWays {
 
 impl Default for DisplayConfig {
     fn default() -> Self {
-        Self { clipboard: ClipboardWays::Both, resize: true }
+        Self {
+            clipboard: ClipboardWays::Both,
+            resize: true,
+            files: true,
+            sound: true,
+            microphone: true,
+            sharing: true,
+        }
     }
 }
 
@@ -110,6 +190,9 @@ impl DisplayConfig {
             clipboard_to_guest: matches!(self.clipboard, Both | ToGuest),
             clipboard_from_guest: matches!(self.clipboard, Both | FromGuest),
             resize: self.resize,
+            files: self.files,
+            sound: self.sound,
+            microphone: self.microphone,
         }
     }
 }
@@ -129,6 +212,22 @@ impl Config {
                 text: "certificate and key are given together or not at all".to_owned(),
             });
         }
+        let RecordingConfig { keep_days, mib_max, hours_max } = self.recording;
+        if [keep_days, mib_max, hours_max].contains(&0) {
+            return Err(ConfigError::Value {
+                key: "[recording]",
+                text: "keep_days, mib_max and hours_max are 1 or more".to_owned(),
+            });
+        }
+        for origin in &self.raw.origins {
+            let host = origin.strip_prefix("https://").or(origin.strip_prefix("http://"));
+            if !host.is_some_and(|host| !host.is_empty() && !host.contains(['/', ' '])) {
+                return Err(ConfigError::Value {
+                    key: "[raw] origins",
+                    text: format!("`{origin}` is not a scheme, a host and no path"),
+                });
+            }
+        }
         Ok(())
     }
 }
@@ -141,7 +240,7 @@ mod tests {
     fn the_clipboard_goes_the_ways_that_are_allowed() {
         let ways = |text: &str| {
             let config: Config = toml::from_str(text).unwrap();
-            let Policy { clipboard_to_guest, clipboard_from_guest, resize } =
+            let Policy { clipboard_to_guest, clipboard_from_guest, resize, .. } =
                 config.display.policy();
             (clipboard_to_guest, clipboard_from_guest, resize)
         };
@@ -151,6 +250,18 @@ mod tests {
         assert_eq!(ways("[display]\nclipboard = \"from_guest\""), (false, true, true));
         assert_eq!(ways("[display]\nclipboard = \"off\""), (false, false, true));
         assert!(toml::from_str::<Config>("[display]\nclipboard = \"of\"").is_err());
+    }
+
+    #[test]
+    fn an_origin_has_a_scheme_and_no_path() {
+        let check = |origin: &str| {
+            let raw = RawConfig { origins: vec![origin.to_owned()] };
+            Config { raw, ..Config::default() }.check().is_ok()
+        };
+        assert!(check("https://viewer.example:8000"));
+        for origin in ["*", "viewer.example", "https://", "https://viewer.example/", "null"] {
+            assert!(!check(origin), "{origin}");
+        }
     }
 
     #[test]

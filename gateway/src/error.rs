@@ -20,6 +20,15 @@ pub enum GatewayError {
     /// The relay refused, or ended what it had granted; its own words.
     #[error("the desktop's host says: {0}")]
     Relay(String),
+    /// A physical machine does not answer; the details are for operators.
+    #[error("the machine does not answer: {0}")]
+    MachineAway(String),
+    /// A physical machine is not the one that was expected; the details are for operators.
+    #[error("the machine cannot be trusted: {0}")]
+    MachineUntrusted(String),
+    /// A SPICE server does not take the password that is kept for it.
+    #[error("the machine refuses the display password that is kept for it: set the right one")]
+    PasswordRefused,
     /// The desktop's display server spoke in a way that cannot be followed.
     #[error("the desktop's display cannot be followed: {0}")]
     Spice(String),
@@ -53,6 +62,17 @@ impl GatewayError {
                 let reason = status.get_details_error_info().map(|info| info.reason);
                 (reason.unwrap_or_else(|| "REFUSED".to_owned()), self.to_string())
             }
+            Self::MachineAway(_) => {
+                ("MACHINE_AWAY".to_owned(), "the machine does not answer".to_owned())
+            }
+            Self::MachineUntrusted(_) => (
+                "MACHINE_UNTRUSTED".to_owned(),
+                "the machine does not show the certificate that is expected of it".to_owned(),
+            ),
+            Self::PasswordRefused => (
+                "PASSWORD_REFUSED".to_owned(),
+                "the machine refuses the display password that is kept for it".to_owned(),
+            ),
             Self::Relay(_) => ("DISPLAY_LOST".to_owned(), self.to_string()),
             Self::Spice(_) => ("DISPLAY_UNREADABLE".to_owned(), self.to_string()),
         };
@@ -69,6 +89,9 @@ impl GatewayError {
             },
             Self::ControllerAway
             | Self::HostAway(_)
+            | Self::MachineAway(_)
+            | Self::MachineUntrusted(_)
+            | Self::PasswordRefused
             | Self::Relay(_)
             | Self::Spice(_)
             | Self::Tls(_)

@@ -15,6 +15,7 @@ pub mod error;
 pub mod http;
 pub mod model;
 pub mod ports;
+pub mod raw;
 pub mod reconcile;
 pub mod rpc;
 pub mod telemetry;

@@ -6,14 +6,19 @@ use std::sync::Arc;
 
 use clap::Parser;
 use tokio::sync::watch;
-use tracing::info;
+use tracing::{error, info};
 use vidi_gateway::adapters::controller::{Controller, tickets};
+use vidi_gateway::adapters::dial::AnyDial;
+use vidi_gateway::adapters::direct::DirectDial;
+use vidi_gateway::adapters::recordings::RecordingFolder;
 use vidi_gateway::adapters::relay::RelayDial;
 use vidi_gateway::config::{Config, DEFAULT_PATH, METRICS_PORT};
 use vidi_gateway::http::addresses::Addresses;
 use vidi_gateway::http::router::Edge;
 use vidi_gateway::http::{page_certificate, server};
+use vidi_gateway::raw::Raw;
 use vidi_gateway::reconcile::registry::{Reach, Registry};
+use vidi_gateway::rpc::peer::PeerService;
 use vidi_gateway::telemetry::METRICS;
 use vidi_kit::commands::{GatewayArguments, GatewayCommand, JoinArguments};
 use vidi_kit::join::{JoinError, Joining, say};
@@ -65,6 +70,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     start_metrics(&tasks, &config.telemetry, (METRICS_PORT, METRICS), health.clone()).await?;
     // Asked for first: a port in use is said at once.
     let listener = vidi_kit::transport::bind(config.https.listen).await?;
+    let peers = vidi_kit::transport::bind(config.peer.listen).await?;
     health.starts_with("it waits for its own certificate from the controller");
     let identity = vidi_kit::enroll::identity(
         &tasks,
@@ -81,13 +87,31 @@ async fn run(config: Config) -> anyhow::Result<()> {
         page_certificate::tls_config(&tasks, &clock, &config.https, &page_folder, &controller)
             .await?;
     let (presence, presence_receiver) = watch::channel(Default::default());
-    let endings = controller.link(&tasks, presence_receiver);
-    let dial = Arc::new(RelayDial::new(identity, tasks.clone()));
-    let reach = Reach { tickets: tickets(&controller), dial, policy: config.display.policy() };
+    let peer_address = config.peer.address();
+    let endings = controller.link(&tasks, presence_receiver, peer_address);
+    let own = identity.clone();
+    let relay = RelayDial::new(identity, tasks.clone());
+    let dial = Arc::new(AnyDial { relay, direct: DirectDial::new(tasks.clone()) });
+    let folder = config.state.join("recordings");
+    let recordings = RecordingFolder::open(&tasks, &clock, folder, &config.recording)?;
+    let reach = Reach {
+        tickets: tickets(&controller),
+        dial,
+        policy: config.display.policy(),
+        clock: clock.clone(),
+        sharing: config.display.sharing,
+        recordings: Some(Arc::new(recordings.clone())),
+    };
     let registry = Registry::new(tasks.clone(), reach, presence, endings);
     let linked = controller.clone();
     health.needs("controller", move || linked.judge_link());
-    let edge = Edge { controller, registry, clock };
+    let edge = Edge { controller, registry, raw: Raw::new(config.raw.origins), recordings, clock };
+    let serving_peers = PeerService::new(edge.clone()).serve(peers, own);
+    let _serving_peers = tasks.spawn("peers", async move {
+        if let Err(error) = serving_peers.await {
+            error!(%error, "Other gateways are not served any more");
+        }
+    });
     info!(address = %config.https.listen, "Gateway is open");
     let addresses = Addresses::new(config.https.connections_per_address);
     let serving = server::serve(tasks.clone(), listener, tls, edge, addresses);

@@ -14,6 +14,10 @@ pub const REFUSALS: &[&str] = &[
     "full",
 ];
 
+/// Why another viewer is refused.
+const RAW_REFUSALS: &[&str] =
+    &["policy", "rights", "origin", "ticket", "channel", "link", "desktop", "full", "away"];
+
 /// Seconds until a picture: from one that is there at once to a desktop that has to boot.
 const PICTURE_SECONDS: &[f64] =
     &[0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 120.0];
@@ -63,4 +67,26 @@ pub const METRICS: &[Metric] = &[
         "Bytes of clipboards that guests took and gave.",
     )
     .by("direction", &["to_guest", "from_guest"]),
+    Metric::counter(
+        "vidi_gateway_sound_packets_total",
+        "Packets of guests' sound that went to browsers, or were dropped because the line was full.",
+    )
+    .by("result", &["sent", "dropped"]),
+    Metric::counter("vidi_gateway_file_bytes_total", "Bytes of files that went into guests."),
+    Metric::counter("vidi_gateway_files_total", "Files that were to go into guests, by their end.")
+        .by("result", &["done", "failed", "cancelled"]),
+    Metric::counter("vidi_gateway_raw_tickets_total", "Tickets given for other viewers."),
+    Metric::gauge("vidi_gateway_raw_channels", "Channels of other viewers that are open."),
+    Metric::counter("vidi_gateway_raw_bytes_total", "Bytes passed on for other viewers.")
+        .by("direction", &["to_client", "from_client"]),
+    Metric::counter("vidi_gateway_raw_refused_total", "Other viewers refused, by reason.")
+        .by("reason", RAW_REFUSALS),
+    Metric::counter("vidi_gateway_guests_total", "Guests of sessions, by what became of them.")
+        .by("what", &["asked", "returned", "allowed", "refused", "removed"]),
+    Metric::gauge("vidi_gateway_recordings", "Sessions that are being recorded."),
+    Metric::counter("vidi_gateway_recorded_bytes_total", "Bytes written to recordings."),
+    Metric::counter(
+        "vidi_gateway_recordings_failed_total",
+        "Recordings that ended before their session: its limits, or the disk.",
+    ),
 ];

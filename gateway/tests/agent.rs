@@ -13,9 +13,12 @@ use tokio::time::{Instant, sleep, timeout};
 use vidi_display::Policy;
 use vidi_display::protocol::{BrowserHello, ClipboardPart, ViewerMessage};
 use vidi_gateway::error::GatewayError;
-use vidi_gateway::ports::{Attachment, CHUNKS_MAX, ChannelPipe, Dial, Ticket, Tickets};
+use vidi_gateway::model::{Terms, Visitor};
+use vidi_gateway::ports::{
+    Attachment, CHUNKS_MAX, ChannelPipe, Dial, RelayTicket, Ticket, Tickets, Way,
+};
 use vidi_gateway::reconcile::registry::{FromViewer, Reach, Registry, ToViewer, Viewer};
-use vidi_kit::Tasks;
+use vidi_kit::{Clock, Tasks};
 use vidi_spice::ClipboardKind;
 
 const SESSION: &str = "tenants/default/sessions/0198c1a2-0000-7000-8000-000000000001";
@@ -69,9 +72,18 @@ struct Granted;
 
 #[async_trait]
 impl Tickets for Granted {
-    async fn ticket(&self, _token: &str, _session: &str) -> Result<Ticket, GatewayError> {
-        let (relay_address, relay_name) = (String::new(), String::new());
-        Ok(Ticket { grant: Vec::new(), epoch: 1, relay_address, relay_name })
+    async fn ticket(
+        &self,
+        _token: &str,
+        _session: &str,
+        _problem: &str,
+    ) -> Result<Ticket, GatewayError> {
+        let (address, name) = (String::new(), String::new());
+        Ok(Ticket {
+            epoch: 1,
+            way: Way::Relay(RelayTicket { grant: Vec::new(), address, name }),
+            terms: Terms::default(),
+        })
     }
 }
 
@@ -215,8 +227,15 @@ impl Browser {
     async fn open(registry: &Arc<Registry>, width: u16, height: u16) -> Self {
         let (from, incoming) = mpsc::channel(64);
         let (outgoing, to) = mpsc::channel(1_024);
-        let hello = BrowserHello { webp: true, width, height };
-        let viewer = Viewer { hello, token: "token".to_owned(), trace: None, incoming, outgoing };
+        let hello = BrowserHello { webp: true, width, height, ..BrowserHello::default() };
+        let viewer = Viewer {
+            hello,
+            token: "token".to_owned(),
+            visitor: Visitor::default(),
+            trace: None,
+            incoming,
+            outgoing,
+        };
         registry.add(SESSION, viewer).await;
         Self { from, to, frames: 0, abilities: Vec::new(), copied: Vec::new() }
     }
@@ -255,7 +274,10 @@ impl Browser {
                     self.says(ViewerMessage::Ack { sequence: word(body, 0), draw_time }).await;
                 }
                 14 => self.copied.push((body[0], body[1] & 1 != 0, body[4..].to_vec())),
-                15 => self.abilities.push(body[0]),
+                // Those of the clipboard and the window; files and sound are other tests' affair.
+                15 if self.abilities.last() != Some(&(body[0] & 7)) => {
+                    self.abilities.push(body[0] & 7);
+                }
                 _ => {}
             }
         }
@@ -284,7 +306,9 @@ async fn connecting(
     [width, height]: [u16; 2],
 ) -> (mpsc::Receiver<End>, Browser, Arc<Registry>) {
     let (opens, opened) = mpsc::channel(4);
-    let reach = Reach { tickets: Arc::new(Granted), dial: Arc::new(Opens(opens)), policy };
+    let (tickets, dial) = (Arc::new(Granted), Arc::new(Opens(opens)));
+    let clock = Clock::system();
+    let reach = Reach { tickets, dial, policy, clock, sharing: true, recordings: None };
     let (presence, _) = watch::channel(Default::default());
     let (_, endings) = mpsc::channel(1);
     let registry = Registry::new(Tasks::new(), reach, presence, endings);

@@ -16,10 +16,10 @@ use tokio::sync::{mpsc, watch};
 use vidi_display::Policy;
 use vidi_display::protocol::{BrowserHello, ViewerMessage};
 use vidi_gateway::error::GatewayError;
-use vidi_gateway::model::{CloseCode, Ending};
-use vidi_gateway::ports::{Attachment, ChannelPipe, Dial, Ticket, Tickets};
+use vidi_gateway::model::{CloseCode, Ending, Terms, Visitor};
+use vidi_gateway::ports::{Attachment, ChannelPipe, Dial, RelayTicket, Ticket, Tickets, Way};
 use vidi_gateway::reconcile::registry::{FromViewer, Reach, Registry, ToViewer, Viewer};
-use vidi_kit::Tasks;
+use vidi_kit::{Clock, Tasks};
 
 const SESSION: &str = "tenants/default/sessions/0198c1a2-0000-7000-8000-000000000001";
 const WAIT_SECS_MAX: Duration = Duration::from_secs(60);
@@ -92,14 +92,19 @@ struct Counted(AtomicU64);
 
 #[async_trait]
 impl Tickets for Counted {
-    async fn ticket(&self, token: &str, session: &str) -> Result<Ticket, GatewayError> {
+    async fn ticket(
+        &self,
+        token: &str,
+        session: &str,
+        _problem: &str,
+    ) -> Result<Ticket, GatewayError> {
         assert_eq!((token, session), ("token", SESSION));
         let epoch = self.0.fetch_add(1, Ordering::SeqCst) + 1;
+        let (address, name) = (String::new(), String::new());
         Ok(Ticket {
-            grant: Vec::new(),
             epoch,
-            relay_address: String::new(),
-            relay_name: String::new(),
+            way: Way::Relay(RelayTicket { grant: Vec::new(), address, name }),
+            terms: Terms::default(),
         })
     }
 }
@@ -118,8 +123,16 @@ impl Browser {
     async fn open(registry: &Arc<Registry>) -> Self {
         let (from, incoming) = mpsc::channel(64);
         let (outgoing, to) = mpsc::channel(1_024);
-        let hello = BrowserHello { webp: true, width: 1_280, height: 900 };
-        let viewer = Viewer { hello, token: "token".to_owned(), trace: None, incoming, outgoing };
+        let hello =
+            BrowserHello { webp: true, width: 1_280, height: 900, ..BrowserHello::default() };
+        let viewer = Viewer {
+            hello,
+            token: "token".to_owned(),
+            visitor: Visitor::default(),
+            trace: None,
+            incoming,
+            outgoing,
+        };
         registry.add(SESSION, viewer).await;
         Self { from, to, size: None, frames: 0, pixels_bytes: 0, status: Vec::new() }
     }
@@ -184,6 +197,9 @@ fn stage() -> Stage {
             tickets: Arc::clone(&tickets) as Arc<dyn Tickets>,
             dial: Arc::new(Direct { socket: socket.clone() }),
             policy: Policy::default(),
+            clock: Clock::system(),
+            sharing: true,
+            recordings: None,
         },
         presence_sender,
         endings_receiver,

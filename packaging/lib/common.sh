@@ -75,11 +75,15 @@ build_web() {
   printf '%s\n' "$key" >"$web/dist/.key"
 }
 
-# Builds the five programs.
+# Builds the five programs, or those that are named: always with the features of the whole workspace,
+# so that what they share is built once.
 build_programs() {
+  local program chosen=()
+  [ $# -gt 0 ] || set -- vidi-controller vidi-agent vidi-relay vidi-gateway vidictl
+  for program in "$@"; do chosen+=(--bin "$program"); done
   ensure_rust
   say "building the programs (profile $VIDI_PROFILE, into $CARGO_TARGET_DIR)"
-  (cd "$VIDI_ROOT" && cargo build --locked --profile "$VIDI_PROFILE" --workspace --bins >&2) ||
+  (cd "$VIDI_ROOT" && cargo build --locked --profile "$VIDI_PROFILE" --workspace "${chosen[@]}" >&2) ||
     fail "the programs could not be built"
 }
 

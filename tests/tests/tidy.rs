@@ -43,7 +43,10 @@ const LAYERS: &[(&str, &[&str])] = &[
         "/src/ports.rs",
         &["tonic::", "etcd", "sled", "virt::", "axum", "rustls", "ldap", "crate::adapters"],
     ),
-    ("/src/reconcile/", &["tonic::", "crate::adapters", "crate::rpc", "crate::http", "crate::ws"]),
+    (
+        "/src/reconcile/",
+        &["tonic::", "crate::adapters", "crate::rpc", "crate::http", "crate::ws", "crate::raw"],
+    ),
     ("/src/adapters/", &["crate::plan", "crate::reconcile", "crate::rpc"]),
     ("gateway/spice/src/", &["tokio", "std::time::Instant", "SystemTime"]),
     ("gateway/display/src/", &["tokio", "std::time::Instant", "SystemTime"]),

@@ -33,4 +33,6 @@ pub use model::{
     HostVersions, ImageDigest, ObservedDomain, Ownership, PauseCause, ProbeGuest, ProbeOutcome,
     Video,
 };
-pub use ports::{ByteStream, GuestStream, HostMemory, Hypervisor, Screenshot, Volumes};
+pub use ports::{
+    ByteStream, GuestStream, HostMemory, Hypervisor, Screenshot, SpiceReader, Volumes,
+};

@@ -94,6 +94,8 @@ pub struct DomainSpec {
     pub vcpus: u32,
     /// Video device.
     pub video: Video,
+    /// A sound card.
+    pub sound: bool,
     /// The overlay, qcow2.
     pub disk: PathBuf,
     /// Boot without a boot loader; else from the disk.

@@ -26,6 +26,16 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 /// again. Dropping it closes the port; QEMU lets one at a time be open.
 pub type GuestStream = Box<dyn ByteStream>;
 
+/// Who reads what a SPICE server sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpiceReader {
+    /// The edge, which decodes it: images as they are.
+    Edge,
+    /// Somebody behind it, over a network: the server may compress. QEMU's decides by the socket's
+    /// family and compresses on none but TCP (spice-server, `fill_bits` in dcc-send.cpp).
+    Onward,
+}
+
 /// What a domain shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Screenshot {
@@ -51,9 +61,14 @@ pub trait Hypervisor: Send + Sync + fmt::Debug {
     /// Pulls the plug. Success when the domain is already gone.
     async fn destroy(&self, id: DesktopId) -> Result<(), HypervisorError>;
 
-    /// A nonblocking UNIX stream socket to the domain's SPICE server, past its authentication: the
-    /// link messages (REDQ) of one channel come next on it.
-    async fn open_spice(&self, id: DesktopId) -> Result<OwnedFd, HypervisorError>;
+    /// A nonblocking stream socket to the domain's SPICE server, past its authentication: the link
+    /// messages (REDQ) of one channel come next on it. Reading and writing is all that it is good for:
+    /// it is a UNIX socket, or for [`SpiceReader::Onward`] one of TCP over loopback.
+    async fn open_spice(
+        &self,
+        id: DesktopId,
+        reader: SpiceReader,
+    ) -> Result<OwnedFd, HypervisorError>;
 
     /// What the domain shows now.
     async fn screenshot(&self, id: DesktopId) -> Result<Screenshot, HypervisorError>;

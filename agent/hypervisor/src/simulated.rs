@@ -24,7 +24,7 @@ use crate::model::{
     DesktopMark, DomainEnd, DomainPower, DomainSpec, HostFacts, HostVersions, ObservedDomain,
     Ownership, PauseCause, ProbeGuest, ProbeOutcome,
 };
-use crate::ports::{GuestStream, HostMemory, Hypervisor, Screenshot};
+use crate::ports::{GuestStream, HostMemory, Hypervisor, Screenshot, SpiceReader};
 pub use crate::simulated_volumes::SimulatedVolumes;
 
 /// How often a guest that was not answered says that it is ready.
@@ -308,7 +308,11 @@ impl Hypervisor for SimulatedHypervisor {
         Ok(())
     }
 
-    async fn open_spice(&self, id: DesktopId) -> Result<OwnedFd, HypervisorError> {
+    async fn open_spice(
+        &self,
+        id: DesktopId,
+        _reader: SpiceReader,
+    ) -> Result<OwnedFd, HypervisorError> {
         let failed = |error: std::io::Error| HypervisorError::Refused {
             what: "open spice",
             text: error.to_string(),

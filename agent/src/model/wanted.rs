@@ -61,6 +61,8 @@ pub struct Template {
     pub vcpus: u32,
     /// Video device.
     pub video: Video,
+    /// A sound card.
+    pub sound: bool,
     /// How a start becomes ready.
     pub readiness: Readiness,
 }

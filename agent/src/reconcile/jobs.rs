@@ -68,6 +68,7 @@ async fn run_start(parts: &Parts, id: DesktopId, start: Start) -> Outcome {
         memory_mib: template.memory_mib,
         vcpus: template.vcpus,
         video: template.video,
+        sound: template.sound,
         disk: volumes.overlay_path(id),
         boot,
         acceleration: start.acceleration,

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
+use vidi_hypervisor::SpiceReader;
 use vidi_kit::ids::{DesktopId, TraceId};
 use vidi_kit::tls::{Identity, generate_key_and_csr};
 use vidi_kit::{Backoff, Clock, Tasks};
@@ -58,6 +59,7 @@ pub struct AgentLine {
 struct Request {
     desktop: DesktopId,
     trace: Option<TraceId>,
+    reader: SpiceReader,
     answer: oneshot::Sender<Result<UnixStream, OpenError>>,
 }
 
@@ -118,14 +120,16 @@ impl AgentLine {
         (Self { requests }, news)
     }
 
-    /// A socket to the desktop's SPICE server; waits for an agent that restarts, at most 15 s.
+    /// A socket to the desktop's SPICE server, of any family; waits for an agent that restarts, at most
+    /// 15 s.
     pub async fn open_spice(
         &self,
         desktop: DesktopId,
         trace: Option<TraceId>,
+        reader: SpiceReader,
     ) -> Result<UnixStream, OpenError> {
         let (answer, answered) = oneshot::channel();
-        let request = Request { desktop, trace, answer };
+        let request = Request { desktop, trace, reader, answer };
         self.requests.try_send(request).map_err(|_| OpenError::Busy)?;
         match tokio::time::timeout(OPEN_SECS_MAX, answered).await {
             Ok(Ok(answer)) => answer,
@@ -302,6 +306,7 @@ impl Line {
 
 async fn send_open(writer: &mut FrameWriter, id: u64, request: &Request) -> io::Result<()> {
     let trace = request.trace.map(|id| id.to_string()).unwrap_or_default();
-    let open = OpenSpice { id, desktop: request.desktop.to_string(), trace };
+    let (desktop, onward) = (request.desktop.to_string(), request.reader == SpiceReader::Onward);
+    let open = OpenSpice { id, desktop, trace, onward };
     writer.send(&RelayToAgent { message: Some(ToAgent::OpenSpice(open)) }, None).await
 }

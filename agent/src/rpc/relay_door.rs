@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tracing::{debug, info, warn};
-use vidi_hypervisor::Hypervisor;
+use vidi_hypervisor::{Hypervisor, SpiceReader};
 use vidi_kit::Tasks;
 use vidi_kit::ids::{DesktopId, TraceId};
 use vidi_proto::v1::agent_to_relay::Message as ToRelay;
@@ -20,7 +20,7 @@ use crate::model::attachment::Policy;
 use crate::model::observed::{HostState, Power};
 use crate::rpc::controller_link::ControllerLink;
 use crate::rpc::frames::split;
-use crate::rpc::wire::policy_to_wire;
+use crate::rpc::wire::{policy_to_wire, reader_of};
 
 /// The user that the relay runs as where packages are installed.
 const RELAY_USER: &str = "vidi-relay";
@@ -163,7 +163,7 @@ impl RelayDoor {
                 }
             },
             FromRelay::OpenSpice(open) => {
-                let opened = self.open_spice(&open.desktop).await;
+                let opened = self.open_spice(&open.desktop, reader_of(open.onward)).await;
                 self.say_opened(&open, opened.as_ref().err());
                 let (error, descriptor) = match opened {
                     Ok(descriptor) => (String::new(), Some(descriptor)),
@@ -199,7 +199,7 @@ impl RelayDoor {
         }
     }
 
-    async fn open_spice(&self, desktop: &str) -> Result<OwnedFd, String> {
+    async fn open_spice(&self, desktop: &str, reader: SpiceReader) -> Result<OwnedFd, String> {
         let desktop: DesktopId =
             desktop.parse().map_err(|error: vidi_kit::ids::IdError| error.to_string())?;
         let mut state = self.state.clone();
@@ -212,7 +212,7 @@ impl RelayDoor {
         if !runs {
             return Err("the desktop does not run on this host".to_owned());
         }
-        self.hypervisor.open_spice(desktop).await.map_err(|error| error.to_string())
+        self.hypervisor.open_spice(desktop, reader).await.map_err(|error| error.to_string())
     }
 }
 

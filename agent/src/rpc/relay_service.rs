@@ -23,7 +23,7 @@ use vidi_proto::v1::{AttachEvent, AttachRequest, ChannelRequest, ChannelResponse
 use crate::model::attachment::{Attachments, Claims, Policy, Refusal};
 use crate::rpc::agent_line::{AgentLine, OpenError};
 use crate::rpc::channel::{CHUNKS_MAX, DATA_BYTES_MAX, pump};
-use crate::rpc::wire::claims_from_wire;
+use crate::rpc::wire::{claims_from_wire, reader_of};
 
 /// Channels of one attachment at one time; SPICE has below ten kinds.
 pub const CHANNELS_MAX: usize = 32;
@@ -281,7 +281,7 @@ impl Relay for RelayService {
         let socket = tokio::select! {
             biased;
             ended = end.wait_for(Option::is_some) => return Err(reason(ended.ok().as_deref())),
-            opened = self.agent.open_spice(running.desktop, running.trace) => {
+            opened = self.agent.open_spice(running.desktop, running.trace, reader_of(opening.onward)) => {
                 opened.map_err(open_status)?
             }
         };

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
-use vidi_hypervisor::Video;
+use vidi_hypervisor::{SpiceReader, Video};
 use vidi_kit::ids::{DesktopId, IdError, SessionId};
 use vidi_proto::v1::{
     self, GrantClaims, GuestSettings, HostReport, ImageFile, LiveSessions, ObservedDesktop,
@@ -18,6 +18,11 @@ use crate::model::wanted::{Image, Readiness, Template, TemplateBoot, Wanted, Wis
 const MEMORY_MIB: RangeInclusive<u32> = 64..=1_048_576;
 /// `GuestSettings.vcpus` (templates.proto).
 const VCPUS: RangeInclusive<u32> = 1..=256;
+
+/// Who reads a channel, as the contract's `onward` says it.
+pub const fn reader_of(onward: bool) -> SpiceReader {
+    if onward { SpiceReader::Onward } else { SpiceReader::Edge }
+}
 
 /// The relay's policy, parsed.
 pub fn policy_from_wire(policy: &RelayPolicy) -> Result<Policy, IdError> {
@@ -142,6 +147,7 @@ fn template_from_wire(desktop: &WantedDesktop) -> Result<Template, String> {
             v1::Readiness::Helper | v1::Readiness::Unspecified => Readiness::Helper,
             v1::Readiness::Agent => Readiness::Agent,
         },
+        sound: guest.sound,
     })
 }
 
@@ -192,6 +198,7 @@ fn manifest_to_wire(template: &Template) -> TemplateManifest {
             vcpus: template.vcpus,
             video: video.into(),
             readiness: readiness.into(),
+            sound: template.sound,
         }),
     }
 }

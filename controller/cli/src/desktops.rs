@@ -3,7 +3,7 @@
 use anyhow::bail;
 use vidi_proto::v1::desktop_service_client::DesktopServiceClient;
 use vidi_proto::v1::{
-    Assignment, ChangeKind, CreateDesktopRequest, DeleteDesktopRequest, Desktop,
+    Assignment, ChangeKind, CreateDesktopRequest, DeleteDesktopRequest, Desktop, DisplayPolicy,
     ListDesktopsRequest, ListDesktopsResponse, Power, ReleasePolicy, RestartDesktopRequest,
     StartDesktopRequest, StopDesktopRequest, WatchDesktopsRequest,
 };
@@ -11,6 +11,7 @@ use vidi_proto::v1::{
 use crate::arguments::{AfterUse, DesktopCommand, Format, Global, Wait, Yes};
 use crate::ask::confirm;
 use crate::connect::{Api, all_pages, connect};
+use crate::display_policy::{policy_fields, update, with_flags};
 use crate::failure::Failure;
 use crate::operations::follow;
 use crate::output::{Table, json, plain, print, short, show};
@@ -25,7 +26,7 @@ pub(crate) async fn desktop(global: &Global, command: DesktopCommand) -> anyhow:
     let api = connect(global).await?;
     let mut client = DesktopServiceClient::new(api.clone());
     match command {
-        DesktopCommand::Create { template, name, user, after_use, start, wait } => {
+        DesktopCommand::Create { template, name, user, after_use, policy, start, wait } => {
             let parent = format!("tenants/{}", global.tenant);
             let request = CreateDesktopRequest {
                 template: format!("{parent}/templates/{template}"),
@@ -36,9 +37,16 @@ pub(crate) async fn desktop(global: &Global, command: DesktopCommand) -> anyhow:
                 request_id: uuid::Uuid::new_v4().to_string(),
                 validate_only: false,
                 release_policy: policy_of(after_use).into(),
+                display_policy: Some(with_flags(DisplayPolicy::default(), &policy)),
             };
             let operation = client.create_desktop(request).await?.into_inner();
             follow(global, api, operation, wait).await
+        }
+        DesktopCommand::Update { desktop, name, after_use, policy } => {
+            let before = find(global, &mut client, &desktop).await?;
+            let request = update(before, name, after_use, &policy)?;
+            let after = client.update_desktop(request).await?.into_inner();
+            show(global.output, "Desktop", &after, one_desktop)
         }
         DesktopCommand::List => {
             let all = list(global, &mut client).await?;
@@ -107,7 +115,7 @@ fn what_is_lost(desktop: &Desktop) -> String {
     text
 }
 
-fn policy_of(after_use: AfterUse) -> ReleasePolicy {
+pub(crate) fn policy_of(after_use: AfterUse) -> ReleasePolicy {
     match after_use {
         AfterUse::Keep => ReleasePolicy::Keep,
         AfterUse::Stop => ReleasePolicy::Stop,
@@ -231,7 +239,7 @@ fn one_desktop(desktop: &Desktop) -> Table {
         ReleasePolicy::Stop | ReleasePolicy::Unspecified => "is shut down",
         ReleasePolicy::Delete => "is destroyed",
     };
-    Table::of_fields([
+    let fields = [
         ("desktop", short(&desktop.name)),
         ("name", desktop.display_name.clone()),
         ("state", state_of(desktop)),
@@ -248,7 +256,9 @@ fn one_desktop(desktop: &Desktop) -> Table {
         ("version", spec.template_digest),
         ("made", moment(desktop.create_time.as_ref())),
         ("generation", format!("{} (seen {})", spec.generation, status.observed_generation)),
-    ])
+    ];
+    let policy = policy_fields(&spec.display_policy.unwrap_or_default());
+    Table::of_fields(fields.into_iter().chain(policy))
 }
 
 fn state_of(desktop: &Desktop) -> String {

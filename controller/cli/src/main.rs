@@ -4,8 +4,10 @@ mod arguments;
 mod ask;
 mod connect;
 mod desktops;
+mod display_policy;
 mod failure;
 mod hosts;
+mod machines;
 mod manual;
 mod operations;
 mod output;
@@ -55,6 +57,7 @@ async fn run(global: &Global, command: Command) -> anyhow::Result<()> {
         Command::Template(command) => templates::template(global, command).await,
         Command::Host(command) => hosts::host(global, command).await,
         Command::Desktop(command) => desktops::desktop(global, command).await,
+        Command::Machine(command) => machines::machine(global, command).await,
         Command::Session(command) => sessions::session(global, command).await,
         Command::App(command) => sessions::app(global, command).await,
         Command::Operation(command) => operations::operation(global, command).await,

@@ -65,7 +65,7 @@ impl Table {
     }
 
     /// A list of names and values, without headings.
-    pub(crate) fn of_fields<const N: usize>(fields: [(&str, String); N]) -> Self {
+    pub(crate) fn of_fields<'a>(fields: impl IntoIterator<Item = (&'a str, String)>) -> Self {
         let rows = fields.into_iter().filter(|(_, value)| !value.is_empty());
         Self { rows: rows.map(|(name, value)| vec![format!("{name}:"), value]).collect() }
     }

@@ -45,6 +45,9 @@ pub(crate) async fn session(global: &Global, command: SessionCommand) -> anyhow:
 async fn ask_where_a_desktop_goes_with_it(api: Api, name: &str, yes: Yes) -> anyhow::Result<()> {
     let request = GetSessionRequest { name: name.to_owned() };
     let session = SessionServiceClient::new(api.clone()).get_session(request).await?.into_inner();
+    if session.desktop.is_empty() {
+        return Ok(());
+    }
     let request = GetDesktopRequest { name: session.desktop };
     // Who may end a session may not always see its desktop.
     let Ok(desktop) = DesktopServiceClient::new(api).get_desktop(request).await else {
@@ -76,11 +79,12 @@ fn sessions_table(sessions: &[Session]) -> Table {
         table.row([
             short(&session.name),
             short(&session.user),
-            short(&session.desktop),
+            short(if session.machine.is_empty() { &session.desktop } else { &session.machine }),
             session_state(session.state()).to_owned(),
             since(session.state_since.as_ref()),
             session.gateway.clone(),
-            session.end_reason.clone(),
+            if session.end_reason.is_empty() { &session.problem } else { &session.end_reason }
+                .clone(),
         ]);
     }
     table
@@ -112,7 +116,7 @@ fn apps_table(apps: &[App]) -> Table {
             short(&app.name),
             app.display_name.clone(),
             app.state.clone(),
-            short(&app.desktop),
+            short(if app.machine.is_empty() { &app.desktop } else { &app.machine }),
         ]);
     }
     table

@@ -60,6 +60,13 @@ struct GuestToml {
     vcpus: u32,
     video: VideoToml,
     ready: ReadyToml,
+    #[serde(default = "has_sound")]
+    sound: bool,
+}
+
+/// A desktop for people has sound unless its template says otherwise.
+const fn has_sound() -> bool {
+    true
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -118,6 +125,7 @@ impl TemplateFolder {
                     ReadyToml::Agent => Readiness::Agent,
                 }
                 .into(),
+                sound: toml.guest.sound,
             }),
         };
         Ok(Self { name: toml.name, manifest, folder: folder.to_owned() })
@@ -275,7 +283,16 @@ ready = "helper"
             }
         }
         assert_eq!(sizes, [0, CHUNK_BYTES, 1, CHUNK_BYTES, 1, CHUNK_BYTES, 1]);
-        assert_eq!(template.manifest.guest.unwrap().video, i32::from(Video::Virtio));
+        let guest = template.manifest.guest.unwrap();
+        assert_eq!(guest.video, i32::from(Video::Virtio));
+        assert!(guest.sound, "sound is there unless it is said otherwise");
+    }
+
+    #[test]
+    fn a_template_can_be_without_sound() {
+        let folder = folder(&format!("{TOML}sound = false\n"), 1);
+        let template = TemplateFolder::open(folder.path()).unwrap();
+        assert!(!template.manifest.guest.unwrap().sound);
     }
 
     #[tokio::test]

@@ -95,7 +95,7 @@ fn usage_table(usage: &[Usage]) -> Table {
             (false, false) => "",
         };
         table.row([
-            short(&line.desktop),
+            short(if line.machine.is_empty() { &line.desktop } else { &line.machine }),
             line.desktop_display_name.clone(),
             short(&line.user),
             hours(line.running_secs),

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -17,6 +18,7 @@ use vidi_kit::tls::{CONTROLLER_NAME, Role, dns_name, uri_name};
 use vidi_proto::store::v1::Authority as AuthorityRecord;
 use zeroize::Zeroizing;
 
+use crate::model::Sealed;
 use crate::ports::{Authority, AuthorityError, Issued};
 
 /// Life of a daemon's certificate; renewed at two thirds.
@@ -134,29 +136,25 @@ impl WrappingKey {
         }
     }
 
-    fn wrap(&self, purpose: Purpose, mut bytes: Vec<u8>) -> Result<(Vec<u8>, Vec<u8>), KeyError> {
+    fn wrap(&self, purpose: &str, mut bytes: Vec<u8>) -> Result<Sealed, KeyError> {
         let nonce = rand::random::<[u8; NONCE_LEN]>();
         self.key
             .seal_in_place_append_tag(
                 Nonce::assume_unique_for_key(nonce),
-                Aad::from(purpose.as_str()),
+                Aad::from(purpose),
                 &mut bytes,
             )
             .map_err(|_| KeyError::Wrong(self.path.clone()))?;
-        Ok((bytes, nonce.to_vec()))
+        Ok(Sealed { wrapped: bytes, nonce: nonce.to_vec() })
     }
 
-    fn unwrap(
-        &self,
-        purpose: Purpose,
-        record: &AuthorityRecord,
-    ) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+    fn unwrap(&self, purpose: &str, sealed: &Sealed) -> Result<Zeroizing<Vec<u8>>, KeyError> {
         let wrong = || KeyError::Wrong(self.path.clone());
-        let nonce = Nonce::try_assume_unique_for_key(&record.nonce).map_err(|_| wrong())?;
-        let mut bytes = Zeroizing::new(record.wrapped_key.clone());
+        let nonce = Nonce::try_assume_unique_for_key(&sealed.nonce).map_err(|_| wrong())?;
+        let mut bytes = Zeroizing::new(sealed.wrapped.clone());
         let length = self
             .key
-            .open_in_place(nonce, Aad::from(purpose.as_str()), &mut bytes)
+            .open_in_place(nonce, Aad::from(purpose), &mut bytes)
             .map_err(|_| wrong())?
             .len();
         bytes.truncate(length);
@@ -178,8 +176,9 @@ pub fn make_authority(
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let certificate = params.self_signed(&pair).map_err(KeyError::Certificate)?;
-    let (wrapped_key, nonce) = key.wrap(purpose, pair.serialize_der())?;
-    Ok(AuthorityRecord { certificate: certificate.der().to_vec(), wrapped_key, nonce })
+    let Sealed { wrapped, nonce } = key.wrap(purpose.as_str(), pair.serialize_der())?;
+    let certificate = certificate.der().to_vec();
+    Ok(AuthorityRecord { certificate, wrapped_key: wrapped, nonce })
 }
 
 /// Both authorities, ready to sign.
@@ -188,6 +187,7 @@ pub struct LocalAuthority {
     installation: String,
     internal: Signer,
     page: Signer,
+    key: Arc<WrappingKey>,
 }
 
 struct Signer {
@@ -208,14 +208,14 @@ impl LocalAuthority {
     /// Unwraps the keys of both.
     pub fn open(
         clock: Clock,
-        key: &WrappingKey,
+        key: &Arc<WrappingKey>,
         installation: String,
         internal: &AuthorityRecord,
         page: &AuthorityRecord,
     ) -> Result<Self, KeyError> {
         let internal = Signer::open(key, Purpose::Internal, internal)?;
         let page = Signer::open(key, Purpose::Page, page)?;
-        Ok(Self { clock, installation, internal, page })
+        Ok(Self { clock, installation, internal, page, key: Arc::clone(key) })
     }
 
     fn sign(
@@ -285,6 +285,14 @@ impl Authority for LocalAuthority {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         self.sign(&self.page, params, &key)
     }
+
+    fn seal(&self, purpose: &str, secret: &[u8]) -> Option<Sealed> {
+        self.key.wrap(purpose, secret.to_vec()).ok()
+    }
+
+    fn unseal(&self, purpose: &str, sealed: &Sealed) -> Option<Zeroizing<Vec<u8>>> {
+        self.key.unwrap(purpose, sealed).ok()
+    }
 }
 
 impl Signer {
@@ -293,7 +301,8 @@ impl Signer {
         purpose: Purpose,
         record: &AuthorityRecord,
     ) -> Result<Self, KeyError> {
-        let pkcs8 = key.unwrap(purpose, record)?;
+        let (wrapped, nonce) = (record.wrapped_key.clone(), record.nonce.clone());
+        let pkcs8 = key.unwrap(purpose.as_str(), &Sealed { wrapped, nonce })?;
         let pair = KeyPair::try_from(pkcs8.as_slice()).map_err(KeyError::Certificate)?;
         let certificate = record.certificate.clone();
         let issuer = Issuer::from_ca_cert_der(&certificate.as_slice().into(), pair)
@@ -381,7 +390,7 @@ mod tests {
 
     fn authority(folder: &Path) -> (LocalAuthority, AuthorityRecord, AuthorityRecord) {
         let clock = Clock::manual(1_800_000_000_000);
-        let key = WrappingKey::load_or_make(&folder.join("controller.key")).unwrap();
+        let key = Arc::new(WrappingKey::load_or_make(&folder.join("controller.key")).unwrap());
         let internal = make_authority(&clock, &key, Purpose::Internal, "inst").unwrap();
         let page = make_authority(&clock, &key, Purpose::Page, "inst").unwrap();
         let both = LocalAuthority::open(clock, &key, "inst".to_owned(), &internal, &page).unwrap();
@@ -431,15 +440,32 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_opens_for_its_purpose_only_and_is_not_seen_in_its_wrapped_form() {
+        let folder = tempfile::tempdir().unwrap();
+        let (authority, ..) = authority(folder.path());
+        let sealed = authority.seal("machines of a", b"open sesame").unwrap();
+        assert!(!sealed.wrapped.windows(4).any(|part| part == b"open"));
+        assert_eq!(format!("{sealed:?}"), "Sealed(..)");
+        let opened = authority.unseal("machines of a", &sealed).unwrap();
+        assert_eq!(opened.as_slice(), b"open sesame");
+        assert!(authority.unseal("machines of b", &sealed).is_none());
+        let mut damaged = sealed;
+        damaged.wrapped[0] ^= 1;
+        assert!(authority.unseal("machines of a", &damaged).is_none());
+        damaged.nonce.clear();
+        assert!(authority.unseal("machines of a", &damaged).is_none());
+    }
+
+    #[test]
     fn only_the_right_key_file_opens_the_authorities() {
         let folder = tempfile::tempdir().unwrap();
         let (_, internal, page) = authority(folder.path());
-        let other = WrappingKey::load_or_make(&folder.path().join("other.key")).unwrap();
-        let open = |key: &WrappingKey, internal: &AuthorityRecord| {
+        let other = Arc::new(WrappingKey::load_or_make(&folder.path().join("other.key")).unwrap());
+        let open = |key: &Arc<WrappingKey>, internal: &AuthorityRecord| {
             LocalAuthority::open(Clock::manual(0), key, "inst".to_owned(), internal, &page)
         };
         assert!(matches!(open(&other, &internal), Err(KeyError::Wrong(_))));
-        let right = WrappingKey::load(&folder.path().join("controller.key")).unwrap();
+        let right = Arc::new(WrappingKey::load(&folder.path().join("controller.key")).unwrap());
         assert!(open(&right, &internal).is_ok());
         // One authority's key does not pass for the other's.
         assert!(matches!(open(&right, &page), Err(KeyError::Wrong(_))));

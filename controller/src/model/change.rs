@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 
 use vidi_kit::ids::{
-    AppId, DesktopId, GatewayId, HostId, OperationId, SessionId, TemplateId, TenantId, TraceId,
-    UserId,
+    AppId, DesktopId, GatewayId, HostId, MachineId, OperationId, SessionId, TemplateId, TenantId,
+    TraceId, UserId,
 };
 
+use super::display_policy::DisplayPolicy;
 use super::host::{HostHello, HostReport};
+use super::machine::MachineSettings;
 use super::resources::{EnrollToken, Manifest, ReleasePolicy, SignIn, Tenant, User};
-use super::session::EndCause;
+use super::session::{EndCause, Place};
 
 /// Makes a repeated request give the first one's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -148,10 +150,23 @@ pub enum Change {
         start: bool,
         /// What becomes of it when its session ends.
         release_policy: ReleasePolicy,
+        /// What passes between it and browsers; it has passed [`DisplayPolicy::check`].
+        display_policy: DisplayPolicy,
         /// For repetition.
         request: Option<RequestKey>,
         /// Only say whether it would be possible. Answer: done.
         validate_only: bool,
+    },
+    /// Changes what its host need not know. Answer: done.
+    UpdateDesktop {
+        /// Which; it has no request.
+        target: DesktopTarget,
+        /// For people; none: leave it.
+        display_name: Option<String>,
+        /// What becomes of it when its session ends; none: leave it.
+        release_policy: Option<ReleasePolicy>,
+        /// What passes between it and browsers; it has passed [`DisplayPolicy::check`]. None: leave it.
+        display_policy: Option<DisplayPolicy>,
     },
     /// Wants it on. Answer: [`Answer::Operation`].
     StartDesktop {
@@ -176,6 +191,39 @@ pub enum Change {
     DeleteDesktop {
         /// Which.
         target: DesktopTarget,
+    },
+    /// Makes a physical machine. Answer: [`Answer::Machine`].
+    CreateMachine {
+        /// In this tenant.
+        tenant: TenantId,
+        /// What is chosen of it.
+        settings: Box<MachineSettings>,
+        /// For repetition.
+        request: Option<RequestKey>,
+        /// Only say whether it would be possible. Answer: done.
+        validate_only: bool,
+    },
+    /// Changes a physical machine. Answer: done.
+    UpdateMachine {
+        /// In this tenant.
+        tenant: TenantId,
+        /// Which.
+        machine: MachineId,
+        /// All of what is chosen of it.
+        settings: Box<MachineSettings>,
+        /// As [`super::World::machine_etag`] gave it.
+        etag: String,
+        /// Only say whether it would be possible.
+        validate_only: bool,
+    },
+    /// Removes a physical machine and ends its session. Answer: done.
+    DeleteMachine {
+        /// In this tenant.
+        tenant: TenantId,
+        /// Which.
+        machine: MachineId,
+        /// As [`super::World::machine_etag`] gave it; empty: whatever it is.
+        etag: String,
     },
     /// Claims an app for a user; wants its desktop on. Answer: [`Answer::Session`].
     OpenApp {
@@ -208,6 +256,8 @@ pub enum Change {
         tenant: TenantId,
         /// Which.
         session: SessionId,
+        /// Why the grant before did not lead to a picture; empty: it did, or there was none.
+        problem: String,
     },
     /// Places nothing new on a host. Answer: done.
     CordonHost {
@@ -281,6 +331,8 @@ pub enum Change {
         link: u64,
         /// Each with its epoch.
         sessions: BTreeMap<SessionId, u64>,
+        /// Where other gateways reach it, `host:port`; empty: nowhere.
+        peer_address: String,
     },
     /// A gateway's link is gone. Answer: done.
     GatewayUnlinked {
@@ -320,6 +372,8 @@ pub enum Answer {
     Operation(OperationId),
     /// This session has it.
     Session(TenantId, SessionId),
+    /// This machine is made.
+    Machine(MachineId),
     /// The daemon's id.
     EnrollId(String),
     /// A grant may be signed.
@@ -331,106 +385,43 @@ pub enum Answer {
 pub struct Granted {
     /// Whose session it is.
     pub user: UserId,
-    /// Its desktop.
-    pub desktop: DesktopId,
-    /// Where that is.
-    pub host: HostId,
     /// Higher than any before.
     pub epoch: u64,
-    /// `host:port` of the host's relay.
-    pub relay_address: String,
+    /// Where its desktop or machine is.
+    pub way: Way,
     /// Of the click that opened the session.
     pub trace: Option<TraceId>,
+    /// The user's name, for people.
+    pub user_display_name: String,
+    /// What the desktop allows.
+    pub display_policy: DisplayPolicy,
+}
+
+/// How a session's desktop or machine is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// By the relay of the desktop's host.
+    Relay {
+        /// The desktop.
+        desktop: DesktopId,
+        /// Where that is.
+        host: HostId,
+        /// `host:port` of the host's relay.
+        relay_address: String,
+    },
+    /// By a gateway itself.
+    Direct(MachineId, Box<MachineSettings>),
+}
+
+impl Way {
+    /// What it leads to.
+    pub const fn place(&self) -> Place {
+        match self {
+            Self::Relay { desktop, .. } => Place::Desktop(*desktop),
+            Self::Direct(machine, _) => Place::Machine(*machine),
+        }
+    }
 }
 
 /// Where a desktop could be put, or a sentence why nowhere.
 pub type Placed = Result<HostId, String>;
-
-/// Why a change was refused; nothing was changed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// There is no such thing (or it is somebody else's).
-    #[error("{kind} \"{id}\" was not found")]
-    NotFound {
-        /// user, template, desktop...
-        kind: &'static str,
-        /// As it was asked for.
-        id: String,
-    },
-    /// There is one already.
-    #[error("{kind} \"{id}\" exists already")]
-    AlreadyExists {
-        /// user, template...
-        kind: &'static str,
-        /// As it was asked for.
-        id: String,
-    },
-    /// It changed since the caller read it.
-    #[error("{kind} \"{id}\" changed since it was read: read it again, then retry")]
-    EtagStale {
-        /// user, template, desktop...
-        kind: &'static str,
-        /// As it was asked for.
-        id: String,
-    },
-    /// The request id came before with another body.
-    #[error("request_id \"{0}\" was used before for something else: take a new one")]
-    RequestIdReused(String),
-    /// The state does not allow it.
-    #[error("{kind} \"{id}\" is {state}: {remedy}")]
-    WrongState {
-        /// user, template, desktop...
-        kind: &'static str,
-        /// Which.
-        id: String,
-        /// The state it is in.
-        state: String,
-        /// What to do.
-        remedy: &'static str,
-    },
-    /// Somebody else is on it.
-    #[error("desktop \"{0}\" is in use by somebody else: end that session first")]
-    DesktopInUse(DesktopId),
-    /// The desktop has no host that could be reached.
-    #[error("host \"{0}\" does not answer: wait until it is back")]
-    HostUnreachable(HostId),
-    /// The host was deleted, and its certificate is older than that.
-    #[error(
-        "host \"{0}\" was removed from this installation: enrol it again, with a token from `vidictl \
-         host enroll-token`"
-    )]
-    HostRemoved(HostId),
-    /// The enrolment token is no good.
-    #[error("the enrolment token is unknown, used or expired: ask for a new one")]
-    BadEnrollToken,
-    /// The sign-in is over.
-    #[error("the sign-in has ended: sign in again")]
-    SignedOut,
-    /// Over a limit.
-    #[error("there are too many {what}: at most {limit} are allowed, wait or remove some")]
-    LimitExceeded {
-        /// What.
-        what: &'static str,
-        /// The limit.
-        limit: usize,
-    },
-    /// The link that it came by was replaced by a newer one.
-    #[error("a newer link has taken over")]
-    LinkReplaced,
-    /// The store refused; a later try may succeed.
-    #[error("the store did not take the change, nothing was changed: {0}")]
-    StoreUnavailable(String),
-    /// Another controller leads, or none does.
-    #[error("this controller does not lead: ask another, or again in a moment")]
-    NotLeader,
-    /// More is asked than can be decided.
-    #[error("the controller is too busy: try again in a moment")]
-    Busy,
-}
-
-impl Refusal {
-    /// [`Refusal::NotFound`] of anything that has a name.
-    pub fn not_found(kind: &'static str, id: impl std::fmt::Display) -> Self {
-        Self::NotFound { kind, id: id.to_string() }
-    }
-}

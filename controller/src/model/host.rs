@@ -98,4 +98,6 @@ pub struct GatewayLive {
     pub heard_ms: i64,
     /// The sessions that it has attached, each with its epoch.
     pub sessions: BTreeMap<SessionId, u64>,
+    /// Where other gateways reach it, `host:port`; empty: not known.
+    pub peer_address: String,
 }

@@ -3,15 +3,19 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use vidi_kit::ids::{DesktopId, HostId, OperationId, SessionId, TemplateId, TenantId, UserId};
+use vidi_kit::ids::{
+    DesktopId, HostId, MachineId, OperationId, SessionId, TemplateId, TenantId, UserId,
+};
 
 use super::host::Observed;
+use super::machine::Machine;
 use super::map::Map;
 use super::power::Power;
 use super::resources::{
-    Allocation, Desktop, Host, Operation, SignIn, Template, TemplateVersion, Tenant, User,
+    Allocation, Desktop, DesktopSpec, Host, Operation, SignIn, Template, TemplateVersion, Tenant,
+    User,
 };
-use super::session::Session;
+use super::session::{Place, Session};
 use super::usage::{UsageInterval, UsageKey, UsageKind};
 use super::world::World;
 
@@ -84,7 +88,7 @@ impl World {
         desktop: DesktopId,
     ) -> Vec<(OperationId, Arc<Operation>)> {
         let first = OperationId::new(NIL);
-        of_desktop(&self.open_operations, (tenant, desktop, first))
+        of_place(&self.open_operations, (tenant, desktop, first))
             .filter_map(|id| Some((id, Arc::clone(self.operations.get(&id)?))))
             .collect()
     }
@@ -92,12 +96,49 @@ impl World {
     /// All operations of a desktop that are kept, oldest first.
     pub fn operations_of(&self, tenant: &TenantId, desktop: DesktopId) -> Vec<OperationId> {
         let first = OperationId::new(NIL);
-        of_desktop(&self.desktop_operations, (tenant, desktop, first)).collect()
+        of_place(&self.desktop_operations, (tenant, desktop, first)).collect()
     }
 
-    /// All sessions of a desktop that are kept, oldest first.
-    pub fn sessions_of(&self, tenant: &TenantId, desktop: DesktopId) -> Vec<SessionId> {
-        of_desktop(&self.desktop_sessions, (tenant, desktop, SessionId::new(NIL))).collect()
+    /// All sessions of a desktop or machine that are kept, oldest first.
+    pub fn sessions_of(&self, tenant: &TenantId, place: Place) -> Vec<SessionId> {
+        of_place(&self.place_sessions, (tenant, place, SessionId::new(NIL))).collect()
+    }
+
+    /// A physical machine of a tenant.
+    pub fn machine(&self, tenant: &TenantId, id: MachineId) -> Option<&Arc<Machine>> {
+        self.machines.get(&(tenant.clone(), id))
+    }
+
+    /// Physical machines of a tenant, by id.
+    pub fn machines_of<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+    ) -> impl Iterator<Item = (MachineId, &'a Arc<Machine>)> {
+        self.machines
+            .from(Bound::Included(&(tenant.clone(), MachineId::new(NIL))))
+            .take_while(move |((of, _), _)| of == tenant)
+            .map(|((_, id), one)| (*id, one))
+    }
+
+    /// The newest session on a machine, over or not.
+    pub fn machine_session(
+        &self,
+        tenant: &TenantId,
+        id: MachineId,
+    ) -> Option<(SessionId, &Arc<Session>)> {
+        let sessions = self.sessions_of(tenant, Place::Machine(id));
+        let known = sessions.into_iter().filter_map(|id| Some((id, self.session(tenant, id)?)));
+        // One that goes on is the one that counts; else the newest: ids are in the order of time.
+        known.max_by_key(|(id, session)| (session.is_live(), *id))
+    }
+
+    /// Who has a machine now.
+    pub fn machine_holder(
+        &self,
+        tenant: &TenantId,
+        id: MachineId,
+    ) -> Option<(SessionId, &Arc<Session>)> {
+        self.machine_session(tenant, id).filter(|(_, session)| session.is_live())
     }
 
     /// The newest interval of a desktop and kind; the only one that may be open.
@@ -197,7 +238,15 @@ impl World {
 
     /// Opaque; changes with every change of what is wanted.
     pub fn desktop_etag(desktop: &Desktop) -> String {
-        format!("g{}", desktop.spec.generation)
+        let DesktopSpec { generation, display_name, release_policy, display_policy, .. } =
+            &desktop.spec;
+        let policies = format!("{release_policy:?} {display_policy:?}");
+        format!("g{generation}-{}", etag([display_name, &policies].into_iter()))
+    }
+
+    /// Opaque; changes with every change of the record.
+    pub fn machine_etag(machine: &Machine) -> String {
+        format!("g{}", machine.generation)
     }
 
     /// Opaque; changes with every change of the record.
@@ -216,14 +265,14 @@ impl World {
     }
 }
 
-/// What an index has of a desktop, from an id on.
-fn of_desktop<I: Ord + Copy>(
-    index: &Map<(TenantId, DesktopId, I), ()>,
-    (tenant, desktop, first): (&TenantId, DesktopId, I),
+/// What an index has of a desktop or machine, from an id on.
+fn of_place<P: Ord + Copy, I: Ord + Copy>(
+    index: &Map<(TenantId, P, I), ()>,
+    (tenant, place, first): (&TenantId, P, I),
 ) -> impl Iterator<Item = I> {
     index
-        .from(Bound::Included(&(tenant.clone(), desktop, first)))
-        .take_while(move |((of, target, _), _)| of == tenant && *target == desktop)
+        .from(Bound::Included(&(tenant.clone(), place, first)))
+        .take_while(move |((of, target, _), _)| of == tenant && *target == place)
         .map(|((_, _, id), _)| *id)
 }
 

@@ -2,10 +2,13 @@
 
 pub mod assignment;
 pub mod change;
+pub mod display_policy;
 pub mod host;
 pub mod lookup;
+pub mod machine;
 pub mod map;
 pub mod power;
+pub mod refusal;
 pub mod resources;
 pub mod row;
 pub mod session;
@@ -13,15 +16,18 @@ pub mod usage;
 pub mod world;
 
 pub use assignment::{Assignment, AssignmentEvent, AssignmentRefusal};
-pub use change::{Answer, Change, DesktopTarget, Granted, Placed, Refusal, RequestKey};
+pub use change::{Answer, Change, DesktopTarget, Granted, Placed, RequestKey, Way};
+pub use display_policy::{ClipboardWays, DisplayPolicy, Permission, Recording};
 pub use host::{GatewayLive, HostHello, HostLive, HostReport, Observed};
+pub use machine::{Machine, MachineSettings, Sealed};
 pub use power::{Power, PowerEvent};
+pub use refusal::Refusal;
 pub use resources::{
     Allocation, Desktop, DesktopSpec, DesktopStatus, EnrollToken, Guest, Host, ImageFile,
     Installation, Manifest, Operation, OperationError, OperationKind, Readiness, Reason,
     ReleasePolicy, Request, SignIn, Template, TemplateVersion, Tenant, User, Video,
 };
 pub use row::{Key, Row, Step};
-pub use session::{EndCause, Presence, Session, SessionEvent};
+pub use session::{EndCause, Place, Presence, Session, SessionEvent};
 pub use usage::{UsageInterval, UsageKey, UsageKind};
 pub use world::{Limits, World};

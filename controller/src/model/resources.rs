@@ -7,6 +7,7 @@ use vidi_kit::ids::{
 };
 
 use super::assignment::Assignment;
+use super::display_policy::DisplayPolicy;
 use super::power::Power;
 
 /// The installation itself.
@@ -136,6 +137,8 @@ pub struct Guest {
     pub video: Video,
     /// How it is known that the guest is up.
     pub readiness: Readiness,
+    /// It has a sound card.
+    pub sound: bool,
 }
 
 /// A guest's graphics card.
@@ -192,7 +195,7 @@ pub struct DesktopSpec {
     pub force_off: bool,
     /// On its way out.
     pub deleting: bool,
-    /// Goes up by one with every change of the spec.
+    /// Goes up by one with every change that its host is told of.
     pub generation: u64,
     /// When it was made, ms since the epoch.
     pub create_ms: i64,
@@ -204,6 +207,8 @@ pub struct DesktopSpec {
     pub restarting: bool,
     /// What becomes of it when its session ends.
     pub release_policy: ReleasePolicy,
+    /// What passes between it and browsers.
+    pub display_policy: DisplayPolicy,
     /// Of the request that last changed it.
     pub trace: Option<TraceId>,
 }

@@ -1,7 +1,10 @@
 //! The stored part of the world as rows: what a decision writes, and what a load reads.
 
-use vidi_kit::ids::{DesktopId, HostId, OperationId, SessionId, TemplateId, TenantId, UserId};
+use vidi_kit::ids::{
+    DesktopId, HostId, MachineId, OperationId, SessionId, TemplateId, TenantId, UserId,
+};
 
+use super::machine::Machine;
 use super::resources::{
     Allocation, DesktopSpec, DesktopStatus, EnrollToken, Host, Installation, Operation, Request,
     SignIn, Template, TemplateVersion, Tenant, User,
@@ -40,6 +43,8 @@ pub enum Row {
     Allocation(HostId, DesktopId, Allocation),
     /// session/{t}/{s}
     Session(TenantId, SessionId, Session),
+    /// machine/{t}/{m}
+    Machine(TenantId, MachineId, Machine),
     /// operation/{o}
     Operation(OperationId, Operation),
     /// request/{t}/{id}
@@ -81,6 +86,8 @@ pub enum Key {
     Allocation(HostId, DesktopId),
     /// session/{t}/{s}
     Session(TenantId, SessionId),
+    /// machine/{t}/{m}
+    Machine(TenantId, MachineId),
     /// operation/{o}
     Operation(OperationId),
     /// request/{t}/{id}
@@ -121,6 +128,7 @@ impl Row {
             Self::Status(tenant, id, _) => Key::Status(tenant.clone(), *id),
             Self::Allocation(host, id, _) => Key::Allocation(host.clone(), *id),
             Self::Session(tenant, id, _) => Key::Session(tenant.clone(), *id),
+            Self::Machine(tenant, id, _) => Key::Machine(tenant.clone(), *id),
             Self::Operation(id, _) => Key::Operation(*id),
             Self::Request(tenant, id, _) => Key::Request(tenant.clone(), id.clone()),
             Self::Usage(key, _) => Key::Usage(key.clone()),

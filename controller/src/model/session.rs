@@ -1,16 +1,16 @@
-//! The session machine: one user on one desktop; its table is in docs/desktop-life.md.
+//! The session machine: one user on one desktop or physical machine; its table is in docs/desktop-life.md.
 
 use std::fmt;
 
-use vidi_kit::ids::{DesktopId, GatewayId, TraceId, UserId};
+use vidi_kit::ids::{DesktopId, GatewayId, MachineId, TraceId, UserId};
 
 /// One user on one desktop, from claim to release.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
     /// Whose.
     pub user: UserId,
-    /// On which desktop.
-    pub desktop: DesktopId,
+    /// On what.
+    pub place: Place,
     /// Of the newest grant; 0 when there was none.
     pub epoch: u64,
     /// The gateway that got the newest grant.
@@ -26,6 +26,35 @@ pub struct Session {
     pub presence: Presence,
     /// Of the click that opened it.
     pub trace: Option<TraceId>,
+    /// Why its gateway did not reach the place the last time; empty: it did, or has not tried. Only in
+    /// memory.
+    pub problem: String,
+}
+
+/// What a session is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// A desktop on a host.
+    Desktop(DesktopId),
+    /// A physical machine.
+    Machine(MachineId),
+}
+
+impl Place {
+    /// The id under which its use is counted: that of a desktop, or a machine's in its form, which no
+    /// desktop has.
+    pub const fn counted_as(self) -> DesktopId {
+        match self {
+            Self::Desktop(id) => id,
+            Self::Machine(id) => DesktopId::new(id.uuid()),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.counted_as().fmt(formatter)
+    }
 }
 
 /// Where a session is.

@@ -16,7 +16,7 @@ pub enum UsageKind {
 pub struct UsageKey {
     /// The desktop's tenant.
     pub tenant: TenantId,
-    /// The desktop.
+    /// The desktop, or a machine by [`super::Place::counted_as`].
     pub desktop: DesktopId,
     /// When it began, ms since the epoch; not negative.
     pub start_ms: i64,
@@ -37,6 +37,8 @@ pub struct UsageInterval {
     pub end_ms: Option<i64>,
     /// The session, of a connected one.
     pub session: Option<SessionId>,
+    /// It is of a physical machine.
+    pub machine: bool,
 }
 
 impl UsageKind {

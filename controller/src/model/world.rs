@@ -7,17 +7,19 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use vidi_kit::ids::{
-    AppId, DesktopId, GatewayId, HostId, OperationId, SessionId, TemplateId, TenantId, UserId,
+    AppId, DesktopId, GatewayId, HostId, MachineId, OperationId, SessionId, TemplateId, TenantId,
+    UserId,
 };
 
 use super::host::{GatewayLive, HostLive};
+use super::machine::Machine;
 use super::map::Map;
 use super::resources::{
     Allocation, Desktop, EnrollToken, Host, Installation, Operation, Request, SignIn, Template,
     TemplateVersion, Tenant, User,
 };
 use super::row::{Key, Row, Step};
-use super::session::Session;
+use super::session::{Place, Session};
 use super::usage::{UsageInterval, UsageKey, UsageKind};
 
 /// Changed desktops that are remembered, for watches that continue; a watch that is further behind
@@ -66,6 +68,8 @@ pub struct World {
     pub gateways: Map<GatewayId, GatewayLive>,
     /// Desktops.
     pub desktops: Map<(TenantId, DesktopId), Desktop>,
+    /// Physical machines.
+    pub machines: Map<(TenantId, MachineId), Machine>,
     /// What each host must have.
     pub allocations: Map<(HostId, DesktopId), Allocation>,
     /// Sessions, ended ones too until they expire.
@@ -78,8 +82,8 @@ pub struct World {
     pub usage: Map<UsageKey, UsageInterval>,
     /// Start of the newest interval of each desktop and kind.
     pub usage_newest: Map<(TenantId, DesktopId, UsageKind), i64>,
-    /// Which desktop each app opens.
-    pub apps: Map<(TenantId, AppId), DesktopId>,
+    /// What each app opens.
+    pub apps: Map<(TenantId, AppId), Place>,
     /// Desktops that are being deleted: since which sequence.
     pub deleting: Map<(TenantId, DesktopId), u64>,
     /// Desktops that have no host yet.
@@ -100,14 +104,14 @@ pub struct World {
     pub tenant_operations: Map<TenantId, usize>,
     /// How many desktops each tenant has.
     pub tenant_desktops: Map<TenantId, usize>,
-    /// Sessions that are kept, by desktop.
-    pub desktop_sessions: Map<(TenantId, DesktopId, SessionId), ()>,
+    /// Sessions that are kept, by desktop or machine.
+    pub place_sessions: Map<(TenantId, Place, SessionId), ()>,
     /// How many answered requests of each caller are kept.
     pub caller_requests: Map<(TenantId, String), usize>,
     /// Sessions that go on.
     pub live_sessions: Map<SessionId, TenantId>,
-    /// The latest changes of desktops, by sequence.
-    pub recent: Map<u64, (TenantId, DesktopId)>,
+    /// The latest changes of desktops and machines, by sequence.
+    pub recent: Map<u64, (TenantId, Place)>,
     /// Sequence of the last change that concerns each host's link.
     pub host_changes: Map<HostId, u64>,
 }
@@ -180,11 +184,12 @@ impl World {
                 } else {
                     self.live_sessions.remove(&id);
                 }
-                let desktop = one.desktop;
-                self.desktop_sessions.insert((tenant.clone(), desktop, id), ());
+                let place = one.place;
+                self.place_sessions.insert((tenant.clone(), place, id), ());
                 self.sessions.insert((tenant.clone(), id), one);
-                self.touch(tenant, desktop);
+                self.touch_place(tenant, place);
             }
+            Row::Machine(tenant, id, one) => self.put_machine(tenant, id, one),
             Row::Operation(id, one) => self.put_operation(id, one),
             Row::Request(tenant, id, one) => {
                 count_one_more(&mut self.caller_requests, (tenant.clone(), one.by.clone()));
@@ -201,6 +206,12 @@ impl World {
             }
             Row::Alive(at_ms) => self.alive_ms = at_ms,
         }
+    }
+
+    fn put_machine(&mut self, tenant: TenantId, id: MachineId, one: Machine) {
+        self.apps.insert((tenant.clone(), one.app_id.clone()), Place::Machine(id));
+        self.machines.insert((tenant.clone(), id), one);
+        self.touch_place(tenant, Place::Machine(id));
     }
 
     fn put_operation(&mut self, id: OperationId, one: Operation) {
@@ -252,7 +263,13 @@ impl World {
             Key::Session(tenant, id) => {
                 self.live_sessions.remove(&id);
                 if let Some(old) = self.sessions.remove(&(tenant.clone(), id)) {
-                    self.desktop_sessions.remove(&(tenant, old.desktop, id));
+                    self.place_sessions.remove(&(tenant, old.place, id));
+                }
+            }
+            Key::Machine(tenant, id) => {
+                if let Some(old) = self.machines.remove(&(tenant.clone(), id)) {
+                    self.apps.remove(&(tenant.clone(), old.app_id.clone()));
+                    self.touch_place(tenant, Place::Machine(id));
                 }
             }
             Key::Operation(id) => {
@@ -327,7 +344,7 @@ impl World {
         } else {
             self.unplaced.insert((tenant.clone(), id), ());
         }
-        self.apps.insert((tenant.clone(), desktop.spec.app_id.clone()), id);
+        self.apps.insert((tenant.clone(), desktop.spec.app_id.clone()), Place::Desktop(id));
         self.touch(tenant.clone(), id);
         let key = (tenant, id);
         if !desktop.spec.deleting {
@@ -362,19 +379,26 @@ impl World {
             }
         }
         let app = (tenant.clone(), old.spec.app_id.clone());
-        if self.apps.get(&app).is_some_and(|desktop| **desktop == id) {
+        if self.apps.get(&app).is_some_and(|place| **place == Place::Desktop(id)) {
             self.apps.remove(&app);
         }
     }
 
     /// Says that something about a desktop changed: watches, links and plans look at it again.
     pub fn touch(&mut self, tenant: TenantId, desktop: DesktopId) {
+        self.touch_place(tenant, Place::Desktop(desktop));
+    }
+
+    fn touch_place(&mut self, tenant: TenantId, place: Place) {
         self.sequence += 1;
-        let host = self.desktop(&tenant, desktop).and_then(|one| one.status.host.clone());
+        let host = match place {
+            Place::Desktop(id) => self.desktop(&tenant, id).and_then(|one| one.status.host.clone()),
+            Place::Machine(_) => None,
+        };
         if let Some(host) = host {
             self.host_changes.insert(host, self.sequence);
         }
-        self.recent.insert(self.sequence, (tenant, desktop));
+        self.recent.insert(self.sequence, (tenant, place));
         while RECENT_CHANGES_MAX < self.recent.len() {
             let Some(oldest) = self.recent.iter().next().map(|(sequence, _)| *sequence) else {
                 break;
@@ -389,12 +413,12 @@ impl World {
         self.host_changes.insert(host.clone(), self.sequence);
     }
 
-    /// Desktops that changed behind a sequence, oldest first, some more than once; none when more
+    /// Desktops and machines that changed behind a sequence, oldest first, some more than once; none when more
     /// changed than is remembered.
     pub fn changed_behind(
         &self,
         sequence: u64,
-    ) -> Option<impl Iterator<Item = (u64, TenantId, DesktopId)> + '_> {
+    ) -> Option<impl Iterator<Item = (u64, TenantId, Place)> + '_> {
         let oldest = self.recent.iter().next().map_or(self.sequence, |(oldest, _)| *oldest);
         let complete =
             oldest <= sequence.saturating_add(1) || self.recent.len() < RECENT_CHANGES_MAX;

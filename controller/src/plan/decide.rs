@@ -3,7 +3,7 @@
 use uuid::Uuid;
 use vidi_kit::ids::{TenantId, TraceId};
 
-use super::{desktops, hosts, sessions, templates, tenants, users};
+use super::{desktops, hosts, machines, sessions, templates, tenants, users};
 use crate::model::{Answer, Change, Refusal, Request, RequestKey, Row, Step, World};
 
 /// Requests of one caller that are remembered: a script that makes a school's desktops in a day, and
@@ -85,10 +85,14 @@ fn plan(view: View<'_>, change: Change) -> Result<Decided, Refusal> {
             templates::decide(view, change)
         }
         Change::CreateDesktop { .. }
+        | Change::UpdateDesktop { .. }
         | Change::StartDesktop { .. }
         | Change::StopDesktop { .. }
         | Change::RestartDesktop { .. }
         | Change::DeleteDesktop { .. } => desktops::decide(view, change),
+        Change::CreateMachine { .. }
+        | Change::UpdateMachine { .. }
+        | Change::DeleteMachine { .. } => machines::decide(view, change),
         Change::OpenApp { .. } | Change::ReleaseSession { .. } | Change::IssueGrant { .. } => {
             sessions::decide(view, change)
         }

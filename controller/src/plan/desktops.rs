@@ -6,8 +6,9 @@ use super::decide::{Decided, View, remember, replay};
 use super::hosts;
 use super::users::unreachable_change;
 use crate::model::{
-    Answer, Change, Desktop, DesktopSpec, DesktopStatus, DesktopTarget, Key, Observed, Operation,
-    OperationKind, Power, PowerEvent, Refusal, ReleasePolicy, RequestKey, Row, Step, World,
+    Answer, Change, Desktop, DesktopSpec, DesktopStatus, DesktopTarget, DisplayPolicy, Key,
+    Observed, Operation, OperationKind, Power, PowerEvent, Refusal, ReleasePolicy, RequestKey, Row,
+    Step, World,
 };
 
 /// Desktops of one tenant; the largest customer we know of has a tenth of it.
@@ -33,13 +34,15 @@ pub(super) fn decide(view: View<'_>, change: Change) -> Result<Decided, Refusal>
             assigned_user,
             start,
             release_policy,
+            display_policy,
             request,
             validate_only,
         } => {
             if let Some(answer) = replayed(view.world, &tenant, request.as_ref())? {
                 return Ok(answer);
             }
-            let wish = Wish { template, display_name, assigned_user, start, release_policy };
+            let policies = (release_policy, display_policy);
+            let wish = Wish { template, display_name, assigned_user, start, policies };
             let (spec, status) = new_desktop(view, &tenant, wish)?;
             if validate_only {
                 return Ok(Decided::nothing(Answer::Done));
@@ -48,6 +51,18 @@ pub(super) fn decide(view: View<'_>, change: Change) -> Result<Decided, Refusal>
             let rows =
                 vec![Row::Spec(tenant.clone(), id, spec), Row::Status(tenant.clone(), id, status)];
             begin(view, (tenant, id), (OperationKind::Create, 1), request, rows)
+        }
+        Change::UpdateDesktop { target, display_name, release_policy, display_policy } => {
+            let DesktopTarget { tenant, desktop: id, etag, .. } = target;
+            let before = &checked(view.world, &tenant, id, &etag)?.spec;
+            let spec = DesktopSpec {
+                display_name: display_name.unwrap_or_else(|| before.display_name.clone()),
+                release_policy: release_policy.unwrap_or(before.release_policy),
+                display_policy: display_policy.unwrap_or(before.display_policy),
+                ..before.clone()
+            };
+            let changed = (spec != *before).then_some(Row::Spec(tenant, id, spec));
+            Ok(Decided::rows(Answer::Done, changed))
         }
         Change::StartDesktop { target } => change_power(view, target, Wanted::On),
         Change::StopDesktop { target, force: false } => change_power(view, target, Wanted::Off),
@@ -110,7 +125,7 @@ struct Wish {
     display_name: String,
     assigned_user: Option<UserId>,
     start: bool,
-    release_policy: ReleasePolicy,
+    policies: (ReleasePolicy, DisplayPolicy),
 }
 
 fn new_desktop(
@@ -144,22 +159,23 @@ fn new_desktop(
         deleting: false,
         generation: 1,
         create_ms: view.now_ms,
-        app_id: app_id(world, tenant, name, &wish.template, view.new_id),
+        app_id: app_id(world, tenant, name, wish.template.as_str(), view.new_id),
         template: wish.template,
         restarting: false,
-        release_policy: wish.release_policy,
+        release_policy: wish.policies.0,
+        display_policy: wish.policies.1,
         trace: None,
     };
     Ok((spec, DesktopStatus { power_since_ms: view.now_ms, ..DesktopStatus::default() }))
 }
 
-/// The name in letters that an app id may have, else the template's id; with a number behind it
+/// The name in letters that an app id may have, else another text of such letters; with a number behind it
 /// when others have it.
-fn app_id(
+pub(super) fn app_id(
     world: &World,
     tenant: &TenantId,
     name: &str,
-    template: &TemplateId,
+    otherwise: &str,
     id: uuid::Uuid,
 ) -> AppId {
     const BASE_BYTES_MAX: usize = 40;
@@ -175,7 +191,7 @@ fn app_id(
         }
     }
     let base = base.trim_end_matches('-');
-    let base = if base.is_empty() { template.as_str() } else { base };
+    let base = if base.is_empty() { otherwise } else { base };
     let short = id.simple().to_string().split_off(20);
     let numbered = (2..=APP_NUMBERS_MAX).map(|number| format!("{base}-{number}"));
     std::iter::once(base.to_owned())
@@ -196,16 +212,26 @@ enum Wanted {
     Gone,
 }
 
+/// A desktop that is as the caller saw it.
+fn checked<'a>(
+    world: &'a World,
+    tenant: &TenantId,
+    id: DesktopId,
+    etag: &str,
+) -> Result<&'a Desktop, Refusal> {
+    let desktop = world.desktop(tenant, id).ok_or_else(|| Refusal::not_found("desktop", id))?;
+    if !etag.is_empty() && etag != World::desktop_etag(desktop) {
+        return Err(Refusal::EtagStale { kind: "desktop", id: id.to_string() });
+    }
+    Ok(desktop)
+}
+
 fn change_power(view: View<'_>, target: DesktopTarget, wanted: Wanted) -> Result<Decided, Refusal> {
     let DesktopTarget { tenant, desktop: id, etag, request } = target;
     if let Some(answer) = replayed(view.world, &tenant, request.as_ref())? {
         return Ok(answer);
     }
-    let desktop = view.world.desktop(&tenant, id);
-    let desktop = desktop.ok_or_else(|| Refusal::not_found("desktop", id))?;
-    if !etag.is_empty() && etag != World::desktop_etag(desktop) {
-        return Err(Refusal::EtagStale { kind: "desktop", id: id.to_string() });
-    }
+    let desktop = checked(view.world, &tenant, id, &etag)?;
     // What is being destroyed goes off as well.
     if desktop.spec.deleting
         && matches!(wanted, Wanted::On | Wanted::Again | Wanted::AgainUnplugged)

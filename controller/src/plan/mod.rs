@@ -4,6 +4,7 @@ pub mod decide;
 pub mod desktops;
 pub mod expiry;
 pub mod hosts;
+pub mod machines;
 pub mod operations;
 pub mod placement;
 pub mod presence;

@@ -27,24 +27,35 @@ pub fn judged(world: &World, id: SessionId, session: &Session, now_ms: i64) -> O
         Presence::Disconnected(since_ms) => since_ms,
         Presence::Opening | Presence::Connected | Presence::Ended(_) => now_ms,
     };
-    Some(Session { presence, since_ms, ..session.clone() })
+    // Who has it attached sees it: what was wrong is over.
+    let problem = match presence {
+        Presence::Connected => String::new(),
+        Presence::Opening | Presence::Disconnected(_) | Presence::Ended(_) => {
+            session.problem.clone()
+        }
+    };
+    Some(Session { presence, since_ms, problem, ..session.clone() })
 }
 
 /// Since when nobody wants to see the desktop of a session; none while somebody has it attached, or
 /// waits for it: it is on its way, or a gateway asks for grants.
 pub fn gone_since(world: &World, desktop: &Desktop, session: &Session) -> Option<i64> {
+    if desktop.spec.power_on && (desktop.status.power != Power::Running || desktop.spec.restarting)
+    {
+        return None;
+    }
+    Some(absent_since(world, session)?.max(desktop.status.power_since_ms))
+}
+
+/// Since when nobody has a session attached or asks for grants; none while somebody has it.
+pub fn absent_since(world: &World, session: &Session) -> Option<i64> {
     let since_ms = match session.presence {
         Presence::Opening => session.since_ms,
         Presence::Disconnected(since_ms) => since_ms,
         Presence::Connected | Presence::Ended(_) => return None,
     };
-    if desktop.spec.power_on && (desktop.status.power != Power::Running || desktop.spec.restarting)
-    {
-        return None;
-    }
     // What was before this controller began to lead, it cannot know.
-    let known_ms = world.started_ms.max(session.sought_ms);
-    Some(since_ms.max(known_ms).max(desktop.status.power_since_ms))
+    Some(since_ms.max(world.started_ms).max(session.sought_ms))
 }
 
 /// Of the sessions that a gateway says it has, those that it must close.

@@ -4,12 +4,11 @@ use vidi_kit::ids::{AppId, DesktopId, GatewayId, SessionId, TenantId, UserId};
 
 use super::decide::{Decided, View, remember, replay};
 use super::desktops::{follow_policy, wanted_on};
-use super::hosts;
-use super::usage;
 use super::users::unreachable_change;
+use super::{hosts, machines, usage};
 use crate::model::{
-    Answer, AssignmentEvent, Change, Desktop, DesktopStatus, EndCause, Granted, Key, Presence,
-    Refusal, Request, RequestKey, Row, Session, SessionEvent, Step, World,
+    Answer, AssignmentEvent, Change, Desktop, DesktopStatus, DisplayPolicy, EndCause, Granted, Key,
+    Place, Presence, Refusal, Request, RequestKey, Row, Session, SessionEvent, Step, Way, World,
 };
 
 /// Sessions of one desktop that are kept; the oldest ended ones make room.
@@ -26,8 +25,8 @@ pub(super) fn decide(view: View<'_>, change: Change) -> Result<Decided, Refusal>
             let steps = end(view, &tenant, session, known, cause);
             Ok(Decided { answer: Answer::Session(tenant, session), steps })
         }
-        Change::IssueGrant { gateway, token_sha256, tenant, session } => {
-            grant(view, gateway, &token_sha256, &tenant, session)
+        Change::IssueGrant { gateway, token_sha256, tenant, session, problem } => {
+            grant(view, (gateway, problem), &token_sha256, &tenant, session)
         }
         other => unreachable_change(&other),
     }
@@ -48,15 +47,16 @@ fn end(
     let world = view.world;
     let mut steps = vec![Step::Put(ended(tenant, id, session, cause, view.now_ms))];
     steps.extend(usage::session_ends(world, tenant, id, session, view.now_ms));
-    if let Some(before) = world.desktop(tenant, session.desktop)
+    if let Place::Desktop(desktop) = session.place
+        && let Some(before) = world.desktop(tenant, desktop)
         && let Some(status) = released(before, id)
     {
         let mut after = Desktop { spec: before.spec.clone(), status };
         follow_policy(&mut after, view.now_ms);
         if after.spec != before.spec {
-            steps.push(Step::Put(Row::Spec(tenant.clone(), session.desktop, after.spec)));
+            steps.push(Step::Put(Row::Spec(tenant.clone(), desktop, after.spec)));
         }
-        steps.push(Step::Put(Row::Status(tenant.clone(), session.desktop, after.status)));
+        steps.push(Step::Put(Row::Status(tenant.clone(), desktop, after.status)));
     }
     steps
 }
@@ -97,7 +97,11 @@ fn open(
     }
     // What is not on the caller's menu does not exist for the caller.
     let missing = || Refusal::not_found("app", app);
-    let id = **world.apps.get(&(tenant.clone(), app.clone())).ok_or_else(missing)?;
+    let place = **world.apps.get(&(tenant.clone(), app.clone())).ok_or_else(missing)?;
+    let id = match place {
+        Place::Desktop(id) => id,
+        Place::Machine(id) => return machines::open(view, (tenant, id, app), user, request),
+    };
     let desktop = world.desktop(&tenant, id).ok_or_else(missing)?;
     if desktop.spec.assigned_user.as_ref() != Some(&user) {
         return Err(missing());
@@ -134,12 +138,24 @@ fn open(
     if status != desktop.status {
         rows.push(Row::Status(tenant.clone(), id, status));
     }
-    let known = held.and_then(|held| world.session(&tenant, held));
+    opened(view, (tenant, Place::Desktop(id), session), user, request, rows)
+}
+
+/// Begins a session with these rows beside it, or goes on with it.
+pub(super) fn opened(
+    view: View<'_>,
+    (tenant, place, session): (TenantId, Place, SessionId),
+    user: UserId,
+    request: Option<RequestKey>,
+    mut rows: Vec<Row>,
+) -> Result<Decided, Refusal> {
+    let world = view.world;
+    let known = world.session(&tenant, session);
     // Who clicks again is there: the session is not judged absent before the picture comes.
     let record = known.map_or_else(
         || Session {
             user,
-            desktop: id,
+            place,
             epoch: 0,
             gateway: None,
             create_ms: view.now_ms,
@@ -147,13 +163,14 @@ fn open(
             sought_ms: view.now_ms,
             presence: Presence::Opening,
             trace: None,
+            problem: String::new(),
         },
         |known| Session { sought_ms: view.now_ms, ..(**known).clone() },
     );
     rows.push(Row::Session(tenant.clone(), session, record));
     let resource = format!("tenants/{tenant}/sessions/{session}");
     rows.extend(remember(view, &tenant, request, (None, resource))?);
-    let forgotten = too_many_kept(world, &tenant, id);
+    let forgotten = too_many_kept(world, &tenant, place);
     let steps = rows.into_iter().map(Step::Put).chain(forgotten).collect();
     Ok(Decided { answer: Answer::Session(tenant, session), steps })
 }
@@ -163,9 +180,9 @@ fn session_of(before: &Request) -> Option<SessionId> {
     before.resource.rsplit('/').next()?.parse().ok()
 }
 
-/// The oldest ended sessions of a desktop make room.
-fn too_many_kept(world: &World, tenant: &TenantId, desktop: DesktopId) -> Vec<Step> {
-    let kept = world.sessions_of(tenant, desktop);
+/// The oldest ended sessions of a desktop or machine make room.
+fn too_many_kept(world: &World, tenant: &TenantId, place: Place) -> Vec<Step> {
+    let kept = world.sessions_of(tenant, place);
     let surplus = (kept.len() + 1).saturating_sub(KEPT_PER_DESKTOP_MAX);
     let ended = |id: &SessionId| world.session(tenant, *id).is_some_and(|one| !one.is_live());
     let oldest = kept.into_iter().filter(ended).take(surplus);
@@ -174,7 +191,7 @@ fn too_many_kept(world: &World, tenant: &TenantId, desktop: DesktopId) -> Vec<St
 
 fn grant(
     view: View<'_>,
-    gateway: GatewayId,
+    (gateway, problem): (GatewayId, String),
     token_sha256: &str,
     tenant: &TenantId,
     id: SessionId,
@@ -186,12 +203,43 @@ fn grant(
     if !session.is_live() {
         return Err(Refusal::not_found("session", id));
     }
-    let desktop = world.desktop(tenant, session.desktop);
-    let desktop = desktop.ok_or_else(|| Refusal::not_found("desktop", session.desktop))?;
+    let (way, display_policy) = match session.place {
+        Place::Desktop(desktop) => relay_way(world, tenant, desktop)?,
+        Place::Machine(machine) => {
+            let known = world.machine(tenant, machine);
+            let known = known.ok_or_else(|| Refusal::not_found("machine", machine))?;
+            let settings = known.settings.clone();
+            let display_policy = settings.display_policy;
+            (Way::Direct(machine, Box::new(settings)), display_policy)
+        }
+    };
+    let epoch = session.epoch + 1;
+    let user = world.user(tenant, &session.user);
+    let granted = Granted {
+        user: session.user.clone(),
+        epoch,
+        way,
+        trace: session.trace,
+        user_display_name: user
+            .map_or_else(|| session.user.to_string(), |user| user.display_name.clone()),
+        display_policy,
+    };
+    let sought_ms = view.now_ms;
+    let record = Session { epoch, gateway: Some(gateway), sought_ms, problem, ..session.clone() };
+    Ok(Decided::rows(Answer::Granted(granted), [Row::Session(tenant.clone(), id, record)]))
+}
+
+/// The way to a desktop, and what it allows.
+fn relay_way(
+    world: &World,
+    tenant: &TenantId,
+    id: DesktopId,
+) -> Result<(Way, DisplayPolicy), Refusal> {
+    let desktop = world.desktop(tenant, id).ok_or_else(|| Refusal::not_found("desktop", id))?;
     let Some(host) = &desktop.status.host else {
         return Err(Refusal::WrongState {
             kind: "desktop",
-            id: session.desktop.to_string(),
+            id: id.to_string(),
             state: "without a host".to_owned(),
             remedy: "wait until it has one",
         });
@@ -200,18 +248,8 @@ fn grant(
     let relay = world.hosts_live.get(host).map(|live| live.hello.relay_address.clone());
     let relay = relay.filter(|address| !address.is_empty());
     let relay_address = relay.ok_or_else(|| Refusal::HostUnreachable(host.clone()))?;
-    let epoch = session.epoch + 1;
-    let granted = Granted {
-        user: session.user.clone(),
-        desktop: session.desktop,
-        host: host.clone(),
-        epoch,
-        relay_address,
-        trace: session.trace,
-    };
-    let sought_ms = view.now_ms;
-    let record = Session { epoch, gateway: Some(gateway), sought_ms, ..session.clone() };
-    Ok(Decided::rows(Answer::Granted(granted), [Row::Session(tenant.clone(), id, record)]))
+    let way = Way::Relay { desktop: id, host: host.clone(), relay_address };
+    Ok((way, desktop.spec.display_policy))
 }
 
 /// A session of this user; anybody else's looks like none.

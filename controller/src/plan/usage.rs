@@ -1,9 +1,12 @@
 //! Opens and closes intervals of use, in the commit of the change that they tell of.
 
-use vidi_kit::ids::{DesktopId, SessionId, TenantId, UserId};
+use std::sync::Arc;
+
+use vidi_kit::ids::{DesktopId, MachineId, SessionId, TenantId, UserId};
 
 use crate::model::{
-    Desktop, Key, Power, Presence, Row, Session, Step, UsageInterval, UsageKey, UsageKind, World,
+    Desktop, Key, Place, Power, Presence, Row, Session, Step, UsageInterval, UsageKey, UsageKind,
+    World,
 };
 
 /// Somebody who is back within this was never gone: a viewer that flaps costs one write in this time,
@@ -21,8 +24,25 @@ pub(super) fn follow(
     after: Option<&Desktop>,
     now_ms: i64,
 ) -> Vec<Step> {
-    let intervals = Intervals { world, tenant, id, now_ms };
-    intervals.running(after).into_iter().chain(intervals.connected(after)).collect()
+    let intervals = Intervals { world, tenant, place: Place::Desktop(id), now_ms };
+    let holder = after.and_then(|desktop| {
+        let id = desktop.status.session?;
+        let session = world.session(tenant, id).filter(|one| one.is_live())?;
+        Some((desktop.spec.display_name.as_str(), id, &**session))
+    });
+    intervals.running(after).into_iter().chain(intervals.connected(holder)).collect()
+}
+
+/// As [`follow`], of a physical machine of this name: nobody here knows whether it runs.
+pub(super) fn follow_machine(
+    world: &World,
+    (tenant, id, name): (&TenantId, MachineId, &str),
+    holder: Option<(SessionId, &Arc<Session>)>,
+    now_ms: i64,
+) -> Option<Step> {
+    let place = Place::Machine(id);
+    let intervals = Intervals { world, tenant, place, now_ms };
+    intervals.connected(holder.map(|(id, session)| (name, id, &**session)))
 }
 
 /// What closes the connected interval of a session that ends now.
@@ -33,7 +53,7 @@ pub(super) fn session_ends(
     session: &Session,
     now_ms: i64,
 ) -> Option<Step> {
-    let intervals = Intervals { world, tenant, id: session.desktop, now_ms };
+    let intervals = Intervals { world, tenant, place: session.place, now_ms };
     let (key, open) = intervals.open(UsageKind::Connected)?;
     if open.session != Some(id) {
         return None;
@@ -45,7 +65,7 @@ pub(super) fn session_ends(
 pub fn alive(world: &World, now_ms: i64) -> Option<Step> {
     let due = ALIVE_PERIOD_MS <= now_ms.saturating_sub(world.alive_ms);
     let mut live = world.live_sessions.iter();
-    let connected = |(id, tenant): (&SessionId, &std::sync::Arc<TenantId>)| {
+    let connected = |(id, tenant): (&SessionId, &Arc<TenantId>)| {
         let session = world.session(tenant, *id);
         session.is_some_and(|one| one.presence == Presence::Connected)
     };
@@ -68,13 +88,14 @@ pub fn attached_until(world: &World, session: &Session, now_ms: i64) -> i64 {
 struct Intervals<'a> {
     world: &'a World,
     tenant: &'a TenantId,
-    id: DesktopId,
+    place: Place,
     now_ms: i64,
 }
 
 impl<'a> Intervals<'a> {
     fn newest(&self, kind: UsageKind) -> Option<(UsageKey, &'a UsageInterval)> {
-        let (key, interval) = self.world.newest_usage(self.tenant, self.id, kind)?;
+        let (key, interval) =
+            self.world.newest_usage(self.tenant, self.place.counted_as(), kind)?;
         Some((key, interval))
     }
 
@@ -88,7 +109,8 @@ impl<'a> Intervals<'a> {
             (None, Some(desktop)) => {
                 let user = desktop.spec.assigned_user.clone();
                 let since_ms = desktop.status.power_since_ms;
-                Some(self.begun(UsageKind::Running, since_ms, desktop, (user, None)))
+                let name = &desktop.spec.display_name;
+                Some(self.begun(UsageKind::Running, since_ms, name, (user, None)))
             }
             (Some((key, open)), None) => {
                 let end_ms = after.map_or(self.now_ms, |desktop| desktop.status.power_since_ms);
@@ -98,12 +120,8 @@ impl<'a> Intervals<'a> {
         }
     }
 
-    fn connected(&self, after: Option<&Desktop>) -> Option<Step> {
-        let holder = after.and_then(|desktop| {
-            let id = desktop.status.session?;
-            let session = self.world.session(self.tenant, id).filter(|one| one.is_live())?;
-            Some((desktop, id, session))
-        });
+    /// `holder`: the place's name and the session that goes on there.
+    fn connected(&self, holder: Option<(&str, SessionId, &Session)>) -> Option<Step> {
         let open = self.open(UsageKind::Connected);
         match (open, holder) {
             (Some((key, open)), Some((_, id, session))) if open.session == Some(id) => {
@@ -120,15 +138,15 @@ impl<'a> Intervals<'a> {
                 });
                 Some(self.closed(key, open, end_ms))
             }
-            (None, Some((desktop, id, session))) if session.presence == Presence::Connected => {
-                Some(self.connection(desktop, id, session))
+            (None, Some((name, id, session))) if session.presence == Presence::Connected => {
+                Some(self.connection(name, id, session))
             }
             (None, _) => None,
         }
     }
 
     /// A new connected interval, or the one before when that has just ended.
-    fn connection(&self, desktop: &Desktop, id: SessionId, session: &Session) -> Step {
+    fn connection(&self, name: &str, id: SessionId, session: &Session) -> Step {
         if let Some((key, before)) = self.newest(UsageKind::Connected)
             && before.user.as_ref() == Some(&session.user)
             && before.end_ms.is_some_and(|end_ms| self.now_ms.saturating_sub(end_ms) < GAP_MS)
@@ -137,23 +155,25 @@ impl<'a> Intervals<'a> {
             return Step::Put(Row::Usage(key, again));
         }
         let user = Some(session.user.clone());
-        self.begun(UsageKind::Connected, session.since_ms, desktop, (user, Some(id)))
+        self.begun(UsageKind::Connected, session.since_ms, name, (user, Some(id)))
     }
 
     fn begun(
         &self,
         kind: UsageKind,
         since_ms: i64,
-        desktop: &Desktop,
+        display_name: &str,
         (user, session): (Option<UserId>, Option<SessionId>),
     ) -> Step {
         let before_ms = self.newest(kind).and_then(|(_, before)| before.end_ms).unwrap_or(0);
         // A time of another machine, or of a clock that was set back, must not make them overlap.
         let start_ms = since_ms.min(self.now_ms).max(before_ms);
-        let (tenant, desktop_id) = (self.tenant.clone(), self.id);
-        let key = UsageKey { tenant, desktop: desktop_id, start_ms, kind };
-        let display_name = desktop.spec.display_name.clone();
-        Step::Put(Row::Usage(key, UsageInterval { user, display_name, end_ms: None, session }))
+        let (tenant, desktop) = (self.tenant.clone(), self.place.counted_as());
+        let key = UsageKey { tenant, desktop, start_ms, kind };
+        let display_name = display_name.to_owned();
+        let machine = matches!(self.place, Place::Machine(_));
+        let begun = UsageInterval { user, display_name, end_ms: None, session, machine };
+        Step::Put(Row::Usage(key, begun))
     }
 
     /// An interval of no length is none.

@@ -119,6 +119,15 @@ fn delete_user(
             remedy: "delete those first",
         });
     }
+    let mut machines = world.machines_of(tenant);
+    if machines.any(|(_, machine)| machine.settings.assigned_user.as_ref() == Some(user)) {
+        return Err(Refusal::WrongState {
+            kind: "user",
+            id: user.to_string(),
+            state: "assigned physical machines".to_owned(),
+            remedy: "delete those first, or assign them to somebody else",
+        });
+    }
     let mut steps = end_sign_ins(world, tenant, user, 0);
     steps.push(Step::Delete(Key::User(tenant.clone(), user.clone())));
     Ok(Decided { answer: Answer::Done, steps })

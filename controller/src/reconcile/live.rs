@@ -6,7 +6,8 @@ use std::time::Duration;
 use vidi_kit::ids::{DesktopId, GatewayId, HostId, SessionId, TenantId};
 
 use crate::model::{
-    Answer, Change, GatewayLive, HostHello, HostLive, HostReport, Observed, Refusal, Row, World,
+    Answer, Change, GatewayLive, HostHello, HostLive, HostReport, Observed, Place, Refusal, Row,
+    World,
 };
 use crate::plan::presence;
 
@@ -45,12 +46,12 @@ pub(super) fn take(world: &mut World, now_ms: i64, change: Change) -> Result<Ans
             reported(world, now_ms, host, (link, *report))?;
         }
         Change::HostUnlinked { host, link } => unlinked(world, now_ms, &host, link),
-        Change::GatewayPresence { gateway, link, sessions } => {
+        Change::GatewayPresence { gateway, link, sessions, peer_address } => {
             let known = world.gateways.get(&gateway).map_or(0, |live| live.link);
             if link < known {
                 return Err(Refusal::LinkReplaced);
             }
-            let live = GatewayLive { link, heard_ms: now_ms, sessions };
+            let live = GatewayLive { link, heard_ms: now_ms, sessions, peer_address };
             present(world, now_ms, gateway, Some(live));
         }
         Change::GatewayUnlinked { gateway, link } => {
@@ -106,9 +107,12 @@ pub(super) fn judge_gateways(world: &mut World, now_ms: i64) {
     }
 }
 
-/// Takes what presence makes of a session of this desktop, if it has one.
-pub(super) fn judge_session(world: &mut World, now_ms: i64, tenant: &TenantId, id: DesktopId) {
-    let session = world.desktop(tenant, id).and_then(|desktop| desktop.status.session);
+/// Takes what presence makes of a session of this desktop or machine, if it has one.
+pub(super) fn judge_session(world: &mut World, now_ms: i64, tenant: &TenantId, place: Place) {
+    let session = match place {
+        Place::Desktop(id) => world.desktop(tenant, id).and_then(|desktop| desktop.status.session),
+        Place::Machine(id) => world.machine_holder(tenant, id).map(|(session, _)| session),
+    };
     if let Some(session) = session {
         judge(world, now_ms, session);
     }

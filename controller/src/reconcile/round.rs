@@ -6,16 +6,16 @@ use std::sync::Arc;
 use tokio::sync::{oneshot, watch};
 use tracing::{error, warn};
 use uuid::Uuid;
-use vidi_kit::ids::{DesktopId, TenantId};
+use vidi_kit::ids::TenantId;
 
 use super::commit::{Committer, Failed, STEPS_MAX};
 use super::handle::Asked;
 use super::live;
-use crate::model::{Answer, Key, Presence, Refusal, Step, World};
+use crate::model::{Answer, Key, Place, Presence, Refusal, Step, World};
 use crate::plan::expiry::expired;
-use crate::plan::hosts;
 use crate::plan::settle::settle;
 use crate::plan::{View, decide, usage};
+use crate::plan::{hosts, machines};
 
 /// Passes over changed desktops in one round. Each step of a desktop's life makes one more; more
 /// than this is a plan that contradicts itself.
@@ -174,9 +174,12 @@ impl Owner {
             if dirty.is_empty() {
                 return Ok(());
             }
-            for (tenant, id) in dirty {
-                live::judge_session(&mut draft.world, now_ms, &tenant, id);
-                let steps = settle(&draft.world, &tenant, id, now_ms);
+            for (tenant, place) in dirty {
+                live::judge_session(&mut draft.world, now_ms, &tenant, place);
+                let steps = match place {
+                    Place::Desktop(id) => settle(&draft.world, &tenant, id, now_ms),
+                    Place::Machine(id) => machines::settle(&draft.world, &tenant, id, now_ms),
+                };
                 self.take_fitting(draft, steps).await?;
             }
         }
@@ -259,37 +262,41 @@ impl Failed {
     }
 }
 
-/// Desktops that changed behind a sequence; all when more changed than is remembered.
-fn changed(world: &World, cursor: u64) -> BTreeSet<(TenantId, DesktopId)> {
+/// Places that changed behind a sequence; all when more changed than is remembered.
+fn changed(world: &World, cursor: u64) -> BTreeSet<(TenantId, Place)> {
     match world.changed_behind(cursor) {
-        Some(changed) => changed.map(|(_, tenant, id)| (tenant, id)).collect(),
-        None => world.desktops.iter().map(|(key, _)| key.clone()).collect(),
+        Some(changed) => changed.map(|(_, tenant, place)| (tenant, place)).collect(),
+        None => everything(world).collect(),
     }
 }
 
-/// Desktops to look at though nothing about them changed.
-fn waiting(world: &World, look: Look) -> BTreeSet<(TenantId, DesktopId)> {
+fn everything(world: &World) -> impl Iterator<Item = (TenantId, Place)> {
+    let desktops = world.desktops.iter();
+    let desktops = desktops.map(|((tenant, id), _)| (tenant.clone(), Place::Desktop(*id)));
+    let machines = world.machines.iter();
+    desktops.chain(machines.map(|((tenant, id), _)| (tenant.clone(), Place::Machine(*id))))
+}
+
+/// Places to look at though nothing about them changed.
+fn waiting(world: &World, look: Look) -> BTreeSet<(TenantId, Place)> {
+    let operated = world.open_operations.iter();
+    let operated = operated.map(|((tenant, id, _), _)| (tenant.clone(), Place::Desktop(*id)));
     match look {
         Look::Changes => BTreeSet::new(),
         Look::Waiting => {
-            let unplaced = world.unplaced.iter().map(|(key, _)| key.clone());
-            let operated = world.open_operations.iter();
-            let operated = operated.map(|((tenant, id, _), _)| (tenant.clone(), *id));
-            unplaced.take(PLACED_PER_ROUND_MAX).chain(operated).chain(deserted(world)).collect()
+            let unplaced = world.unplaced.iter().take(PLACED_PER_ROUND_MAX);
+            let unplaced = unplaced.map(|((tenant, id), _)| (tenant.clone(), Place::Desktop(*id)));
+            unplaced.chain(operated).chain(deserted(world)).collect()
         }
-        Look::Everything => {
-            let operated = world.open_operations.iter();
-            let operated = operated.map(|((tenant, id, _), _)| (tenant.clone(), *id));
-            world.desktops.iter().map(|(key, _)| key.clone()).chain(operated).collect()
-        }
+        Look::Everything => everything(world).chain(operated).collect(),
     }
 }
 
-/// Desktops whose session nobody has attached: it ends some time, its interval before.
-fn deserted(world: &World) -> impl Iterator<Item = (TenantId, DesktopId)> {
+/// Places whose session nobody has attached: it ends some time, its interval before.
+fn deserted(world: &World) -> impl Iterator<Item = (TenantId, Place)> {
     world.live_sessions.iter().filter_map(|(id, tenant)| {
         let session = world.session(tenant, *id)?;
         let attached = session.presence == Presence::Connected;
-        (!attached).then(|| (TenantId::clone(tenant), session.desktop))
+        (!attached).then(|| (TenantId::clone(tenant), session.place))
     })
 }

@@ -50,6 +50,7 @@ pub fn key(key: &Key) -> String {
         Key::Status(tenant, id) => format!("desktop/{tenant}/{id}/status"),
         Key::Allocation(host, id) => format!("alloc/{host}/{id}"),
         Key::Session(tenant, id) => format!("session/{tenant}/{id}"),
+        Key::Machine(tenant, id) => format!("machine/{tenant}/{id}"),
         Key::Operation(id) => format!("operation/{id}"),
         Key::Request(tenant, id) => format!("request/{tenant}/{id}"),
         Key::Usage(UsageKey { tenant, desktop, start_ms, kind }) => {
@@ -73,15 +74,16 @@ mod tests {
 
     use super::*;
     use crate::model::{
-        DesktopSpec, DesktopStatus, EndCause, Guest, ImageFile, Manifest, Operation,
-        OperationError, OperationKind, Power, Presence, Readiness, Reason, ReleasePolicy, Row,
-        Session, TemplateVersion, UsageInterval, Video,
+        ClipboardWays, DesktopSpec, DesktopStatus, DisplayPolicy, EndCause, Guest, ImageFile,
+        Machine, MachineSettings, Manifest, Operation, OperationError, OperationKind, Permission,
+        Place, Power, Presence, Readiness, Reason, Recording, ReleasePolicy, Row, Sealed, Session,
+        TemplateVersion, UsageInterval, Video,
     };
 
     fn session(presence: Presence, epoch: u64, since_ms: i64) -> Session {
         Session {
             user: "ana".parse().unwrap(),
-            desktop: vidi_kit::ids::DesktopId::generate(),
+            place: Place::Desktop(vidi_kit::ids::DesktopId::generate()),
             epoch,
             gateway: Some("edge-1".parse().unwrap()),
             create_ms: 5,
@@ -89,6 +91,25 @@ mod tests {
             sought_ms: 0,
             presence,
             trace: "4bf92f3577b34da6a3ce929d0e0e4736".parse().ok(),
+            problem: String::new(),
+        }
+    }
+
+    fn machine() -> Machine {
+        Machine {
+            settings: MachineSettings {
+                display_name: "Lab".to_owned(),
+                address: "lab.example:5900".to_owned(),
+                tls: true,
+                ca: "PEM".to_owned(),
+                host_name: "lab".to_owned(),
+                password: Some(Sealed { wrapped: vec![1; 20], nonce: vec![2; 12] }),
+                assigned_user: "ana".parse().ok(),
+                display_policy: DisplayPolicy { watermark: true, ..DisplayPolicy::default() },
+            },
+            app_id: "lab".parse().unwrap(),
+            create_ms: 4,
+            generation: 7,
         }
     }
 
@@ -105,13 +126,43 @@ mod tests {
         }
     }
 
+    fn spec() -> DesktopSpec {
+        DesktopSpec {
+            display_name: "Desk".to_owned(),
+            template: "micro".parse().unwrap(),
+            template_digest: "sha256:ab".to_owned(),
+            assigned_user: Some("ana".parse().unwrap()),
+            power_on: true,
+            force_off: true,
+            deleting: true,
+            generation: 8,
+            create_ms: 1,
+            app_id: "desk".parse().unwrap(),
+            restarting: true,
+            release_policy: ReleasePolicy::Delete,
+            display_policy: DisplayPolicy {
+                clipboard: ClipboardWays::FromGuest,
+                files: Permission::Denied,
+                recording: Recording::Always,
+                watermark: true,
+                ..DisplayPolicy::default()
+            },
+            trace: "4bf92f3577b34da6a3ce929d0e0e4736".parse().ok(),
+        }
+    }
+
     #[test]
     fn every_kind_of_row_survives_its_stored_form() {
         let tenant: vidi_kit::ids::TenantId = "default".parse().unwrap();
         let desktop = vidi_kit::ids::DesktopId::generate();
         let file = ImageFile { file: "d".to_owned(), sha256: "0".repeat(64), size_bytes: 9 };
-        let guest =
-            Guest { memory_mib: 64, vcpus: 1, video: Video::Vga, readiness: Readiness::Agent };
+        let guest = Guest {
+            memory_mib: 64,
+            vcpus: 1,
+            video: Video::Vga,
+            readiness: Readiness::Agent,
+            sound: true,
+        };
         let manifest = Manifest {
             disk: file.clone(),
             kernel: Some(file),
@@ -126,21 +177,6 @@ mod tests {
             observed_generation: 3,
             ..DesktopStatus::default()
         };
-        let spec = DesktopSpec {
-            display_name: "Desk".to_owned(),
-            template: "micro".parse().unwrap(),
-            template_digest: "sha256:ab".to_owned(),
-            assigned_user: Some("ana".parse().unwrap()),
-            power_on: true,
-            force_off: true,
-            deleting: true,
-            generation: 8,
-            create_ms: 1,
-            app_id: "desk".parse().unwrap(),
-            restarting: true,
-            release_policy: ReleasePolicy::Delete,
-            trace: "4bf92f3577b34da6a3ce929d0e0e4736".parse().ok(),
-        };
         let error = OperationError { reason: Reason::NoHost, message: "full".to_owned() };
         let session_id = vidi_kit::ids::SessionId::generate;
         let of = |one: Session| Row::Session(tenant.clone(), session_id(), one);
@@ -151,6 +187,7 @@ mod tests {
             display_name: "Desk".to_owned(),
             end_ms,
             session: end_ms.map(|_| vidi_kit::ids::SessionId::generate()),
+            machine: end_ms.is_some(),
         };
         for row in [
             Row::GrantKey("c1".to_owned(), vec![1; 32], 3),
@@ -160,7 +197,7 @@ mod tests {
                 "sha256:ab".to_owned(),
                 TemplateVersion { manifest, create_ms: 2 },
             ),
-            Row::Spec(tenant.clone(), desktop, spec),
+            Row::Spec(tenant.clone(), desktop, spec()),
             Row::Status(tenant.clone(), desktop, status),
             of(session(Presence::Opening, 0, 5)),
             of(session(Presence::Disconnected(77), 2, 77)),
@@ -174,6 +211,24 @@ mod tests {
             Row::Operation(operation_id(), operation(Some((7, Err(error))))),
         ] {
             let read = super::row(&key(&row.key()), &value(&row), 77).unwrap();
+            assert_eq!(read, Some(row));
+        }
+    }
+
+    #[test]
+    fn a_machine_and_a_session_on_it_survive_their_stored_form() {
+        let (tenant, id) = ("default".parse().unwrap(), vidi_kit::ids::MachineId::generate());
+        let on_it =
+            Session { place: Place::Machine(id), ..session(Presence::Disconnected(7), 2, 7) };
+        let session_id = vidi_kit::ids::SessionId::generate();
+        let (one, other) = (machine(), machine());
+        let open = MachineSettings { password: None, assigned_user: None, ..other.settings };
+        for row in [
+            Row::Machine(vidi_kit::ids::TenantId::clone(&tenant), id, one),
+            Row::Machine(tenant.clone(), id, Machine { settings: open, ..machine() }),
+            Row::Session(tenant, session_id, on_it),
+        ] {
+            let read = super::row(&key(&row.key()), &value(&row), 7).unwrap();
             assert_eq!(read, Some(row));
         }
     }

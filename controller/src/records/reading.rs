@@ -5,11 +5,15 @@ use vidi_proto::store::v1 as stored;
 use vidi_proto::v1 as wire;
 
 use super::{DIGEST_PREFIX, RecordError, SCHEMA, kind_to_stored};
-use crate::contract::{cause_from_wire, manifest_from_wire, policy_from_wire, power_from_wire};
+use crate::contract::{
+    cause_from_wire, display_policy_from_wire, manifest_from_wire, policy_from_wire,
+    power_from_wire,
+};
 use crate::model::{
-    Allocation, DesktopSpec, DesktopStatus, EnrollToken, Host, Installation, Operation,
-    OperationError, OperationKind, Power, Presence, Reason, ReleasePolicy, Request, Row, Session,
-    SignIn, Template, TemplateVersion, Tenant, UsageInterval, UsageKey, UsageKind, User,
+    Allocation, DesktopSpec, DesktopStatus, DisplayPolicy, EnrollToken, Host, Installation,
+    Machine, MachineSettings, Operation, OperationError, OperationKind, Place, Power, Presence,
+    Reason, ReleasePolicy, Request, Row, Sealed, Session, SignIn, Template, TemplateVersion,
+    Tenant, UsageInterval, UsageKey, UsageKind, User,
 };
 
 /// The row of a stored entry; none for keys that are not rows (`pki/...`, `leader/...`). `now_ms`
@@ -69,6 +73,7 @@ pub fn row(key: &str, value: &[u8], now_ms: i64) -> Result<Option<Row>, RecordEr
         ["session", tenant, id] => {
             Row::Session(read.id(tenant)?, read.id(id)?, read.session(now_ms)?)
         }
+        ["machine", tenant, id] => Row::Machine(read.id(tenant)?, read.id(id)?, read.machine()?),
         ["operation", id] => Row::Operation(read.id(id)?, read.operation()?),
         ["request", tenant, id] => {
             Row::Request(read.id(tenant)?, (*id).to_owned(), read.request()?)
@@ -177,8 +182,14 @@ impl Reader<'_> {
             app_id: self.id(&one.app_id)?,
             restarting: one.restarting,
             release_policy: self.policy(one.release_policy)?,
+            display_policy: self.display_policy(&one.display_policy)?,
             trace: self.maybe_id(&one.trace)?,
         })
+    }
+
+    fn display_policy(&self, bytes: &[u8]) -> Result<DisplayPolicy, RecordError> {
+        let policy = wire::DisplayPolicy::decode(bytes).map_err(|error| self.error(error))?;
+        display_policy_from_wire(&policy).map_err(|field| self.error(field))
     }
 
     fn policy(&self, number: u32) -> Result<ReleasePolicy, RecordError> {
@@ -193,6 +204,7 @@ impl Reader<'_> {
             display_name: one.display_name,
             end_ms: (one.end_ms != 0).then_some(one.end_ms),
             session: self.maybe_id(&one.session)?,
+            machine: one.machine,
         };
         Ok((one.start_ms, kind.ok_or_else(|| self.error("kind"))?, interval))
     }
@@ -226,7 +238,10 @@ impl Reader<'_> {
         };
         Ok(Session {
             user: self.id(&one.user)?,
-            desktop: self.id(&one.desktop)?,
+            place: match self.maybe_id(&one.machine)? {
+                Some(machine) => Place::Machine(machine),
+                None => Place::Desktop(self.id(&one.desktop)?),
+            },
             epoch: one.epoch,
             gateway: self.maybe_id(&one.gateway)?,
             create_ms: one.create_ms,
@@ -234,6 +249,27 @@ impl Reader<'_> {
             sought_ms: 0,
             presence,
             trace: self.maybe_id(&one.trace)?,
+            problem: String::new(),
+        })
+    }
+
+    fn machine(&self) -> Result<Machine, RecordError> {
+        let one: stored::Machine = self.message()?;
+        let sealed = Sealed { wrapped: one.wrapped_password, nonce: one.nonce };
+        Ok(Machine {
+            settings: MachineSettings {
+                display_name: one.display_name,
+                address: one.address,
+                tls: one.tls,
+                ca: one.ca,
+                host_name: one.host_name,
+                password: (!sealed.wrapped.is_empty()).then_some(sealed),
+                assigned_user: self.maybe_id(&one.assigned_user)?,
+                display_policy: self.display_policy(&one.display_policy)?,
+            },
+            app_id: self.id(&one.app_id)?,
+            create_ms: one.create_ms,
+            generation: one.generation,
         })
     }
 

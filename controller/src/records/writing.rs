@@ -5,8 +5,12 @@ use prost::Message;
 use vidi_proto::store::v1 as stored;
 
 use super::{SCHEMA, kind_to_stored};
-use crate::contract::{cause_to_wire, manifest_to_wire, policy_to_wire, power_to_wire};
-use crate::model::{DesktopSpec, DesktopStatus, Host, Operation, Presence, Row, Session};
+use crate::contract::{
+    cause_to_wire, display_policy_to_wire, manifest_to_wire, policy_to_wire, power_to_wire,
+};
+use crate::model::{
+    DesktopSpec, DesktopStatus, Host, Machine, Operation, Place, Presence, Row, Session,
+};
 
 /// A row's value in the store.
 pub fn value(row: &Row) -> Bytes {
@@ -59,6 +63,7 @@ pub fn value(row: &Row) -> Bytes {
             memory_mib: one.memory_mib,
         }),
         Row::Session(_, _, one) => encode(&session_to_stored(one)),
+        Row::Machine(_, _, one) => encode(&machine_to_stored(one)),
         Row::Operation(_, one) => encode(&operation_to_stored(one)),
         Row::Request(_, _, one) => encode(&stored::Request {
             body_sha256: one.body_sha256.to_vec(),
@@ -74,6 +79,7 @@ pub fn value(row: &Row) -> Bytes {
             start_ms: key.start_ms,
             end_ms: one.end_ms.unwrap_or(0),
             session: one.session.map(|id| id.to_string()).unwrap_or_default(),
+            machine: one.machine,
         }),
         Row::Alive(at_ms) => encode(&stored::Alive { at_ms: *at_ms }),
     }
@@ -112,6 +118,7 @@ fn spec_to_stored(one: &DesktopSpec) -> stored::DesktopSpec {
         app_id: one.app_id.to_string(),
         restarting: one.restarting,
         release_policy: number(policy_to_wire(one.release_policy)),
+        display_policy: display_policy_to_wire(one.display_policy).encode_to_vec(),
         trace: one.trace.map(|id| id.to_string()).unwrap_or_default(),
     }
 }
@@ -130,9 +137,14 @@ fn status_to_stored(one: &DesktopStatus) -> stored::DesktopStatus {
 }
 
 fn session_to_stored(one: &Session) -> stored::Session {
+    let (desktop, machine) = match one.place {
+        Place::Desktop(id) => (id.to_string(), String::new()),
+        Place::Machine(id) => (String::new(), id.to_string()),
+    };
     let mut record = stored::Session {
         user: one.user.to_string(),
-        desktop: one.desktop.to_string(),
+        desktop,
+        machine,
         epoch: one.epoch,
         gateway: one.gateway.as_ref().map(ToString::to_string).unwrap_or_default(),
         create_ms: one.create_ms,
@@ -148,6 +160,25 @@ fn session_to_stored(one: &Session) -> stored::Session {
         record.away_secs = away_secs;
     }
     record
+}
+
+fn machine_to_stored(one: &Machine) -> stored::Machine {
+    let settings = &one.settings;
+    let sealed = settings.password.as_ref();
+    stored::Machine {
+        display_name: settings.display_name.clone(),
+        address: settings.address.clone(),
+        tls: settings.tls,
+        ca: settings.ca.clone(),
+        host_name: settings.host_name.clone(),
+        wrapped_password: sealed.map(|sealed| sealed.wrapped.clone()).unwrap_or_default(),
+        nonce: sealed.map(|sealed| sealed.nonce.clone()).unwrap_or_default(),
+        assigned_user: settings.assigned_user.as_ref().map(ToString::to_string).unwrap_or_default(),
+        app_id: one.app_id.to_string(),
+        create_ms: one.create_ms,
+        generation: one.generation,
+        display_policy: display_policy_to_wire(settings.display_policy).encode_to_vec(),
+    }
 }
 
 fn operation_to_stored(one: &Operation) -> stored::Operation {

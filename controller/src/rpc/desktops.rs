@@ -15,8 +15,8 @@ use vidi_kit::ids::{DesktopId, OperationId, TemplateId, TenantId, UserId};
 use vidi_proto::v1::desktop_service_server::DesktopService;
 use vidi_proto::v1::{
     ChangeKind, CreateDesktopRequest, DeleteDesktopRequest, Desktop, ErrorReason,
-    GetDesktopRequest, ListDesktopsRequest, ListDesktopsResponse, Operation, ReleasePolicy,
-    RestartDesktopRequest, StartDesktopRequest, StopDesktopRequest, WatchDesktopsRequest,
+    GetDesktopRequest, ListDesktopsRequest, ListDesktopsResponse, Operation, RestartDesktopRequest,
+    StartDesktopRequest, StopDesktopRequest, UpdateDesktopRequest, WatchDesktopsRequest,
     WatchDesktopsResponse,
 };
 
@@ -25,9 +25,8 @@ use super::names::{self, id};
 use super::page::Query;
 use super::status::{invalid_field, not_found, signed_out, status};
 use super::wire::{check_display_name, child, desktop_name, request_key, unexpected};
-use super::{Caller, Parts, wire};
-use crate::contract::policy_from_wire;
-use crate::model::{self, Answer, Change, DesktopTarget, RequestKey, World};
+use super::{Caller, Parts, desktop_fields, wire};
+use crate::model::{self, Answer, Change, DesktopTarget, Place, RequestKey, World};
 
 /// A bookmark at least this often, so that a watcher's token stays young.
 const BOOKMARK_PERIOD: Duration = Duration::from_secs(10);
@@ -108,16 +107,14 @@ impl DesktopService for DesktopsRpc {
             }
             Some(user)
         };
-        let release_policy = ReleasePolicy::try_from(asked.release_policy)
-            .map(policy_from_wire)
-            .map_err(|_| invalid_field("release_policy", "a release policy is expected"))?;
         let change = Change::CreateDesktop {
             tenant: tenant.clone(),
             template,
             display_name: asked.display_name,
             assigned_user,
             start: asked.start,
-            release_policy,
+            release_policy: desktop_fields::release_policy(asked.release_policy)?,
+            display_policy: desktop_fields::display_policy(asked.display_policy.as_ref())?,
             request: key,
             validate_only: asked.validate_only,
         };
@@ -173,6 +170,32 @@ impl DesktopService for DesktopsRpc {
             .map(|((tenant, id), one)| wire::desktop(&world, tenant, *id, one))
             .collect();
         Ok(Response::new(ListDesktopsResponse { desktops, next_page_token }))
+    }
+
+    async fn update_desktop(
+        &self,
+        request: Request<UpdateDesktopRequest>,
+    ) -> Result<Response<Desktop>, Status> {
+        let access = Access::of(&request)?;
+        let fields = desktop_fields::named(request.into_inner())?;
+        let (tenant, id) = child::<DesktopId>("desktop.name", &fields.name, "desktops")?;
+        visible(&access, &self.parts.handle.world(), &tenant, id)?;
+        let change = Change::UpdateDesktop {
+            target: DesktopTarget {
+                tenant: tenant.clone(),
+                desktop: id,
+                etag: fields.etag,
+                request: None,
+            },
+            display_name: fields.display_name,
+            release_policy: fields.release_policy,
+            display_policy: fields.display_policy,
+        };
+        self.parts.handle.change(change).await?;
+        info!(desktop = %id, "Desktop changed");
+        let world = self.parts.handle.world();
+        let one = visible(&access, &world, &tenant, id)?;
+        Ok(Response::new(wire::desktop(&world, &tenant, id, one)))
     }
 
     async fn start_desktop(
@@ -401,7 +424,11 @@ impl Watcher {
         let Some(changed) = world.changed_behind(self.sequence) else {
             return self.end(too_old()).await;
         };
-        let changed: BTreeSet<_> = changed.map(|(_, tenant, id)| (tenant, id)).collect();
+        let changed = changed.filter_map(|(_, tenant, place)| match place {
+            Place::Desktop(id) => Some((tenant, id)),
+            Place::Machine(_) => None,
+        });
+        let changed: BTreeSet<_> = changed.collect();
         self.sequence = world.sequence;
         for (tenant, id) in changed {
             if !self.concerns(&tenant) {

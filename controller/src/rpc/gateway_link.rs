@@ -1,6 +1,7 @@
 //! The gateways' end: presence up, endings down, grants for their users.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,23 +13,27 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{debug, info, warn};
 use vidi_kit::grant::GRANT_MS_MAX;
-use vidi_kit::ids::{GatewayId, SessionId};
+use vidi_kit::ids::{GatewayId, SessionId, TenantId};
 use vidi_kit::tls::{Role, dns_name};
+use vidi_kit::transport::PeerInfo;
 use vidi_proto::v1::gateway_link_server::GatewayLink;
 use vidi_proto::v1::{
-    CertifyPageRequest, CertifyPageResponse, ClosedSession, GatewayCommand, GatewayMessage,
-    GrantClaims, IssueGrantRequest, IssueGrantResponse,
+    AdmitRequest, AdmitResponse, CertifyPageRequest, CertifyPageResponse, ClosedSession,
+    DirectServer, GatewayCommand, GatewayMessage, GrantClaims, IssueGrantRequest,
+    IssueGrantResponse,
 };
 
+use super::admit::admit;
 use super::caller::token_sha256;
+use super::machines::password;
 use super::names::id;
 use super::page_certificate::certify_page;
 use super::status::invalid_field;
 use super::users::timestamp;
-use super::wire::{child, unexpected};
+use super::wire::{child, desktop_name, unexpected};
 use super::{Caller, Parts};
-use crate::contract::cause_to_wire;
-use crate::model::{Answer, Change, Granted, Refusal, World};
+use crate::contract::{cause_to_wire, display_policy_to_wire};
+use crate::model::{Answer, Change, Granted, MachineSettings, Refusal, Way, World};
 use crate::plan::presence::{Closing, Present, to_close};
 
 /// Sessions that one gateway may have attached.
@@ -37,8 +42,12 @@ const SESSIONS_MAX: usize = 20_000;
 const COMMANDS_QUEUED_MAX: usize = 16;
 /// A gateway tells its presence every 10 s; one that says nothing for this long is gone.
 const SILENCE_SECS_MAX: Duration = Duration::from_secs(35);
+/// Longest address of a gateway, in bytes: a DNS name and a port.
+const ADDRESS_BYTES_MAX: usize = 260;
 /// Longest sign-in token that is looked at, in bytes; ours have 43.
 const TOKEN_BYTES_MAX: usize = 256;
+/// Letters of a gateway's problem that are kept.
+const PROBLEM_CHARS_MAX: usize = 512;
 
 /// The service.
 #[derive(Debug)]
@@ -55,6 +64,55 @@ impl GatewayLinkRpc {
     }
 }
 
+impl GatewayLinkRpc {
+    /// A signed grant for the relay of a desktop's host, into what else is answered.
+    fn relay_answer(
+        &self,
+        (tenant, session, gateway): (&TenantId, SessionId, &GatewayId),
+        granted: &Granted,
+        answer: IssueGrantResponse,
+    ) -> IssueGrantResponse {
+        let Way::Relay { desktop, host, relay_address } = &granted.way else { return answer };
+        let expire_ms = self.parts.clock.now_ms() + GRANT_MS_MAX;
+        let claims = GrantClaims {
+            installation_id: self.parts.authority.installation().to_owned(),
+            gateway: gateway.to_string(),
+            session: session.to_string(),
+            desktop: desktop.to_string(),
+            host: host.to_string(),
+            epoch: granted.epoch,
+            expire_ms,
+            user: granted.user.to_string(),
+            trace: granted.trace.map(|id| id.to_string()).unwrap_or_default(),
+        };
+        IssueGrantResponse {
+            grant: self.parts.signer.sign(&claims),
+            relay_address: relay_address.clone(),
+            relay_name: dns_name(Role::Relay, host.as_str()),
+            expire_time: Some(timestamp(expire_ms)),
+            desktop: desktop_name(tenant, *desktop),
+            ..answer
+        }
+    }
+
+    fn direct(&self, tenant: &TenantId, machine: &MachineSettings) -> Result<DirectServer, Status> {
+        let password = password(&*self.parts.authority, tenant, machine)?;
+        Ok(DirectServer {
+            address: machine.address.clone(),
+            tls: machine.tls,
+            ca: machine.ca.clone(),
+            host_name: machine.host_name.clone(),
+            password: password.as_str().to_owned(),
+        })
+    }
+}
+
+/// A gateway's words as they are kept: of bounded length, without letters that move a cursor.
+fn plain(text: &str) -> String {
+    let kept = text.chars().filter(|letter| !letter.is_control());
+    kept.take(PROBLEM_CHARS_MAX).collect()
+}
+
 fn gateway_of<T>(request: &Request<T>) -> Result<GatewayId, Status> {
     id("certificate", Caller::of(request)?.daemon(Role::Gateway)?)
 }
@@ -68,10 +126,12 @@ impl GatewayLink for GatewayLinkRpc {
         request: Request<Streaming<GatewayMessage>>,
     ) -> Result<Response<Self::LinkStream>, Status> {
         let gateway = gateway_of(&request)?;
+        let address = request.extensions().get::<PeerInfo>().and_then(|info| info.address);
         let (commands, stream) = mpsc::channel(COMMANDS_QUEUED_MAX);
         let link = Link {
             parts: self.parts.clone(),
             gateway,
+            address: address.map(|address| address.ip()),
             number: self.links.fetch_add(1, Ordering::Relaxed),
             present: BTreeMap::new(),
             told: BTreeSet::new(),
@@ -87,7 +147,7 @@ impl GatewayLink for GatewayLinkRpc {
         request: Request<IssueGrantRequest>,
     ) -> Result<Response<IssueGrantResponse>, Status> {
         let gateway = gateway_of(&request)?;
-        let IssueGrantRequest { token, session } = request.into_inner();
+        let IssueGrantRequest { token, session, problem } = request.into_inner();
         if token.is_empty() || TOKEN_BYTES_MAX < token.len() {
             return Err(Refusal::SignedOut.into());
         }
@@ -95,33 +155,37 @@ impl GatewayLink for GatewayLinkRpc {
         let change = Change::IssueGrant {
             gateway: gateway.clone(),
             token_sha256: token_sha256(&token),
-            tenant,
+            tenant: tenant.clone(),
             session,
+            problem: plain(&problem),
         };
         let granted = match self.parts.handle.change(change).await? {
             Answer::Granted(granted) => granted,
             other => return Err(unexpected(&other)),
         };
-        let expire_ms = self.parts.clock.now_ms() + GRANT_MS_MAX;
-        let claims = GrantClaims {
-            installation_id: self.parts.authority.installation().to_owned(),
-            gateway: gateway.to_string(),
-            session: session.to_string(),
-            desktop: granted.desktop.to_string(),
-            host: granted.host.to_string(),
-            epoch: granted.epoch,
-            expire_ms,
-            user: granted.user.to_string(),
-            trace: granted.trace.map(|id| id.to_string()).unwrap_or_default(),
-        };
         tell(session, &gateway, &granted);
-        Ok(Response::new(IssueGrantResponse {
-            grant: self.parts.signer.sign(&claims),
+        let answer = IssueGrantResponse {
             epoch: granted.epoch,
-            relay_address: granted.relay_address,
-            relay_name: dns_name(Role::Relay, granted.host.as_str()),
-            expire_time: Some(timestamp(expire_ms)),
-        }))
+            display_policy: Some(display_policy_to_wire(granted.display_policy)),
+            user_display_name: granted.user_display_name.clone(),
+            ..IssueGrantResponse::default()
+        };
+        let answer = match &granted.way {
+            Way::Relay { .. } => self.relay_answer((&tenant, session, &gateway), &granted, answer),
+            Way::Direct(_, machine) => {
+                IssueGrantResponse { direct: Some(self.direct(&tenant, machine)?), ..answer }
+            }
+        };
+        Ok(Response::new(answer))
+    }
+
+    async fn admit(
+        &self,
+        request: Request<AdmitRequest>,
+    ) -> Result<Response<AdmitResponse>, Status> {
+        gateway_of(&request)?;
+        let world = self.parts.handle.world();
+        admit(&world, self.parts.clock.now_ms(), request.get_ref()).map(Response::new)
     }
 
     async fn certify_page(
@@ -137,7 +201,7 @@ impl GatewayLink for GatewayLinkRpc {
 /// session is told, the others are details.
 fn tell(session: SessionId, gateway: &GatewayId, granted: &Granted) {
     let trace = granted.trace.map(tracing::field::display);
-    let (desktop, epoch) = (granted.desktop, granted.epoch);
+    let (desktop, epoch) = (granted.way.place(), granted.epoch);
     if epoch == 1 {
         info!(trace, %session, %desktop, %gateway, epoch, "Grant issued");
     } else {
@@ -148,6 +212,8 @@ fn tell(session: SessionId, gateway: &GatewayId, granted: &Granted) {
 struct Link {
     parts: Parts,
     gateway: GatewayId,
+    /// From where it is linked.
+    address: Option<IpAddr>,
     number: u64,
     present: BTreeMap<SessionId, Present>,
     /// Closings that were told and not yet followed.
@@ -209,12 +275,12 @@ impl Link {
         }
     }
 
-    async fn take(&mut self, message: GatewayMessage) -> Result<(), Status> {
+    async fn take(&mut self, mut message: GatewayMessage) -> Result<(), Status> {
         if SESSIONS_MAX < message.sessions.len() {
             return Err(invalid_field("sessions", "at most 20,000 are allowed"));
         }
         self.present.clear();
-        for one in message.sessions {
+        for one in std::mem::take(&mut message.sessions) {
             let (tenant, session) = child::<SessionId>("session", &one.session, "sessions")?;
             self.present.insert(session, Present { tenant, name: one.session, epoch: one.epoch });
         }
@@ -222,11 +288,26 @@ impl Link {
         self.told.retain(|(id, epoch)| present.get(id).is_some_and(|one| one.epoch == *epoch));
         let sessions = self.present.iter().map(|(id, one)| (*id, one.epoch)).collect();
         let gateway = self.gateway.clone();
-        let change = Change::GatewayPresence { gateway, link: self.number, sessions };
+        let peer_address = self.peer_address(&message.peer_address);
+        let change = Change::GatewayPresence { gateway, link: self.number, sessions, peer_address };
         match self.parts.handle.change(change).await {
             // The next message comes soon.
             Err(Refusal::Busy) | Ok(_) => Ok(()),
             Err(refusal) => Err(refusal.into()),
+        }
+    }
+
+    /// Where other gateways reach this one: as it says, with the host from which it is linked where it
+    /// names none.
+    fn peer_address(&self, said: &str) -> String {
+        if ADDRESS_BYTES_MAX < said.len() {
+            return String::new();
+        }
+        match (said.strip_prefix(':'), self.address) {
+            (Some(port), Some(IpAddr::V6(host))) => format!("[{host}]:{port}"),
+            (Some(port), Some(host)) => format!("{host}:{port}"),
+            (Some(_), None) => String::new(),
+            (None, _) => said.to_owned(),
         }
     }
 

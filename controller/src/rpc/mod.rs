@@ -8,15 +8,18 @@
 //! A service finds its [`Caller`] in the request's extensions ([`Caller::of`]) and judges only whose
 //! the object is.
 
+mod admit;
 pub mod agent_link;
 pub mod around;
 pub mod authorization;
 pub mod caller;
 pub mod calls;
+mod desktop_fields;
 pub mod desktops;
 pub mod enroll;
 pub mod gateway_link;
 pub mod hosts;
+pub mod machines;
 pub mod names;
 pub mod operations;
 pub mod page;

@@ -16,6 +16,7 @@ use vidi_proto::v1::desktop_service_server::DesktopServiceServer;
 use vidi_proto::v1::enroll_service_server::EnrollServiceServer;
 use vidi_proto::v1::gateway_link_server::GatewayLinkServer;
 use vidi_proto::v1::host_service_server::HostServiceServer;
+use vidi_proto::v1::machine_service_server::MachineServiceServer;
 use vidi_proto::v1::operation_service_server::OperationServiceServer;
 use vidi_proto::v1::session_service_server::SessionServiceServer;
 use vidi_proto::v1::sign_in_service_server::SignInServiceServer;
@@ -71,6 +72,7 @@ pub fn routes(parts: &Parts) -> Result<Routes, tonic_reflection::server::Error> 
             parts
         ))))
         .add_service(limited!(DesktopServiceServer::new(super::desktops::DesktopsRpc::new(parts))))
+        .add_service(limited!(MachineServiceServer::new(super::machines::MachinesRpc::new(parts))))
         .add_service(limited!(SessionServiceServer::new(super::sessions::SessionsRpc::new(parts))))
         .add_service(limited!(OperationServiceServer::new(super::operations::OperationsRpc::new(
             parts

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 use tracing::info;
-use vidi_kit::ids::{AppId, SessionId, TenantId};
+use vidi_kit::ids::{AppId, SessionId, TenantId, UserId};
 use vidi_proto::v1::session_service_server::SessionService;
 use vidi_proto::v1::{
     App, GetSessionRequest, ListAppsRequest, ListAppsResponse, ListSessionsRequest,
@@ -16,7 +16,7 @@ use super::authorization::Access;
 use super::names;
 use super::page::Query;
 use super::status::not_found;
-use super::wire::{child, desktop_name, request_key, session_name, unexpected};
+use super::wire::{child, desktop_name, machine_name, request_key, session_name, unexpected};
 use super::{Caller, Parts, SignedIn, wire};
 use crate::model::{self, Answer, Change, Desktop, EndCause, Power, World};
 
@@ -38,7 +38,7 @@ impl SessionsRpc {
                 let world = self.parts.handle.world();
                 let one = world.session(&tenant, id);
                 let one = one.ok_or_else(|| not_found("session", &id.to_string()))?;
-                info!(session = %id, desktop = %one.desktop, state = one.presence.word(), "Session changed");
+                info!(session = %id, desktop = %one.place, state = one.presence.word(), "Session changed");
                 Ok(Response::new(wire::session(&tenant, id, one)))
             }
             other => Err(unexpected(&other)),
@@ -70,8 +70,10 @@ impl SessionService for SessionsRpc {
                 ready: world.is_ready(&desktop, id),
                 power: desktop.status.power.word().to_owned(),
                 reason: reason(&desktop),
+                machine: String::new(),
             })
             .collect();
+        apps.extend(machine_apps(&world, tenant, user));
         apps.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(Response::new(ListAppsResponse { apps }))
     }
@@ -159,6 +161,34 @@ fn visible<'a>(
     let text = id.to_string();
     access.check(("session", &text), tenant, one.map(|one| &one.user))?;
     one.ok_or_else(|| not_found("session", &text))
+}
+
+/// The physical machines on a user's menu: nobody here knows whether they run, so all that is said is
+/// whether they are free and were reached the last time.
+fn machine_apps<'a>(
+    world: &'a World,
+    tenant: &'a TenantId,
+    user: &'a UserId,
+) -> impl Iterator<Item = App> + 'a {
+    let mine = world.machines_of(tenant).filter(|(_, machine)| machine.is_for(user));
+    mine.map(move |(id, machine)| {
+        let newest = world.machine_session(tenant, id);
+        let away = newest.is_some_and(|(_, one)| !one.problem.is_empty());
+        let in_use = newest.is_some_and(|(_, one)| one.is_live() && one.user != *user);
+        let state = match (in_use, away) {
+            (true, _) => "In use by somebody else",
+            (false, true) => "It was not reached the last time",
+            (false, false) => "Ready",
+        };
+        App {
+            name: format!("tenants/{tenant}/apps/{}", machine.app_id),
+            display_name: machine.settings.display_name.clone(),
+            machine: machine_name(tenant, id),
+            state: state.to_owned(),
+            ready: !in_use && !away,
+            ..App::default()
+        }
+    })
 }
 
 /// What a desktop waits for, or why it failed.

@@ -103,6 +103,7 @@ impl From<Refusal> for Status {
                 text,
                 [("state", state.clone())],
             ),
+            Refusal::MachineInUse(_) => plain(Code::FailedPrecondition, ErrorReason::DesktopInUse),
             Refusal::DesktopInUse(_) => plain(Code::FailedPrecondition, ErrorReason::DesktopInUse),
             Refusal::HostUnreachable(_) => plain(Code::Unavailable, ErrorReason::HostUnreachable),
             Refusal::HostRemoved(_) => plain(Code::PermissionDenied, ErrorReason::NotAllowed),

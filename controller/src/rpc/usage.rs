@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use prost_types::Timestamp;
 use tonic::{Request, Response, Status};
-use vidi_kit::ids::{DesktopId, TenantId, UserId};
+use vidi_kit::ids::{DesktopId, MachineId, TenantId, UserId};
 use vidi_proto::v1::usage_service_server::UsageService;
 use vidi_proto::v1::{ListUsageRequest, ListUsageResponse, Usage};
 
@@ -14,7 +14,7 @@ use super::caller::Caller;
 use super::names;
 use super::page::Query;
 use super::status::{invalid_field, not_allowed, not_found};
-use super::wire::{child, desktop_name};
+use super::wire::{child, desktop_name, machine_name};
 use crate::model::{Presence, UsageInterval, UsageKey, UsageKind, World};
 use crate::plan::usage::attached_until;
 
@@ -153,6 +153,7 @@ struct Sum {
     connected_ms: i64,
     running_now: bool,
     connected_now: bool,
+    machine: bool,
 }
 
 fn summed(
@@ -172,6 +173,7 @@ fn summed(
         let sum = sums.entry((key.desktop, interval.user.clone())).or_default();
         // In the order of time: the newest name stays.
         sum.display_name.clone_from(&interval.display_name);
+        sum.machine = interval.machine;
         match key.kind {
             UsageKind::Running => {
                 sum.running_ms += length_ms.max(0);
@@ -205,8 +207,10 @@ fn token((desktop, user): &Of) -> String {
 
 fn on_wire(tenant: &TenantId, (desktop, user): Of, sum: Sum) -> Usage {
     let secs = |ms: i64| u64::try_from(ms / 1_000).unwrap_or(0);
+    let name = |is_such: bool, name: String| if is_such { name } else { String::new() };
     Usage {
-        desktop: desktop_name(tenant, desktop),
+        desktop: name(!sum.machine, desktop_name(tenant, desktop)),
+        machine: name(sum.machine, machine_name(tenant, MachineId::new(desktop.uuid()))),
         desktop_display_name: sum.display_name,
         user: user.map(|user| format!("tenants/{tenant}/users/{user}")).unwrap_or_default(),
         running_secs: secs(sum.running_ms),
@@ -248,7 +252,8 @@ mod tests {
             let key = UsageKey { tenant: tenant.clone(), desktop, start_ms, kind };
             let user = Some("ana".parse().unwrap());
             let display_name = "Desk".to_owned();
-            let interval = UsageInterval { user, display_name, end_ms, session: None };
+            let interval =
+                UsageInterval { user, display_name, end_ms, session: None, machine: false };
             world.put(Row::Usage(key, interval));
         }
         let check = |span, expected: Option<(i64, i64, bool)>| {

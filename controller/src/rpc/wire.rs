@@ -5,17 +5,19 @@ use std::sync::Arc;
 use prost::Message;
 use sha2::{Digest, Sha256};
 use tonic::Status;
-use vidi_kit::ids::{DesktopId, HostId, OperationId, SessionId, TemplateId, TenantId};
+use vidi_kit::ids::{DesktopId, HostId, MachineId, OperationId, SessionId, TemplateId, TenantId};
 use vidi_proto::v1 as wire;
 
 use super::Caller;
 use super::names::{id, split};
 use super::status::invalid_field;
 use super::users::timestamp;
-use crate::contract::{cause_to_wire, manifest_to_wire, policy_to_wire, power_to_wire};
+use crate::contract::{
+    cause_to_wire, display_policy_to_wire, manifest_to_wire, policy_to_wire, power_to_wire,
+};
 use crate::model::{
-    Allocation, Answer, Assignment, Desktop, Host, Operation, Power, Presence, RequestKey, Session,
-    Template, World,
+    Allocation, Answer, Assignment, Desktop, Host, Operation, Place, Power, Presence, RequestKey,
+    Session, Template, World,
 };
 use crate::plan::hosts::drain_blockers;
 
@@ -50,6 +52,7 @@ pub fn desktop(world: &World, tenant: &TenantId, id: DesktopId, one: &Desktop) -
             generation: one.spec.generation,
             restarting: one.spec.restarting,
             release_policy: policy_to_wire(one.spec.release_policy).into(),
+            display_policy: Some(display_policy_to_wire(one.spec.display_policy)),
         }),
         status: Some(wire::DesktopStatus {
             power: power.into(),
@@ -77,6 +80,11 @@ pub fn desktop_name(tenant: &TenantId, id: DesktopId) -> String {
     format!("tenants/{tenant}/desktops/{id}")
 }
 
+/// `tenants/{t}/machines/{m}`.
+pub fn machine_name(tenant: &TenantId, id: MachineId) -> String {
+    format!("tenants/{tenant}/machines/{id}")
+}
+
 /// `tenants/{t}/sessions/{s}`.
 pub fn session_name(tenant: &TenantId, id: SessionId) -> String {
     format!("tenants/{tenant}/sessions/{id}")
@@ -91,11 +99,17 @@ pub fn session(tenant: &TenantId, id: SessionId, one: &Session) -> wire::Session
         Presence::Ended(cause) => (wire::SessionState::Ended, Some(cause)),
     };
     let (end_cause, away_secs) = cause.map(cause_to_wire).unwrap_or_default();
+    let (desktop, machine) = match one.place {
+        Place::Desktop(id) => (desktop_name(tenant, id), String::new()),
+        Place::Machine(id) => (String::new(), machine_name(tenant, id)),
+    };
     let attached = one.gateway.as_ref().filter(|_| one.presence == Presence::Connected);
     wire::Session {
         name: session_name(tenant, id),
         user: format!("tenants/{tenant}/users/{}", one.user),
-        desktop: desktop_name(tenant, one.desktop),
+        desktop,
+        machine,
+        problem: one.problem.clone(),
         state: state.into(),
         end_reason: cause.map(ToString::to_string).unwrap_or_default(),
         end_cause: end_cause.into(),

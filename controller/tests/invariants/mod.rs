@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use vidi_controller::model::{Power, UsageKind, World};
+use vidi_controller::model::{Place, Power, UsageKind, World};
 
 /// What must hold of every stored world.
 pub(crate) fn check(world: &World) {
@@ -16,16 +16,18 @@ pub(crate) fn check(world: &World) {
             let allocation = world.allocations.get(&(host.clone(), *id));
             assert!(allocation.is_some(), "a placed desktop is allocated");
         }
-        let live = world
-            .sessions
-            .iter()
-            .filter(|((of, _), one)| of == tenant && one.desktop == *id && one.is_live());
+        let live = world.sessions.iter().filter(|((of, _), one)| {
+            of == tenant && one.place == Place::Desktop(*id) && one.is_live()
+        });
         let live: Vec<_> = live.map(|((_, session), _)| *session).collect();
         assert!(live.len() <= 1, "a desktop has at most one live session");
         assert_eq!(desktop.status.session, live.first().copied(), "and knows it");
     }
     for ((tenant, _), session) in world.sessions.iter() {
-        let known = world.desktop(tenant, session.desktop).is_some();
+        let known = match session.place {
+            Place::Desktop(id) => world.desktop(tenant, id).is_some(),
+            Place::Machine(id) => world.machine(tenant, id).is_some(),
+        };
         assert!(known || !session.is_live(), "a live session has its desktop");
     }
     check_usage(world);

@@ -11,6 +11,7 @@ use vidi_controller::rpc::caller::{
 };
 use vidi_proto::v1 as wire;
 use vidi_proto::v1::desktop_service_client::DesktopServiceClient;
+use vidi_proto::v1::machine_service_client::MachineServiceClient;
 use vidi_proto::v1::operation_service_client::OperationServiceClient;
 use vidi_proto::v1::session_service_client::SessionServiceClient;
 use vidi_proto::v1::tenant_service_client::TenantServiceClient;
@@ -108,6 +109,7 @@ struct Things {
     session: String,
     operation: String,
     app: String,
+    machine: String,
 }
 
 async fn things(stack: &Stack) -> Things {
@@ -128,7 +130,14 @@ async fn things(stack: &Stack) -> Things {
     let request = wire::OpenAppRequest { name: app.clone(), ..Default::default() };
     let opened = SessionServiceClient::new(stack.user("ana")).open_app(request).await;
     let session = opened.unwrap().into_inner().name;
-    Things { desktop: created.target, session, operation: created.name, app }
+    let request = wire::CreateMachineRequest {
+        parent: "tenants/default".to_owned(),
+        machine: Some(wire::Machine { address: "lab:5900".to_owned(), ..Default::default() }),
+        ..Default::default()
+    };
+    let made = MachineServiceClient::new(stack.user("default-admin")).create_machine(request).await;
+    let machine = made.unwrap().into_inner().name;
+    Things { desktop: created.target, session, operation: created.name, app, machine }
 }
 
 /// A good request of each method that names something of a tenant. Names and parents all are the first
@@ -136,7 +145,7 @@ async fn things(stack: &Stack) -> Things {
 fn requests(things: &Things) -> Vec<(&'static str, Vec<u8>)> {
     let (tenant, user) = ("tenants/default", "tenants/default/users/ana");
     let template = "tenants/default/templates/micro";
-    let Things { desktop, session, operation, app } = things;
+    let Things { desktop, session, operation, app, machine } = things;
     let named = [
         ("/vidi.v1.UserService/GetUser", user),
         ("/vidi.v1.UserService/ListUsers", tenant),
@@ -173,6 +182,12 @@ fn requests(things: &Things) -> Vec<(&'static str, Vec<u8>)> {
     };
     let asked = Some(wire::User { name: user.to_owned(), ..Default::default() });
     let update = wire::UpdateUserRequest { user: asked, update_mask: None };
+    let asked = Some(wire::Desktop {
+        name: desktop.clone(),
+        display_name: "Other".to_owned(),
+        ..Default::default()
+    });
+    let change = wire::UpdateDesktopRequest { desktop: asked, update_mask: None };
     let password = "long enough".to_owned();
     let set = wire::SetPasswordRequest { name: user.to_owned(), password };
     let header = wire::upload_template_request::Part::Header(wire::UploadTemplateHeader {
@@ -184,10 +199,33 @@ fn requests(things: &Things) -> Vec<(&'static str, Vec<u8>)> {
     let others = [
         ("/vidi.v1.UserService/CreateUser", create.encode_to_vec()),
         ("/vidi.v1.UserService/UpdateUser", update.encode_to_vec()),
+        ("/vidi.v1.DesktopService/UpdateDesktop", change.encode_to_vec()),
         ("/vidi.v1.UserService/SetPassword", set.encode_to_vec()),
         ("/vidi.v1.TemplateService/UploadTemplate", upload.encode_to_vec()),
     ];
-    named.into_iter().chain(others).collect()
+    named.into_iter().chain(others).chain(machine_requests(machine)).collect()
+}
+
+fn machine_requests(machine: &str) -> Vec<(&'static str, Vec<u8>)> {
+    let tenant = "tenants/default";
+    let named = [
+        ("/vidi.v1.MachineService/CreateMachine", tenant),
+        ("/vidi.v1.MachineService/GetMachine", machine),
+        ("/vidi.v1.MachineService/ListMachines", tenant),
+        ("/vidi.v1.MachineService/DeleteMachine", machine),
+    ];
+    let named = named.map(|(path, name)| {
+        (path, wire::GetMachineRequest { name: name.to_owned() }.encode_to_vec())
+    });
+    let asked = Some(wire::Machine {
+        name: machine.to_owned(),
+        address: "else:5900".to_owned(),
+        ..Default::default()
+    });
+    let move_it =
+        wire::UpdateMachineRequest { machine: asked, update_mask: None, validate_only: false };
+    let update = ("/vidi.v1.MachineService/UpdateMachine", move_it.encode_to_vec());
+    named.into_iter().chain([update]).collect()
 }
 
 /// Methods that only look.
@@ -232,6 +270,7 @@ async fn what_belongs_to_another_tenant_is_not_there() {
     assert_eq!(format!("{:?}", before.desktops), format!("{:?}", after.desktops));
     assert_eq!(format!("{:?}", before.sessions), format!("{:?}", after.sessions));
     assert_eq!(format!("{:?}", before.users), format!("{:?}", after.users));
+    assert_eq!(format!("{:?}", before.machines), format!("{:?}", after.machines));
     assert_eq!(before.operations.len(), after.operations.len());
     // The operator reaches all of it, from whatever tenant.
     for (path, message) in requests.iter().filter(|(path, _)| only_looks(path)) {

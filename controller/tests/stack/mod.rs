@@ -523,8 +523,13 @@ async fn prepare(controller: &Controller) {
         handle.change(Change::CreateSignIn { token_sha256, record }).await.unwrap();
     }
     let disk = ImageFile { file: "disk".to_owned(), sha256: "0".repeat(64), size_bytes: 1 };
-    let guest =
-        Guest { memory_mib: 128, vcpus: 1, video: Video::Qxl, readiness: Readiness::Helper };
+    let guest = Guest {
+        memory_mib: 128,
+        vcpus: 1,
+        video: Video::Qxl,
+        readiness: Readiness::Helper,
+        sound: false,
+    };
     let manifest = Manifest { disk, kernel: None, initrd: None, cmdline: String::new(), guest };
     let change = Change::PutTemplate {
         tenant: tenant(),

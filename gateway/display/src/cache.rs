@@ -6,9 +6,8 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use vidi_spice::Rect;
 
-use crate::encoding::{EncodeJob, Encoded, JobId};
+use crate::encoding::{Coding, EncodeJob, Encoded, JobId};
 use crate::framebuffer::Plane;
-use crate::protocol::Codec;
 
 /// Most bytes of results kept: a few whole pictures of a desktop, of use only to viewers that draw
 /// nearly at the same time.
@@ -37,7 +36,7 @@ pub(crate) struct Cache {
 struct Key {
     revision: u64,
     edges: [i32; 4],
-    codec: Codec,
+    coding: Coding,
 }
 
 #[derive(Debug)]
@@ -61,21 +60,27 @@ impl Cache {
         &mut self,
         plane: &Plane,
         area: Rect,
-        codec: Codec,
+        coding: Coding,
     ) -> (Content, Option<EncodeJob>) {
         let edges = [area.left, area.top, area.right, area.bottom];
-        let key = Key { revision: plane.revision(&area), edges, codec };
+        let key = Key { revision: plane.revision(&area), edges, coding };
         match self.entries.get(&key) {
             Some(Entry::Done(bytes)) => return (Content::Ready(bytes.clone()), None),
             Some(Entry::Running(id)) => return (Content::Awaited(*id), None),
             None => {}
         }
-        let id = JobId(self.next);
-        self.next += 1;
+        let id = self.next_job();
         self.entries.insert(key, Entry::Running(id));
         self.running.insert(id, key);
-        let job = EncodeJob { id, area, codec, pixels: plane.read(&area) };
+        let job = EncodeJob::image(id, area, coding, plane.read(&area));
         (Content::Awaited(id), Some(job))
+    }
+
+    /// The number of a job that is to be run.
+    pub(crate) const fn next_job(&mut self) -> JobId {
+        let id = JobId(self.next);
+        self.next += 1;
+        id
     }
 
     /// Takes a result; `None` for a job that is not under way.
@@ -92,6 +97,13 @@ impl Cache {
             }
         }
         Some(bytes)
+    }
+
+    /// There will be no result of a job.
+    pub(crate) fn lost(&mut self, id: JobId) {
+        if let Some(key) = self.running.remove(&id) {
+            self.entries.remove(&key);
+        }
     }
 
     /// Whether more jobs may be started.

@@ -9,8 +9,9 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use vidi_spice::{Agent, AgentEvent, ClipboardKind, ClipboardPiece};
+use vidi_spice::{Agent, AgentEvent, ClipboardKind, ClipboardPiece, FileOffer};
 
+use crate::policy::Policy;
 use crate::protocol::ClipboardPart;
 use crate::session::ViewerId;
 
@@ -20,17 +21,6 @@ pub(crate) const TAKE_OVER_TIME: Duration = Duration::from_millis(150);
 
 /// How every PNG begins (its specification, section 5.2).
 const PNG_SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
-
-/// What the session's owner allows; everything unless said otherwise.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Policy {
-    /// What a viewer copied can be pasted in the guest.
-    pub clipboard_to_guest: bool,
-    /// What is copied in the guest reaches viewers.
-    pub clipboard_from_guest: bool,
-    /// The guest's screen follows a viewer's window.
-    pub resize: bool,
-}
 
 /// What the guest's agent is told, in the words of [`Agent`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +33,17 @@ pub enum AgentCommand {
     Give(Option<ClipboardPiece>),
     /// What was copied in the guest is wanted.
     Request(ClipboardKind),
+    /// A file is to be put into the guest.
+    SendFile(FileOffer),
+    /// The next bytes of one.
+    FileData {
+        /// Its number.
+        id: u32,
+        /// The bytes.
+        data: Bytes,
+    },
+    /// One is given up.
+    CancelFile(u32),
     /// A screen of so many columns and rows is wanted.
     Resize {
         /// Columns.
@@ -75,12 +76,6 @@ struct Assembly {
     data: Vec<u8>,
 }
 
-impl Default for Policy {
-    fn default() -> Self {
-        Self { clipboard_to_guest: true, clipboard_from_guest: true, resize: true }
-    }
-}
-
 impl AgentCommand {
     /// Tells a guest's agent.
     pub fn apply(self, agent: &mut Agent) {
@@ -89,6 +84,9 @@ impl AgentCommand {
             Self::Release => agent.release(),
             Self::Give(piece) => agent.give(piece),
             Self::Request(kind) => agent.request(kind),
+            Self::SendFile(offer) => agent.send_file(&offer),
+            Self::FileData { id, data } => agent.file_data(id, data),
+            Self::CancelFile(id) => agent.cancel_file(id),
             Self::Resize { width, height } => agent.resize(width, height),
         }
     }
@@ -104,6 +102,11 @@ impl Clipboard {
             offered: None,
             commands: VecDeque::new(),
         }
+    }
+
+    /// From now on only this is allowed.
+    pub(crate) fn allow(&mut self, policy: Policy) {
+        self.policy = policy;
     }
 
     /// Whether the guest takes what viewers copy.
@@ -147,6 +150,7 @@ impl Clipboard {
                 let emptied = ClipboardPiece { kind: ClipboardKind::Text, data: Bytes::new() };
                 return Some(emptied).filter(|_| self.gives());
             }
+            AgentEvent::File(..) => {}
             AgentEvent::Asked(kind) => {
                 let piece = self.offered.clone().filter(|piece| Some(piece.kind) == *kind);
                 self.commands.push_back(AgentCommand::Give(piece));
@@ -228,7 +232,7 @@ mod tests {
     }
 
     fn agent(clipboard: &mut Clipboard, is_there: bool) {
-        let abilities = AgentAbilities { clipboard: is_there, monitors: is_there };
+        let abilities = AgentAbilities { clipboard: is_there, monitors: is_there, files: false };
         assert_eq!(clipboard.agent_event(&AgentEvent::Abilities(abilities), true), None);
     }
 
@@ -363,9 +367,9 @@ mod tests {
 
     fn session_with_viewer() -> (Session, ViewerId) {
         let mut session = Session::default();
-        let abilities = AgentAbilities { clipboard: true, monitors: false };
+        let abilities = AgentAbilities { clipboard: true, monitors: false, files: false };
         session.agent_event(&AgentEvent::Abilities(abilities));
-        let hello = BrowserHello { webp: true, width: 0, height: 0 };
+        let hello = BrowserHello { webp: true, ..BrowserHello::default() };
         let viewer = session.add_viewer(hello, ViewerRights::Control).unwrap();
         (session, viewer)
     }
@@ -376,7 +380,7 @@ mod tests {
             .filter_map(|effect| match effect {
                 Effect::Input(event) => Some(format!("{event:?}")),
                 Effect::Agent(command) => Some(format!("{command:?}")),
-                Effect::Send { .. } | Effect::Encode(_) => None,
+                Effect::Send { .. } | Effect::Encode(_) | Effect::Speak(_) => None,
             })
             .collect()
     }
@@ -407,6 +411,30 @@ mod tests {
     }
 
     #[test]
+    fn viewers_with_control_hear_when_the_guest_fetches_what_it_was_offered() {
+        let (mut session, viewer) = session_with_viewer();
+        let hello = BrowserHello { webp: true, ..BrowserHello::default() };
+        let other = session.add_viewer(hello, ViewerRights::Look).unwrap();
+        let heard = |session: &mut Session| {
+            let mut who = Vec::new();
+            while let Some(effect) = session.poll(Duration::ZERO) {
+                let Effect::Send { viewer, message, .. } = effect else { continue };
+                who.extend((message[0] == 30 && message.len() == 8).then_some(viewer));
+            }
+            who
+        };
+        assert_eq!(heard(&mut session), []);
+        let offer = ViewerMessage::Clipboard(part(b"a", false));
+        session.viewer_message(viewer, &offer, Duration::ZERO);
+        assert_eq!(heard(&mut session), []);
+        session.agent_event(&ASKED);
+        assert_eq!(heard(&mut session), [viewer]);
+        session.agent_event(&AgentEvent::Asked(None));
+        assert_eq!(heard(&mut session), []);
+        assert_ne!(viewer, other);
+    }
+
+    #[test]
     fn a_viewer_whose_socket_is_full_learns_that_the_guest_forgot_what_it_was_offered() {
         let (mut session, viewer) = session_with_viewer();
         let mut waiting = 0;
@@ -430,7 +458,7 @@ mod tests {
             assert_eq!(abilities(&mut session, &mut waiting), []);
         }
         for clipboard in [false, true] {
-            let abilities = AgentAbilities { clipboard, monitors: false };
+            let abilities = AgentAbilities { clipboard, monitors: false, files: false };
             session.agent_event(&AgentEvent::Abilities(abilities));
         }
         assert_eq!(abilities(&mut session, &mut waiting), [], "its socket is full");

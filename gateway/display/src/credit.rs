@@ -8,6 +8,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::pace::Pace;
+use crate::protocol::Record;
+
 /// Unacknowledged bytes that are always allowed (`docs/display-protocol.md`, "Flow").
 const UNACKNOWLEDGED_BYTES: u64 = 8 * 1024;
 
@@ -17,12 +20,22 @@ const QUEUE_TIME: Duration = Duration::from_millis(30);
 /// Bytes that may wait in the socket: more would only be pictures that nothing newer can overtake.
 const IN_SOCKET_BYTES_MAX: u64 = 64 * 1024;
 
+/// Bytes that may wait there however slow the line is: two of the smallest messages.
+const IN_SOCKET_BYTES_MIN: u64 = 8 * 1024;
+
+/// A message with parts of the picture is closed when it is this long, in bytes; a single record may
+/// be longer.
+const SLICE_BYTES_MAX: u64 = 16 * 1024;
+
 /// Messages that a viewer may have waiting for its socket; a queue of this length in front of it
 /// never overflows.
 pub const IN_SOCKET_MESSAGES_MAX: usize = 64;
 
 /// Of these, those with parts of the picture.
 const IN_SOCKET_SLICES_MAX: usize = 48;
+
+/// Unacknowledged bytes that are allowed beyond all others to what answers a key.
+const ECHO_BYTES: u64 = 4 * 1024;
 
 /// Frames without an acknowledgement beyond which none is begun: two seconds of 16 ms.
 const FRAMES_MAX: usize = 125;
@@ -54,6 +67,9 @@ pub(crate) struct Credit {
     round_trip: Option<RoundTrip>,
     /// Something was held back since the last acknowledgement.
     held_back: bool,
+    pace: Pace,
+    /// Frames ended, modulo 2^32.
+    sequence: u32,
 }
 
 /// A frame whose acknowledgement is awaited.
@@ -65,6 +81,10 @@ struct Frame {
     end: u64,
     /// When its end was written to the socket.
     sent_at: Option<Duration>,
+    /// What was acknowledged when it was ended.
+    acknowledged: u64,
+    /// When that was; of a line that was empty, when the frame was begun.
+    acknowledged_at: Duration,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -84,9 +104,22 @@ impl Credit {
         self.messages.push_back(self.handed);
     }
 
-    /// Notes the end of a frame, after its bytes were handed over.
-    pub(crate) fn end_frame(&mut self, sequence: u32, begun_at: Duration) {
-        self.frames.push_back(Frame { sequence, begun_at, end: self.handed, sent_at: None });
+    /// Writes the end of a frame, after its bytes were handed over.
+    pub(crate) fn end_frame(&mut self, message: &mut Vec<u8>, begun_at: Duration) {
+        self.sequence = self.sequence.wrapping_add(1);
+        let sequence = self.sequence;
+        let before = message.len();
+        Record::FrameEnd { sequence }.write(message);
+        self.hand_over(message.len() - before);
+        let acknowledged_at = if self.frames.is_empty() { begun_at } else { self.acknowledged_at };
+        self.frames.push_back(Frame {
+            sequence,
+            begun_at,
+            end: self.handed,
+            sent_at: None,
+            acknowledged: self.acknowledged,
+            acknowledged_at,
+        });
     }
 
     /// Notes bytes written to the socket.
@@ -109,8 +142,12 @@ impl Credit {
         let Some(frame) = self.frames.drain(..=position).next_back() else { return };
         let sent_at = frame.sent_at.unwrap_or(frame.begun_at);
         self.measure_round_trip(now.saturating_sub(sent_at).saturating_sub(draw_time), now);
-        let since = frame.begun_at.max(self.acknowledged_at);
-        self.measure_rate(frame.end - self.acknowledged, now.saturating_sub(since));
+        let lag = now.saturating_sub(frame.begun_at);
+        self.pace.acknowledged(lag.saturating_sub(self.round_trip().unwrap_or_default()), now);
+        // What arrived since the frame was sent, a round trip at least: acknowledgements that a stall
+        // held back come all at once, and between two of those there is no time to divide by.
+        let arrived = frame.end.saturating_sub(frame.acknowledged);
+        self.measure_rate(arrived, now.saturating_sub(frame.acknowledged_at));
         self.acknowledged = frame.end;
         self.acknowledged_at = now;
         self.held_back = false;
@@ -139,13 +176,26 @@ impl Credit {
 
     /// Whether more may be handed over.
     pub(crate) fn socket_has_room(&self) -> bool {
-        self.handed - self.sent < IN_SOCKET_BYTES_MAX && self.messages.len() < IN_SOCKET_SLICES_MAX
+        self.handed - self.sent < self.in_socket() && self.messages.len() < IN_SOCKET_SLICES_MAX
     }
 
     /// Whether a few bytes more may be handed over, for records that do not wait for pictures.
     pub(crate) fn socket_has_spare_room(&self) -> bool {
-        self.handed - self.sent < 2 * IN_SOCKET_BYTES_MAX
+        self.handed - self.sent < 2 * self.in_socket()
             && self.messages.len() < IN_SOCKET_MESSAGES_MAX
+    }
+
+    /// How long a message with parts of the picture gets before it is closed.
+    pub(crate) fn slice_bytes(&self) -> usize {
+        usize::try_from((self.in_socket() / 2).min(SLICE_BYTES_MAX)).unwrap_or(usize::MAX)
+    }
+
+    /// Bytes that may wait in the socket: what the line takes in [`QUEUE_TIME`].
+    fn in_socket(&self) -> u64 {
+        match self.rate {
+            0 => IN_SOCKET_BYTES_MAX,
+            _ => self.bytes_in(QUEUE_TIME).clamp(IN_SOCKET_BYTES_MIN, IN_SOCKET_BYTES_MAX),
+        }
     }
 
     /// Bytes handed over from the beginning.
@@ -168,11 +218,38 @@ impl Credit {
         self.round_trip.map(|round_trip| round_trip.shortest)
     }
 
+    /// Bytes that reach the viewer in this time, 0 until its rate is known.
+    pub(crate) fn bytes_in(&self, time: Duration) -> u64 {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        self.rate.saturating_mul(micros) / 1_000_000
+    }
+
+    /// Whether a few bytes may be sent that somebody waits for: although more is on its way than a
+    /// frame may find.
+    pub(crate) fn allows_echo(&self) -> bool {
+        let unacknowledged = self.handed - self.acknowledged;
+        unacknowledged <= self.limit() + ECHO_BYTES && self.socket_has_room()
+    }
+
+    /// Bytes per second that video may take: fewer where acknowledgements are late.
+    pub(crate) fn video_rate(&self) -> u64 {
+        self.rate.saturating_mul(u64::from(self.pace.quality())) / 80
+    }
+
+    /// Shortest time between pictures of what moves.
+    pub(crate) const fn interval(&self) -> Duration {
+        self.pace.interval()
+    }
+
+    /// Quality of what is not exact, 1 to 100.
+    pub(crate) const fn quality(&self) -> u8 {
+        self.pace.quality()
+    }
+
     /// Most unacknowledged bytes with which a frame is begun.
     fn limit(&self) -> u64 {
         let time = self.round_trip().unwrap_or_default() + QUEUE_TIME;
-        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        (self.rate.saturating_mul(micros) / 1_000_000).max(UNACKNOWLEDGED_BYTES)
+        self.bytes_in(time).max(UNACKNOWLEDGED_BYTES)
     }
 
     /// The shortest counts: a longer one holds the time in queues, which more credit lengthens.
@@ -211,7 +288,6 @@ mod tests {
         let mut arrivals: VecDeque<(Duration, u32)> = VecDeque::new();
         let mut wire_free_at = Duration::ZERO;
         let (mut most, mut through) = (0, 0);
-        let mut sequence = 0;
         for tick in 0..20_000 {
             let now = MS * tick;
             while arrivals.front().is_some_and(|(at, _)| *at <= now) {
@@ -221,12 +297,11 @@ mod tests {
             }
             if tick % 16 == 0 && credit.allows_frame() {
                 credit.hand_over(bytes);
-                credit.end_frame(sequence, now);
-                credit.sent(bytes, now);
+                credit.end_frame(&mut Vec::new(), now);
+                credit.sent(usize::MAX, now);
                 let millis = u64::try_from(bytes).unwrap() / bytes_per_ms;
                 wire_free_at = wire_free_at.max(now) + Duration::from_millis(millis);
-                arrivals.push_back((wire_free_at + MS * delay_ms, sequence));
-                sequence += 1;
+                arrivals.push_back((wire_free_at + MS * delay_ms, credit.sequence));
             }
             if tick > 10_000 {
                 most = most.max(credit.handed - credit.acknowledged);
@@ -250,10 +325,34 @@ mod tests {
     }
 
     #[test]
+    fn acknowledgements_that_come_at_once_do_not_tell_of_a_fast_wire() {
+        // 1 Mbit/s, with a stall of 300 ms each second after which all that waited is acknowledged.
+        let mut credit = Credit::default();
+        let mut waiting: VecDeque<(Duration, u32)> = VecDeque::new();
+        let mut highest = 0;
+        for tick in 0..20_000_u32 {
+            let now = MS * tick;
+            if tick % 40 == 0 && credit.allows_frame() {
+                credit.hand_over(4992);
+                credit.end_frame(&mut Vec::new(), now);
+                credit.sent(usize::MAX, now);
+                waiting.push_back((now + MS * 80, credit.sequence));
+            }
+            while tick % 1000 > 300 && waiting.front().is_some_and(|(at, _)| *at <= now) {
+                let (_, sequence) = waiting.pop_front().unwrap();
+                credit.acknowledge(sequence, Duration::ZERO, now);
+            }
+            highest = highest.max(credit.rate());
+        }
+        assert!((60_000..250_000).contains(&highest), "{highest} bytes a second are believed");
+    }
+
+    #[test]
     fn an_unknown_acknowledgement_changes_nothing() {
         let mut credit = Credit::default();
         credit.hand_over(10_000);
-        credit.end_frame(7, Duration::ZERO);
+        credit.sequence = 6;
+        credit.end_frame(&mut Vec::new(), Duration::ZERO);
         credit.acknowledge(8, Duration::ZERO, MS);
         assert!(!credit.allows_frame());
         credit.sent(10_000, MS);

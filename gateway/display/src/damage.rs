@@ -100,7 +100,7 @@ impl Damage {
     }
 
     /// The damaged rectangles inside `area`, cut at its edges.
-    fn pieces_in(&self, area: &Rect) -> impl Iterator<Item = Rect> {
+    pub(crate) fn pieces_in(&self, area: &Rect) -> impl Iterator<Item = Rect> {
         let inside = area.intersect(&self.bounds);
         let side = i32::try_from(TILE).unwrap_or(1);
         let (rows, columns) = if inside.is_empty() || self.is_empty() {
@@ -118,6 +118,12 @@ impl Damage {
                 Some(tile.rect().moved(Point::new(column * side, row * side)).intersect(&inside))
             })
             .filter(|piece| !piece.is_empty())
+    }
+
+    /// Numbers of the tiles with damage, row by row, as a plane of this size counts them.
+    pub(crate) fn tiles(&self) -> impl Iterator<Item = usize> {
+        (self.tiles.iter().enumerate())
+            .filter_map(|(number, tile)| (!tile.is_clean()).then_some(number))
     }
 
     /// The damaged rectangles, one per tile, row by row; they do not overlap.

@@ -14,6 +14,7 @@ use vidi_spice::display::{
 use vidi_spice::{Point, Rect, SurfaceId};
 
 use crate::error::DisplayError;
+use crate::packed::Packed;
 
 /// Most memory of all surfaces of one session: two monitors of 3840 x 2160 with the off-screen
 /// surfaces of a busy desktop, and few enough that a hundred hostile guests do not fill a gateway.
@@ -50,6 +51,8 @@ pub struct Plane {
     pixels: Vec<u32>,
     /// Revision of the last change of each tile, row by row.
     revisions: Vec<u64>,
+    /// The pixels while nobody needs them; `pixels` is empty then.
+    packed: Option<Packed>,
 }
 
 impl Framebuffer {
@@ -101,6 +104,33 @@ impl Framebuffer {
         for id in self.surfaces.keys().copied().collect::<Vec<_>>() {
             self.destroy(id);
         }
+    }
+
+    /// Packs all surfaces. Until they are unpacked their pixels are not to be read or drawn.
+    pub fn pack(&mut self) {
+        for plane in self.surfaces.values_mut().chain(&mut self.last) {
+            if plane.packed.is_none() {
+                plane.packed = Some(Packed::new(&plane.pixels));
+                plane.pixels = Vec::new();
+            }
+        }
+    }
+
+    /// Makes the pixels of all surfaces what they were before they were packed.
+    pub fn unpack(&mut self) {
+        for plane in self.surfaces.values_mut().chain(&mut self.last) {
+            if let Some(packed) = plane.packed.take() {
+                plane.pixels = packed.pixels(index(plane.width) * index(plane.height));
+            }
+        }
+    }
+
+    /// Bytes that all pixels take now.
+    pub fn bytes_held(&self) -> usize {
+        let planes = self.surfaces.values().chain(&self.last);
+        planes
+            .map(|plane| plane.pixels.len() * 4 + plane.packed.as_ref().map_or(0, Packed::bytes))
+            .sum()
     }
 
     /// The surface that is shown.
@@ -229,7 +259,7 @@ impl Plane {
     fn new([width, height]: [u32; 2], kept: u32, revision: u64) -> Self {
         let tiles = index(width.div_ceil(TILE)) * index(height.div_ceil(TILE));
         let pixels = vec![0; index(width) * index(height)];
-        Self { width, height, kept, pixels, revisions: vec![revision; tiles] }
+        Self { width, height, kept, pixels, revisions: vec![revision; tiles], packed: None }
     }
 
     /// Bytes of the pixels.
@@ -250,6 +280,11 @@ impl Plane {
     /// All of it.
     pub fn bounds(&self) -> Rect {
         Rect::of_size(self.width, self.height)
+    }
+
+    /// A black one as large as this, for what is shown.
+    pub(crate) fn shown(size: [u32; 2]) -> Self {
+        Self::new(size, COLORS, 0)
     }
 
     fn view(&self) -> View<'_> {
@@ -287,7 +322,30 @@ impl Plane {
             .unwrap_or(0)
     }
 
-    fn rows(&self, inside: &Rect) -> impl Iterator<Item = &[u32]> {
+    /// Number of tiles.
+    pub(crate) fn tiles_count(&self) -> usize {
+        self.revisions.len()
+    }
+
+    /// Numbers of the tiles that `area`, clipped, touches, row by row.
+    pub(crate) fn tiles_in(&self, area: &Rect) -> impl Iterator<Item = usize> + use<> {
+        tiles(&area.intersect(&self.bounds()), self.width)
+    }
+
+    /// Where the tile of this number is.
+    pub(crate) fn tile_area(&self, tile: usize) -> Rect {
+        let per_row = index(self.width.div_ceil(TILE)).max(1);
+        let corner = |number: usize| i32::try_from(number * index(TILE)).unwrap_or(i32::MAX);
+        let corner = Point::new(corner(tile % per_row), corner(tile / per_row));
+        Rect::of_size(TILE, TILE).moved(corner).intersect(&self.bounds())
+    }
+
+    /// The revision in which the tile of this number changed last.
+    pub(crate) fn tile_revision(&self, tile: usize) -> u64 {
+        self.revisions.get(tile).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn rows(&self, inside: &Rect) -> impl Iterator<Item = &[u32]> {
         let (left, right) = columns(inside);
         let (top, bottom) = lines(inside);
         let lines = if left < right { top..bottom } else { 0..0 };
@@ -296,7 +354,7 @@ impl Plane {
     }
 
     /// Marks `rect`, clipped, as changed, and applies `paint` to each of its rows.
-    fn change(&mut self, rect: &Rect, revision: u64, mut paint: impl FnMut(&mut [u32])) {
+    pub(crate) fn change(&mut self, rect: &Rect, revision: u64, mut paint: impl FnMut(&mut [u32])) {
         let inside = rect.intersect(&self.bounds());
         self.touch(&inside, revision);
         let (left, right) = columns(&inside);

@@ -120,6 +120,10 @@ impl Input {
             | ViewerMessage::Ping(_)
             | ViewerMessage::Refresh
             | ViewerMessage::Clipboard(_)
+            | ViewerMessage::Sharing(_)
+            | ViewerMessage::File(_)
+            | ViewerMessage::Speech(_)
+            | ViewerMessage::CannotDecode { .. }
             | ViewerMessage::Window { .. } => {}
         }
     }

@@ -15,26 +15,41 @@
 //! The property everything here serves: after quiet, what a viewer has drawn equals the guest's
 //! picture in every pixel, and so it does, for some moment, at every frame end.
 
+mod activity;
 mod cache;
 mod clipboard;
+mod content;
 mod credit;
 mod damage;
 mod encoding;
 mod error;
+mod files;
 pub mod framebuffer;
+mod glyphs;
 mod input;
 mod notices;
+mod pace;
+mod packed;
+mod palette;
 mod parts;
+mod picture;
+mod policy;
 pub mod protocol;
 mod rule;
 mod session;
+mod sound;
+mod tile_cache;
+mod video;
 mod viewer;
+mod watermark;
 mod window;
 
-pub use clipboard::{AgentCommand, Policy};
+pub use clipboard::AgentCommand;
 pub use credit::IN_SOCKET_MESSAGES_MAX;
 pub use encoding::{EncodeJob, Encoded, JobId, encode};
 pub use error::DisplayError;
 pub use input::InputEvent;
-pub use session::{Cursor, Effect, Session, VIEWERS_MAX, ViewerId, ViewerRights};
+pub use policy::Policy;
+pub use session::{Cursor, Effect, Session, SoundWish, VIEWERS_MAX, ViewerId, ViewerRights};
+pub use sound::SoundFigures;
 pub use viewer::ViewerStatistics;

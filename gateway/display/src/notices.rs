@@ -6,6 +6,9 @@ use crate::protocol::{CursorPicture, PointerMode, Record, SessionState};
 use crate::session::{Cursor, ViewerRights};
 use crate::viewer::Due;
 
+/// What somebody is told who waits to be let in.
+const ASKING: &str = "ASKING: the session's user is asked";
+
 /// The newest state of everything that is told beside the picture.
 #[derive(Debug)]
 pub(crate) struct Notices<'a> {
@@ -24,6 +27,8 @@ pub(crate) struct Abilities {
     pub(crate) takes_clipboard: bool,
     pub(crate) gives_clipboard: bool,
     pub(crate) follows_window: bool,
+    /// It takes files, has sound, takes a microphone.
+    pub(crate) media: [bool; 3],
 }
 
 impl Notices<'_> {
@@ -32,12 +37,22 @@ impl Notices<'_> {
         if due.hello {
             Record::Hello { may_control: self.rights == ViewerRights::Control }.write(out);
         }
+        if self.rights == ViewerRights::Wait {
+            // The rest is said when it is let in.
+            if due.hello {
+                Record::Status { state: SessionState::Connecting, text: ASKING }.write(out);
+            }
+            return;
+        }
         if due.forgotten && self.abilities() != 0 {
             // It would not be seen otherwise that what was offered is gone.
             Record::Abilities(0).write(out);
         }
         if due.abilities {
             Record::Abilities(self.abilities()).write(out);
+        }
+        if due.fetched && self.rights == ViewerRights::Control {
+            Record::Fetched.write(out);
         }
         if due.status {
             Record::Status { state: self.state, text: self.state_text }.write(out);
@@ -66,14 +81,21 @@ impl Notices<'_> {
     }
 
     const fn abilities(&self) -> u8 {
-        let Abilities { takes_clipboard, gives_clipboard, follows_window } = self.abilities;
+        let Abilities { takes_clipboard, gives_clipboard, follows_window, media } = self.abilities;
+        let [files, sound, microphone] = media;
+        let heard = (sound as u8) << 4;
         match self.rights {
             ViewerRights::Control => {
                 (takes_clipboard as u8)
                     | ((gives_clipboard as u8) << 1)
                     | ((follows_window as u8) << 2)
+                    | ((files as u8) << 3)
+                    | heard
+                    | ((microphone as u8) << 5)
             }
-            ViewerRights::Look => 0,
+            // Who only looks hears.
+            ViewerRights::Look => heard,
+            ViewerRights::Wait => 0,
         }
     }
 

@@ -22,12 +22,17 @@ pub(crate) struct Part {
     pub(crate) area: Rect,
     /// Its colour if it has only one.
     pub(crate) solid: Option<u32>,
+    /// It need not be exact.
+    pub(crate) is_lossy: bool,
 }
 
-/// Covers all damage. Parts may overlap, but all show the same moment of the surface, so their order
+/// Covers all damage; `is_lossy` says of a piece of a tile whether it need not be exact. Parts may overlap, but all show the same moment of the surface, so their order
 /// does not matter.
-pub(crate) fn parts(damage: &Damage, plane: &Plane) -> Vec<Part> {
-    let pieces = damage.pieces().map(|area| Part { area, solid: plane.solid(&area) });
+pub(crate) fn parts(damage: &Damage, plane: &Plane, is_lossy: impl Fn(&Rect) -> bool) -> Vec<Part> {
+    let pieces = damage.pieces().map(|area| {
+        let solid = plane.solid(&area);
+        Part { area, solid, is_lossy: solid.is_none() && is_lossy(&area) }
+    });
     let mut rows: Vec<Part> = Vec::new();
     for piece in pieces {
         match rows.last_mut().and_then(|last| Some((merged_across(last, &piece)?, last))) {
@@ -36,10 +41,10 @@ pub(crate) fn parts(damage: &Damage, plane: &Plane) -> Vec<Part> {
         }
     }
     let mut parts: Vec<Part> = Vec::new();
-    // The lowest part with these left and right edges and this colour.
-    let mut lowest: BTreeMap<(i32, i32, Option<u32>), usize> = BTreeMap::new();
+    // The lowest part with these left and right edges and of this kind.
+    let mut lowest: BTreeMap<(i32, i32, Option<u32>, bool), usize> = BTreeMap::new();
     for row in rows {
-        let key = (row.area.left, row.area.right, row.solid);
+        let key = (row.area.left, row.area.right, row.solid, row.is_lossy);
         let above = lowest.get(&key).and_then(|&index| parts.get_mut(index));
         match above.and_then(|above| Some((merged_down(above, &row)?, above))) {
             Some((merged, above)) => *above = merged,
@@ -58,10 +63,12 @@ fn merged_across(left: &Part, right: &Part) -> Option<Part> {
     let level = a.top == b.top && a.bottom == b.bottom && a.right == b.left;
     let area = union(a, b);
     let worth = match (left.solid, right.solid) {
-        (None, None) => a.right <= b.left && is_worth_it(&area, a, b),
+        (None, None) => {
+            left.is_lossy == right.is_lossy && a.right <= b.left && is_worth_it(&area, a, b)
+        }
         (one, other) => level && one == other,
     };
-    worth.then_some(Part { area, solid: left.solid })
+    worth.then_some(Part { area, solid: left.solid, is_lossy: left.is_lossy })
 }
 
 /// The two as one, if the lower continues the upper; they have the same columns and colour.
@@ -72,7 +79,7 @@ fn merged_down(upper: &Part, lower: &Part) -> Option<Part> {
         None => is_worth_it(&area, a, b),
         Some(_) => a.bottom == b.top,
     };
-    worth.then_some(Part { area, solid: upper.solid })
+    worth.then_some(Part { area, solid: upper.solid, is_lossy: upper.is_lossy })
 }
 
 fn is_worth_it(union: &Rect, a: &Rect, b: &Rect) -> bool {
@@ -108,7 +115,7 @@ mod tests {
             damage.add(rect);
         }
         let mut lines = String::new();
-        for Part { area, solid } in parts(&damage, framebuffer.primary().unwrap()) {
+        for Part { area, solid, .. } in parts(&damage, framebuffer.primary().unwrap(), |_| false) {
             let Rect { left, top, right, bottom } = area;
             lines += &format!("{left},{top}..{right},{bottom} {solid:x?}\n");
         }

@@ -1,41 +1,19 @@
-//! One browser: what it has yet to be sent, and in which order and measure.
-//!
-//! ```text
-//!   damage, copies ──begin──▶ open frame: parts ──hand over──▶ socket ──▶ frame end
-//!         ▲                        │ newer pixels came: supersede
-//!         └────────────────────────┘
-//! ```
-//!
-//! INVARIANT: the picture that the viewer has once it has drawn the open frame and then the waiting
-//! copies equals the framebuffer everywhere outside `damage`.
+//! One browser: what it has yet to be sent, and in which order.
 
-use std::collections::VecDeque;
+mod beside;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use vidi_spice::{ClipboardKind, ClipboardPiece, Point, Rect};
+use vidi_spice::{ClipboardKind, ClipboardPiece};
 
-use crate::cache::{Cache, Content};
+use crate::activity::Activity;
 use crate::credit::Credit;
-use crate::damage::Damage;
-use crate::encoding::{EncodeJob, JobId};
 use crate::framebuffer::Plane;
-use crate::parts::parts;
-use crate::protocol::{BrowserHello, Record};
-use crate::rule::{Form, form};
-
-/// Shortest time from the beginning of one frame to that of the next: 60 pictures a second.
-const FRAME_INTERVAL: Duration = Duration::from_millis(16);
-
-/// Most copies that wait for a frame; what is copied beyond is sent as pixels.
-const COPIES_MAX: usize = 64;
-
-/// How often parts of one frame are replaced by newer ones before it is finished as it is, so that
-/// every frame ends.
-const SUPERSEDED_MAX: u8 = 8;
-
-/// A message to the socket is closed when it is this long, in bytes; a single record may be longer.
-const SLICE_BYTES: usize = 16 * 1024;
+use crate::picture::{Moment, Picture, Source};
+use crate::protocol::{BrowserHello, Record, SharingState};
+use crate::video::Videos;
 
 /// Most answers to pings that wait; a browser with more in flight loses the oldest.
 const PONGS_MAX: usize = 8;
@@ -51,31 +29,25 @@ const COPIED_BYTES_MIN: usize = 2 * 1024;
 const COPIED_TIME: Duration = Duration::from_millis(30);
 
 /// On a wire that the picture fills, such a record goes before every so many frames.
-const FRAMES_PER_COPIED: u32 = 4;
+const FRAMES_PER_COPIED: u64 = 4;
 
 /// The state of one viewer.
 #[derive(Debug)]
 pub(crate) struct Viewer {
-    browser: BrowserHello,
-    /// Parts of the picture to be sent; see the invariant above.
-    damage: Damage,
-    /// Copies to be sent before the parts, in order.
-    copies: Vec<(Rect, Point)>,
-    /// The size is to be sent first: the picture is new to this viewer.
-    size_is_due: bool,
-    frame: Option<Frame>,
+    picture: Picture,
     credit: Credit,
-    next_sequence: u32,
-    last_begun: Option<Duration>,
     due: Due,
     pongs: VecDeque<[u8; 8]>,
-    frames: u64,
-    /// What was drawn by a frame that was given up: nothing consistent until a size is sent.
-    is_torn: bool,
+    /// States that are to be told, by type of record.
+    told: BTreeMap<u8, SharingState>,
     /// What was copied in the guest. INVARIANT: at most 2, and only the first is sent in part.
     copied: VecDeque<Copied>,
-    /// Frames since a part of it was sent.
-    frames_since_copied: u32,
+    /// Frames ended when a part of it was sent last.
+    copied_at_frame: u64,
+    /// It is shown no picture.
+    is_held: bool,
+    /// It plays Opus.
+    plays_opus: bool,
 }
 
 /// A piece of the guest's clipboard that is not yet sent to its end.
@@ -84,23 +56,6 @@ struct Copied {
     kind: ClipboardKind,
     rest: Bytes,
     is_begun: bool,
-}
-
-/// A picture of which something may have been handed over already, but not its end.
-#[derive(Debug)]
-struct Frame {
-    begun_at: Duration,
-    /// Parts not yet handed over.
-    parts: VecDeque<Waiting>,
-    /// What was drawn by what was handed over.
-    handed: Damage,
-    superseded: u8,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    area: Rect,
-    content: Content,
 }
 
 /// Which records about the session are to be sent anew; each is written from the newest state.
@@ -115,6 +70,8 @@ pub(crate) struct Due {
     pub(crate) abilities: bool,
     /// The guest took the clipboard no longer, even if it does again.
     pub(crate) forgotten: bool,
+    /// The guest fetched what it was offered.
+    pub(crate) fetched: bool,
 }
 
 /// Measurements of one viewer.
@@ -143,6 +100,7 @@ impl Due {
         cursor_position: true,
         abilities: true,
         forgotten: false,
+        fetched: false,
     };
     const NONE: Self = Self {
         hello: false,
@@ -153,58 +111,29 @@ impl Due {
         cursor_position: false,
         abilities: false,
         forgotten: false,
+        fetched: false,
     };
 }
 
 impl Viewer {
     /// A viewer that has nothing yet and is to get all there is.
     pub(crate) fn new(browser: BrowserHello, plane: Option<&Plane>) -> Self {
-        let mut viewer = Self {
-            browser,
-            damage: Damage::default(),
-            copies: Vec::new(),
-            size_is_due: false,
-            frame: None,
+        Self {
+            picture: Picture::new(browser, plane),
             credit: Credit::default(),
-            next_sequence: 1,
-            last_begun: None,
             due: Due::ALL,
             pongs: VecDeque::new(),
-            frames: 0,
-            is_torn: false,
+            told: BTreeMap::new(),
             copied: VecDeque::new(),
-            frames_since_copied: 0,
-        };
-        viewer.start_over(plane);
-        viewer
-    }
-
-    /// The picture is another one, or is to be sent again; without a plane the viewer keeps the
-    /// last one. An open frame is given up: the size that follows makes void what was drawn.
-    pub(crate) fn start_over(&mut self, plane: Option<&Plane>) {
-        self.is_torn |= self.frame.take().is_some();
-        self.copies.clear();
-        self.size_is_due = plane.is_some();
-        self.damage =
-            plane.map_or_else(Damage::default, |plane| Damage::all(plane.width(), plane.height()));
-    }
-
-    /// `area` of the framebuffer has changed.
-    pub(crate) fn changed(&mut self, area: &Rect) {
-        self.damage.add(area);
-    }
-
-    /// `destination`, inside the surface, was overwritten by what was at `offset` from it, also
-    /// inside. The viewer can do the same if most of what it has there is right.
-    pub(crate) fn copied(&mut self, destination: &Rect, offset: Point) {
-        let source = destination.moved(offset);
-        let wrong = self.damage.pixels_in(&source);
-        if self.copies.len() >= COPIES_MAX || wrong * 2 > source.area() {
-            self.damage.add(destination);
-        } else {
-            self.copies.push((*destination, offset));
-            self.damage.follow_copy(destination, offset);
+            copied_at_frame: 0,
+            is_held: false,
+            plays_opus: browser.opus,
         }
+    }
+
+    /// What of the picture is wrong there.
+    pub(crate) const fn picture(&mut self) -> &mut Picture {
+        &mut self.picture
     }
 
     /// Something is to be sent anew, beside the picture.
@@ -219,6 +148,15 @@ impl Viewer {
         self.pongs.push_back(body);
     }
 
+    /// It is shown no picture from now on, or one again.
+    pub(crate) const fn hold(&mut self, is_held: bool) {
+        self.is_held = is_held;
+    }
+
+    pub(crate) fn tell(&mut self, state: SharingState) {
+        self.told.insert(state.kind, state);
+    }
+
     pub(crate) fn acknowledge(&mut self, sequence: u32, draw_time: Duration, now: Duration) {
         self.credit.acknowledge(sequence, draw_time, now);
     }
@@ -227,20 +165,11 @@ impl Viewer {
         self.credit.sent(bytes, now);
     }
 
-    /// The result of a job is there.
-    pub(crate) fn encoded(&mut self, id: JobId, record: &Bytes) {
-        for part in self.frame.iter_mut().flat_map(|frame| &mut frame.parts) {
-            if matches!(part.content, Content::Awaited(awaited) if awaited == id) {
-                part.content = Content::Ready(record.clone());
-            }
-        }
-    }
-
     pub(crate) fn statistics(&self) -> ViewerStatistics {
         ViewerStatistics {
             round_trip: self.credit.round_trip(),
             rate: self.credit.rate(),
-            frames: self.frames,
+            frames: self.picture.frames(),
             bytes: self.credit.handed(),
             unacknowledged_since: self.credit.unacknowledged_since(),
         }
@@ -248,14 +177,20 @@ impl Viewer {
 
     /// Records about the session, as one message, if any are due; `write` writes those asked for.
     pub(crate) fn next_notice(&mut self, write: impl FnOnce(Due, &mut Vec<u8>)) -> Option<Bytes> {
-        let is_due = self.due != Due::NONE || !self.pongs.is_empty();
+        let is_due = self.due != Due::NONE || !self.pongs.is_empty() || !self.told.is_empty();
         if !is_due || !self.credit.socket_has_spare_room() {
             return None;
         }
         let mut message = Vec::new();
         write(std::mem::take(&mut self.due), &mut message);
+        for state in std::mem::take(&mut self.told).into_values() {
+            message.extend_from_slice(&state.record);
+        }
         for body in self.pongs.drain(..) {
             Record::Pong(body).write(&mut message);
+        }
+        if message.is_empty() {
+            return None;
         }
         self.credit.hand_over(message.len());
         self.credit.end_message();
@@ -288,9 +223,9 @@ impl Viewer {
         let mut message = Vec::new();
         Record::Clipboard { kind: first.kind, more, data: &data }.write(&mut message);
         self.credit.hand_over(message.len());
-        self.end_frame(&mut message, now);
+        self.credit.end_frame(&mut message, now);
         self.credit.end_message();
-        self.frames_since_copied = 0;
+        self.copied_at_frame = self.picture.frames();
         if more {
             first.is_begun = true;
             self.copied.push_front(first);
@@ -299,179 +234,27 @@ impl Viewer {
     }
 
     fn has_room_for_copied(&mut self) -> bool {
-        let has_picture = 0 < self.frames && !self.size_is_due && !self.is_torn;
-        let changes = !self.damage.is_empty() || !self.copies.is_empty();
-        let is_between = self.frame.is_none() && !(changes && self.frames_since_copied == 0);
-        has_picture
-            && is_between
+        let frames = self.picture.frames() - self.copied_at_frame;
+        let is_between =
+            self.picture.is_between_frames() && !(self.picture.changes() && frames == 0);
+        is_between
             && (self.credit.allows_aside()
-                || (FRAMES_PER_COPIED <= self.frames_since_copied && self.credit.allows_frame()))
+                || (FRAMES_PER_COPIED <= frames && self.credit.allows_frame()))
     }
 
-    /// When the next frame may begin as far as the pace goes; `None` while there is nothing to
-    /// send, or while something else has to happen first.
-    pub(crate) fn begins_at(&mut self) -> Option<Duration> {
-        let nothing = self.damage.is_empty() && self.copies.is_empty() && !self.size_is_due;
-        if nothing || self.frame.is_some() || !self.credit.allows_frame() {
+    /// When there may be something to do for the picture.
+    pub(crate) fn due_at(&mut self, activity: &Activity, videos: &Videos) -> Option<Duration> {
+        if self.is_held {
             return None;
         }
-        Some(self.last_begun.map_or(Duration::ZERO, |begun| begun + FRAME_INTERVAL))
+        let begins = self.picture.begins_at(&mut self.credit);
+        let tidies = self.picture.tidies_at(activity, videos, &self.credit);
+        begins.into_iter().chain(tidies).min()
     }
 
-    /// The next message with a part of the picture. `may_begin` says whether the framebuffer is at
-    /// a moment worth showing.
+    /// The next message with a part of the picture.
     pub(crate) fn next_slice(&mut self, source: &mut Source<'_>, moment: Moment) -> Option<Bytes> {
-        let mut message = Vec::new();
-        let on_time = self.begins_at().is_some_and(|at| at <= moment.now);
-        if on_time && moment.is_worth_showing && source.cache.has_room() {
-            self.begin(source, &mut message, moment.now);
-        } else if moment.is_worth_showing && self.can_supersede(moment.now) {
-            self.supersede(source, moment.now);
-        }
-        self.fill_message(&mut message);
-        if message.is_empty() {
-            return None;
-        }
-        self.credit.end_message();
-        Some(message.into())
+        let moment = Moment { is_held: self.is_held, ..moment };
+        self.picture.next_slice(source, moment, &mut self.credit)
     }
-
-    fn begin(&mut self, source: &mut Source<'_>, message: &mut Vec<u8>, now: Duration) {
-        let plane = source.plane;
-        let mut handed = Damage::none(plane.width(), plane.height());
-        if std::mem::take(&mut self.size_is_due) {
-            Record::Size { width: plane.width(), height: plane.height() }.write(message);
-            self.is_torn = false;
-        }
-        for (destination, offset) in self.copies.drain(..) {
-            let source = destination.moved(offset);
-            let source = Point::new(source.left, source.top);
-            Record::Copy { destination, source }.write(message);
-            handed.add(&destination);
-        }
-        self.credit.hand_over(message.len());
-        let parts = self.take_damage(source);
-        self.frame = Some(Frame { begun_at: now, parts, handed, superseded: 0 });
-        self.last_begun = Some(now);
-    }
-
-    /// Turns all damage into parts as the framebuffer is now.
-    fn take_damage(&mut self, source: &mut Source<'_>) -> VecDeque<Waiting> {
-        let mut waiting = VecDeque::new();
-        let plane = source.plane;
-        for part in parts(&self.damage, plane) {
-            let area = part.area;
-            let content = match form(&area, part.solid, &self.browser) {
-                Form::Fill(pixel) => ready(&Record::Fill { area, pixel }),
-                Form::Raw => ready(&Record::Raw { area, pixels: &plane.read(&area) }),
-                Form::Image(codec) => {
-                    let (content, job) = source.cache.request(plane, area, codec);
-                    source.jobs.extend(job);
-                    content
-                }
-            };
-            waiting.push_back(Waiting { area, content });
-        }
-        self.damage.clear();
-        waiting
-    }
-
-    /// Whether newer pixels are to replace parts that wait for the socket. Not while those parts
-    /// are still being encoded, or nothing would ever be sent; and not where what was handed over
-    /// would have to be sent again, or frames would grow without end: then the next frame has it.
-    fn can_supersede(&self, now: Duration) -> bool {
-        let Some(frame) = &self.frame else { return false };
-        let on_time = self.last_begun.is_none_or(|begun| begun + FRAME_INTERVAL <= now);
-        let mut outdated =
-            frame.parts.iter().filter(|part| self.damage.touches(&part.area)).peekable();
-        on_time
-            && self.copies.is_empty()
-            && frame.superseded < SUPERSEDED_MAX
-            && self.credit.socket_has_room()
-            && outdated.peek().is_some()
-            && outdated.all(|part| matches!(part.content, Content::Ready(_)))
-            && !self.damage.touches_any(&frame.handed)
-    }
-
-    /// Extends the open frame to the framebuffer as it is now: parts that no damage touches are
-    /// as they are now too, and what was handed over has not changed.
-    fn supersede(&mut self, source: &mut Source<'_>, now: Duration) {
-        let Some(mut frame) = self.frame.take() else { return };
-        let damage = &mut self.damage;
-        let mut outdated = Vec::new();
-        frame.parts.retain(|part| {
-            let keep = !damage.touches(&part.area);
-            if !keep {
-                outdated.push(part.area);
-            }
-            keep
-        });
-        for area in &outdated {
-            damage.add(area);
-        }
-        frame.parts.append(&mut self.take_damage(source));
-        frame.superseded += 1;
-        self.frame = Some(frame);
-        self.last_begun = Some(now);
-    }
-
-    /// Hands over parts that are ready while the socket has room and the message is short, and the
-    /// frame's end after the last.
-    fn fill_message(&mut self, message: &mut Vec<u8>) {
-        let Some(frame) = &mut self.frame else { return };
-        let mut position = 0;
-        while message.len() < SLICE_BYTES && self.credit.socket_has_room() {
-            let Some(part) = frame.parts.get(position) else { break };
-            if matches!(part.content, Content::Awaited(_)) {
-                position += 1;
-                continue;
-            }
-            let part = frame.parts.remove(position);
-            if let Some(Waiting { area, content: Content::Ready(record) }) = part {
-                frame.handed.add(&area);
-                self.credit.hand_over(record.len());
-                message.extend_from_slice(&record);
-            }
-        }
-        if frame.parts.is_empty() && self.credit.socket_has_spare_room() {
-            let begun_at = frame.begun_at;
-            self.frame = None;
-            self.end_frame(message, begun_at);
-            self.frames += 1;
-            self.frames_since_copied = self.frames_since_copied.saturating_add(1);
-        }
-    }
-
-    fn end_frame(&mut self, message: &mut Vec<u8>, begun_at: Duration) {
-        let before = message.len();
-        let sequence = self.next_sequence;
-        Record::FrameEnd { sequence }.write(message);
-        self.credit.hand_over(message.len() - before);
-        self.credit.end_frame(sequence, begun_at);
-        self.next_sequence = sequence.wrapping_add(1);
-    }
-}
-
-/// Where pixels come from.
-#[derive(Debug)]
-pub(crate) struct Source<'a> {
-    /// The surface that is shown.
-    pub(crate) plane: &'a Plane,
-    /// Encoded parts of it.
-    pub(crate) cache: &'a mut Cache,
-    /// Jobs to be started.
-    pub(crate) jobs: Vec<EncodeJob>,
-}
-
-/// The time, and whether the framebuffer is at the end of what the guest draws together.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Moment {
-    pub(crate) now: Duration,
-    pub(crate) is_worth_showing: bool,
-}
-
-fn ready(record: &Record<'_>) -> Content {
-    let mut bytes = Vec::new();
-    record.write(&mut bytes);
-    Content::Ready(bytes.into())
 }

@@ -46,6 +46,11 @@ impl Window {
         }
     }
 
+    /// From now on it may follow, or not.
+    pub(crate) const fn allow(&mut self, is_allowed: bool) {
+        self.is_allowed = is_allowed;
+    }
+
     /// Whether the guest's screen follows.
     pub(crate) const fn follows(&self) -> bool {
         self.is_allowed && self.is_possible

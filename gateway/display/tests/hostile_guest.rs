@@ -83,7 +83,13 @@ proptest! {
     #[test]
     fn no_event_makes_the_session_panic(events in proptest::collection::vec(events(), 1..40)) {
         let mut session = Session::default();
-        let browser = BrowserHello { webp: true, width: 0, height: 0 };
+        let browser = BrowserHello {
+            webp: true,
+            h264: true,
+            palette: true,
+            tile_cache_bytes: 1 << 20,
+            ..BrowserHello::default()
+        };
         let viewer = session.add_viewer(browser, ViewerRights::Control).unwrap();
         let mut now = Duration::ZERO;
         for event in events {
@@ -93,7 +99,7 @@ proptest! {
                 match effect {
                     Effect::Encode(job) => session.encoded(job.id, encode(&job)),
                     Effect::Send { message, .. } => session.sent(viewer, message.len(), now),
-                    Effect::Input(_) | Effect::Agent(_) => {}
+                    Effect::Input(_) | Effect::Agent(_) | Effect::Speak(_) => {}
                 }
             }
         }

@@ -17,12 +17,15 @@ use vidi_kit::transport::{connect_controller, describe};
 use vidi_kit::{Backoff, Tasks};
 use vidi_proto::v1::gateway_link_client::GatewayLinkClient;
 use vidi_proto::v1::{
-    ClosedSession, GatewayMessage, IssueGrantRequest, PresentSession, SessionEndCause,
+    ClosedSession, DirectServer, GatewayMessage, IssueGrantRequest, PresentSession, SessionEndCause,
 };
+use vidi_spice::Password;
+use zeroize::Zeroizing;
 
+use super::admission::terms_of;
 use crate::error::GatewayError;
 use crate::model::{CloseCode, Ending, Presence};
-use crate::ports::{Ticket, Tickets};
+use crate::ports::{DirectTicket, RelayTicket, ServerTrust, Ticket, Tickets, Way};
 
 /// Presence is told this often, and at each change.
 const PRESENCE_PERIOD: Duration = Duration::from_secs(10);
@@ -32,6 +35,8 @@ const ENDINGS_MAX: usize = 256;
 const MESSAGES_MAX: usize = 4;
 /// No answer in this time means that the controller is away.
 const ANSWER_SECS_MAX: Duration = Duration::from_secs(10);
+/// A sentence for operators; what is longer is some server's own words.
+const PROBLEM_CHARS_MAX: usize = 300;
 
 /// The kept connection; clones share it.
 #[derive(Clone)]
@@ -39,6 +44,7 @@ pub struct Controller {
     channel: watch::Receiver<Option<Channel>>,
     /// Presence is told and endings are heard.
     linked: Arc<AtomicBool>,
+    identity: IdentityReceiver,
 }
 
 impl fmt::Debug for Controller {
@@ -52,7 +58,7 @@ impl Controller {
     pub fn connect(tasks: &Tasks, access: &ControllerAccess, identity: IdentityReceiver) -> Self {
         let (sender, channel) = watch::channel(None);
         let addresses = access.addresses.clone();
-        let stop = tasks.stop_token();
+        let (own, stop) = (identity.clone(), tasks.stop_token());
         let _keeping = tasks.spawn("controller-connection", async move {
             // Cancel-safe: nothing is held but the connection itself.
             tokio::select! {
@@ -61,7 +67,17 @@ impl Controller {
                 () = keep_connected(addresses, identity, sender) => {}
             }
         });
-        Self { channel, linked: Arc::default() }
+        Self { channel, linked: Arc::default(), identity: own }
+    }
+
+    /// The gateway's own certificate.
+    pub fn identity(&self) -> IdentityReceiver {
+        self.identity.clone()
+    }
+
+    /// The gateway's own id.
+    pub(super) fn own_id(&self) -> String {
+        self.identity.borrow().name.id.clone()
     }
 
     /// Whether the controller's link is up, or why new desktops cannot be opened here.
@@ -90,6 +106,7 @@ impl Controller {
         &self,
         tasks: &Tasks,
         presence: watch::Receiver<Presence>,
+        peer_address: String,
     ) -> mpsc::Receiver<Ending> {
         let (endings, receiver) = mpsc::channel(ENDINGS_MAX);
         let controller = self.clone();
@@ -98,7 +115,8 @@ impl Controller {
             let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
             let linking = async {
                 loop {
-                    let ended = controller.link_once(presence.clone(), &endings).await;
+                    let ended =
+                        controller.link_once(presence.clone(), &endings, &peer_address).await;
                     // Said once for each link that was up: what follows are tries.
                     let was_up = controller.set_linked(false);
                     match ended {
@@ -129,10 +147,11 @@ impl Controller {
         &self,
         mut presence: watch::Receiver<Presence>,
         endings: &mpsc::Sender<Ending>,
+        peer_address: &str,
     ) -> Result<(), GatewayError> {
         let Some(channel) = self.connected().await else { return Ok(()) };
         let (messages, receiver) = mpsc::channel(MESSAGES_MAX);
-        let message = message_of(&presence.borrow_and_update());
+        let message = message_of(&presence.borrow_and_update(), peer_address);
         // The queue is empty and has room.
         drop(messages.try_send(message));
         let mut commands =
@@ -153,11 +172,11 @@ impl Controller {
                 }
                 changed = presence.changed() => {
                     if changed.is_err() { return Ok(()) }
-                    let message = message_of(&presence.borrow_and_update());
+                    let message = message_of(&presence.borrow_and_update(), peer_address);
                     if messages.send(message).await.is_err() { return Ok(()) }
                 }
                 _ = beat.tick() => {
-                    let message = message_of(&presence.borrow());
+                    let message = message_of(&presence.borrow(), peer_address);
                     if messages.send(message).await.is_err() { return Ok(()) }
                 }
             }
@@ -181,13 +200,13 @@ fn ending_of(closed: ClosedSession) -> Ending {
     Ending { session: closed.session, code: CloseCode::Ended, text }
 }
 
-fn message_of(presence: &Presence) -> GatewayMessage {
+fn message_of(presence: &Presence, peer_address: &str) -> GatewayMessage {
     let sessions = presence.iter().map(|(session, present)| PresentSession {
         session: session.clone(),
         viewers: present.viewers,
         epoch: present.epoch,
     });
-    GatewayMessage { sessions: sessions.collect() }
+    GatewayMessage { sessions: sessions.collect(), peer_address: peer_address.to_owned() }
 }
 
 async fn keep_connected(
@@ -224,21 +243,46 @@ async fn keep_connected(
 
 #[async_trait]
 impl Tickets for Controller {
-    async fn ticket(&self, token: &str, session: &str) -> Result<Ticket, GatewayError> {
-        let request = IssueGrantRequest { token: token.to_owned(), session: session.to_owned() };
+    async fn ticket(
+        &self,
+        token: &str,
+        session: &str,
+        problem: &str,
+    ) -> Result<Ticket, GatewayError> {
+        let problem = problem.chars().take(PROBLEM_CHARS_MAX).collect();
+        let (token, session) = (token.to_owned(), session.to_owned());
+        let request = IssueGrantRequest { token, session, problem };
         let mut client = GatewayLinkClient::new(self.channel()?);
         let asking = client.issue_grant(trace::carried(request));
         let answer = tokio::time::timeout(ANSWER_SECS_MAX, asking)
             .await
             .map_err(|_elapsed| GatewayError::ControllerAway)??
             .into_inner();
-        Ok(Ticket {
-            grant: answer.grant,
-            epoch: answer.epoch,
-            relay_address: answer.relay_address,
-            relay_name: answer.relay_name,
-        })
+        let terms = terms_of(&answer);
+        let way = match answer.direct {
+            Some(server) => Way::Direct(direct_ticket(server)?),
+            None => Way::Relay(RelayTicket {
+                grant: answer.grant,
+                address: answer.relay_address,
+                name: answer.relay_name,
+            }),
+        };
+        Ok(Ticket { epoch: answer.epoch, way, terms })
     }
+}
+
+/// A physical machine as the controller names it.
+fn direct_ticket(server: DirectServer) -> Result<DirectTicket, GatewayError> {
+    let spoken = Zeroizing::new(server.password);
+    let password =
+        Password::new(&spoken).map_err(|error| GatewayError::Spice(error.to_string()))?;
+    let host = server.address.rsplit_once(':').map_or("", |(host, _)| host);
+    let host_name = match server.host_name.as_str() {
+        "" => host.trim_start_matches('[').trim_end_matches(']').to_owned(),
+        name => name.to_owned(),
+    };
+    let tls = server.tls.then_some(ServerTrust { ca: server.ca, host_name });
+    Ok(DirectTicket { address: server.address, tls, password })
 }
 
 /// As a port.

@@ -17,7 +17,7 @@ use vidi_proto::v1::relay_client::RelayClient;
 use vidi_proto::v1::{AttachRequest, ChannelRequest};
 
 use crate::error::GatewayError;
-use crate::ports::{Attachment, CHUNKS_MAX, ChannelPipe, Dial, Ticket};
+use crate::ports::{Attachment, CHUNKS_MAX, ChannelPipe, RelayTicket};
 
 /// The relay answers an attach within the time it waits for the session to become known to it.
 const ATTACH_SECS_MAX: Duration = Duration::from_secs(10);
@@ -38,16 +38,13 @@ impl RelayDial {
     pub fn new(identity: IdentityReceiver, tasks: Tasks) -> Self {
         Self { identity, tasks }
     }
-}
 
-#[async_trait]
-impl Dial for RelayDial {
-    async fn attach(&self, ticket: &Ticket) -> Result<Box<dyn Attachment>, GatewayError> {
+    /// Attaches the session to which the ticket's grant belongs.
+    pub async fn attach(&self, ticket: &RelayTicket) -> Result<Box<dyn Attachment>, GatewayError> {
         let identity = Arc::clone(&self.identity.borrow());
-        let channel =
-            connect_tls(&ticket.relay_address, &ticket.relay_name, identity.client_config()?)
-                .await
-                .map_err(|error| GatewayError::HostAway(describe(&error)))?;
+        let channel = connect_tls(&ticket.address, &ticket.name, identity.client_config()?)
+            .await
+            .map_err(|error| GatewayError::HostAway(describe(&error)))?;
         let client = RelayClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
         let request = AttachRequest { grant: ticket.grant.clone() };
         let relay_says = |status: tonic::Status| GatewayError::Relay(status.message().to_owned());
@@ -100,11 +97,30 @@ impl Drop for RelayAttachment {
 #[async_trait]
 impl Attachment for RelayAttachment {
     async fn open(&self) -> Result<ChannelPipe, GatewayError> {
+        self.open_channel(false).await
+    }
+
+    async fn open_onward(&self) -> Result<ChannelPipe, GatewayError> {
+        self.open_channel(true).await
+    }
+
+    async fn ended(&self) -> String {
+        let mut ended = self.ended.clone();
+        match ended.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            Err(_closed) => "the connection to the relay is gone".to_owned(),
+        }
+    }
+}
+
+impl RelayAttachment {
+    async fn open_channel(&self, onward: bool) -> Result<ChannelPipe, GatewayError> {
         let (send, outgoing) = mpsc::channel::<Bytes>(CHUNKS_MAX);
         let (incoming, receive) = mpsc::channel::<Bytes>(CHUNKS_MAX);
-        let opening = stream::once(std::future::ready(Bytes::new()));
+        let opening = ChannelRequest { data: Bytes::new(), onward };
         let cut = ReceiverStream::new(outgoing).flat_map(|bytes| stream::iter(chunks(bytes)));
-        let requests = opening.chain(cut).map(|data| ChannelRequest { data });
+        let following = cut.map(|data| ChannelRequest { data, onward: false });
+        let requests = stream::once(std::future::ready(opening)).chain(following);
         let mut stream = self
             .client
             .clone()
@@ -128,14 +144,6 @@ impl Attachment for RelayAttachment {
             }
         });
         Ok(ChannelPipe { receive, send })
-    }
-
-    async fn ended(&self) -> String {
-        let mut ended = self.ended.clone();
-        match ended.wait_for(Option::is_some).await {
-            Ok(reason) => reason.clone().unwrap_or_default(),
-            Err(_closed) => "the connection to the relay is gone".to_owned(),
-        }
     }
 }
 

@@ -4,6 +4,7 @@ pub mod addresses;
 pub mod cookie;
 pub mod page_certificate;
 pub mod pages;
+mod recordings;
 pub mod router;
 pub mod server;
 pub mod sign_in;

@@ -13,7 +13,9 @@ use vidi_kit::Clock;
 use vidi_kit::trace::{self, TraceId};
 
 use crate::adapters::controller::Controller;
-use crate::http::{cookie, pages, sign_in};
+use crate::adapters::recordings::KeptRecordings;
+use crate::http::{cookie, pages, recordings, sign_in};
+use crate::raw::{self, Raw};
 use crate::reconcile::registry::Registry;
 use crate::rpc::grpc_web;
 use crate::ws;
@@ -35,6 +37,10 @@ pub struct Edge {
     pub controller: Controller,
     /// The sessions of this gateway.
     pub registry: Arc<Registry>,
+    /// Other viewers' tickets and channels.
+    pub raw: Arc<Raw>,
+    /// Recordings of sessions.
+    pub recordings: KeptRecordings,
     /// The time.
     pub clock: Clock,
 }
@@ -51,12 +57,21 @@ pub async fn answer(edge: Edge, browser: IpAddr, request: Request) -> Response {
 }
 
 async fn route(edge: Edge, browser: IpAddr, request: Request) -> Response {
+    if *request.method() == Method::CONNECT {
+        return raw::connect(edge, request);
+    }
     let path = request.uri().path().to_owned();
     if path == "/session" {
         return session(edge, browser, request).await;
     }
     if let Some(session) = path.strip_prefix("/display/") {
         return ws::display::upgrade(&edge, session, request);
+    }
+    if let Some(desktop) = path.strip_prefix("/spice/") {
+        return raw::answer(edge, desktop, request).await;
+    }
+    if let Some(name) = recordings::name_of(&path) {
+        return recordings::answer(&edge, name, request).await;
     }
     if grpc_web::is_public(&path) {
         if let Some(refused) = refuse_foreign(&request) {

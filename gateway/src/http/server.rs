@@ -7,7 +7,9 @@ use std::time::Duration;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
+use rustix::net::sockopt;
 use rustls::ServerConfig;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
@@ -25,6 +27,13 @@ const CONNECTIONS_MAX: usize = 10_000;
 const HEAD_SECS_MAX: Duration = Duration::from_secs(10);
 /// A browser that is silent on HTTP/2 is pinged this often, and let go when it does not answer.
 const PING_PERIOD: Duration = Duration::from_secs(30);
+/// A connection that says nothing is asked after this, then this often, and is dropped after as many
+/// questions without an answer: a tunnel of another viewer has no pings of its own.
+const KEEP_ALIVE: (Duration, Duration, u32) = (Duration::from_secs(30), Duration::from_secs(10), 3);
+/// Bytes that the kernel takes for a connection beyond what is on the wire: by itself it would take
+/// megabytes, and on a slow line a keystroke's echo would wait behind them (tcp(7),
+/// `TCP_NOTSENT_LOWAT`). It takes one write more than this.
+const UNSENT_BYTES_MAX: u32 = 8 << 10;
 /// Calls of one browser at once on one HTTP/2 connection.
 const STREAMS_MAX: u32 = 64;
 
@@ -85,8 +94,22 @@ pub async fn serve(
     }
 }
 
+fn keep_alive(stream: &TcpStream) -> rustix::io::Result<()> {
+    let (idle, period, count) = KEEP_ALIVE;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, idle)?;
+    sockopt::set_tcp_keepintvl(stream, period)?;
+    sockopt::set_tcp_keepcnt(stream, count)
+}
+
 async fn connection(stream: TcpStream, browser: IpAddr, tls: Arc<ServerConfig>, edge: Edge) {
     drop(stream.set_nodelay(true));
+    if let Err(error) = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX) {
+        debug!(%error, "A slow line of this connection will hold more than it should");
+    }
+    if let Err(error) = keep_alive(&stream) {
+        debug!(%error, "A connection that dies is noticed later");
+    }
     let accepting = TlsAcceptor::from(tls).accept(stream);
     let stream = match tokio::time::timeout(HEAD_SECS_MAX, accepting).await {
         Ok(Ok(stream)) => stream,

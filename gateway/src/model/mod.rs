@@ -1,6 +1,16 @@
 //! What the gateway knows, without any way to act on it.
 
+mod recording;
+mod terms;
+mod visitor;
+
+pub mod raw;
+
 use std::collections::BTreeMap;
+
+pub use recording::RecordingAbout;
+pub use terms::{Recording, Terms};
+pub use visitor::{Admitted, Peer, Visitor};
 
 /// Sessions that this gateway has attached and somebody looks at, by resource name.
 pub type Presence = BTreeMap<String, Present>;
@@ -38,11 +48,27 @@ pub enum CloseCode {
     SignedOut,
     /// Another viewer has taken the session over.
     TakenOver,
-    /// The session is somebody else's, or none.
+    /// The session is somebody else's and cannot be asked for, or none.
     NotYours,
+    /// Not let in, or let go by the session's user.
+    LetGo,
 }
 
 impl CloseCode {
+    /// The code with this number; another gateway's that is not known here says to come back.
+    pub fn of_number(number: u32) -> Self {
+        let all = [
+            Self::Ended,
+            Self::Protocol,
+            Self::SignedOut,
+            Self::TakenOver,
+            Self::NotYours,
+            Self::LetGo,
+        ];
+        let mut all = all.into_iter();
+        all.find(|code| u32::from(code.number()) == number).unwrap_or(Self::TryAgain)
+    }
+
     /// The code on the wire.
     pub const fn number(self) -> u16 {
         match self {
@@ -52,6 +78,7 @@ impl CloseCode {
             Self::SignedOut => 4001,
             Self::TakenOver => 4002,
             Self::NotYours => 4003,
+            Self::LetGo => 4004,
         }
     }
 }

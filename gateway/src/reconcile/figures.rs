@@ -1,4 +1,4 @@
-//! What is counted of one session's viewers.
+//! What is counted of one session.
 
 use std::collections::BTreeMap;
 
@@ -55,4 +55,13 @@ impl Drop for Figures {
     fn drop(&mut self) {
         metrics::gauge!("vidi_gateway_viewers").decrement(self.0.len() as f64);
     }
+}
+
+pub(super) fn count_attach(result: &'static str) {
+    metrics::counter!("vidi_gateway_attaches_total", "result" => result).increment(1);
+}
+
+pub(super) fn count_clipboard(direction: &'static str, bytes: usize) {
+    metrics::counter!("vidi_gateway_clipboard_bytes_total", "direction" => direction)
+        .increment(bytes as u64);
 }

@@ -10,12 +10,12 @@ use tokio::time::Instant;
 use tracing::{Instrument, info_span};
 use vidi_display::Policy;
 use vidi_display::protocol::{BrowserHello, ViewerMessage};
-use vidi_kit::Tasks;
 use vidi_kit::telemetry::Counted;
 use vidi_kit::trace::{self, TraceId};
+use vidi_kit::{Clock, Tasks};
 
-use crate::model::{CloseCode, Ending, Presence, Present};
-use crate::ports::{Dial, Tickets};
+use crate::model::{CloseCode, Ending, Presence, Present, Visitor};
+use crate::ports::{Dial, Recordings, Tickets};
 use crate::reconcile::session::SessionTask;
 
 /// Requests that wait for one session's task: viewers that arrive, endings.
@@ -24,6 +24,8 @@ const REQUESTS_MAX: usize = 16;
 const CLICKS_MAX: usize = 1_024;
 /// A click without a picture is forgotten after this: a desktop has booted long before.
 const CLICK_SECS_MAX: Duration = Duration::from_secs(600);
+/// A session's task that was told to end has said so to its viewers and let go within this time.
+const LET_GO_SECS_MAX: Duration = Duration::from_secs(10);
 /// Sessions of one gateway; a session holds some 20 MiB while it is shown.
 const SESSIONS_MAX: usize = 2_000;
 
@@ -34,6 +36,8 @@ pub struct Viewer {
     pub hello: BrowserHello,
     /// Its user's sign-in token.
     pub token: String,
+    /// Who that is.
+    pub visitor: Visitor,
     /// Of the click that opened its session.
     pub trace: Option<TraceId>,
     /// What it does.
@@ -51,6 +55,8 @@ pub enum FromViewer {
     Sent(usize),
     /// The socket is closed.
     Gone,
+    /// A recorder ends by itself, for this reason.
+    Over(String),
 }
 
 /// What a session tells a viewer's socket.
@@ -80,6 +86,12 @@ pub struct Reach {
     pub dial: Arc<dyn Dial>,
     /// What the configuration allows.
     pub policy: Policy,
+    /// The time of day, for what is drawn into pictures.
+    pub clock: Clock,
+    /// Whether it lets users share sessions.
+    pub sharing: bool,
+    /// Where recordings are kept, where they are.
+    pub recordings: Option<Arc<dyn Recordings>>,
 }
 
 /// Every session that has a task.
@@ -152,6 +164,40 @@ impl Registry {
             // A viewer that is gone needs no word.
             drop(viewer.outgoing.send(ToViewer::Close(CloseCode::TryAgain, text)).await);
         }
+    }
+
+    /// Takes a session's place for a task that shows it in another way: who has it is told that it was
+    /// taken over, and has let go when this returns. None when there is no room.
+    pub(crate) async fn seize(self: &Arc<Self>, session: &str) -> Option<Seized> {
+        let (sender, requests) = mpsc::channel(REQUESTS_MAX);
+        let seizing = async {
+            loop {
+                let before = {
+                    let mut sessions = self.lock();
+                    let before = sessions.get(session).filter(|before| !before.is_closed());
+                    if let Some(before) = before {
+                        before.clone()
+                    } else {
+                        let is_new = !sessions.contains_key(session);
+                        let has_room = !is_new || sessions.len() < SESSIONS_MAX;
+                        if has_room {
+                            sessions.insert(session.to_owned(), sender.clone());
+                        }
+                        return has_room;
+                    }
+                };
+                let text = "the session was opened in another viewer".to_owned();
+                // A task that is gone has let go.
+                drop(before.send(Request::End(CloseCode::TakenOver, text)).await);
+                before.closed().await;
+            }
+        };
+        if !tokio::time::timeout(LET_GO_SECS_MAX, seizing).await.unwrap_or(false) {
+            return None;
+        }
+        let counted = Counted::by(metrics::gauge!("vidi_gateway_sessions"));
+        let held = Held { registry: Arc::clone(self), name: session.to_owned(), requests: sender };
+        Some(Seized { held: (held, counted), requests })
     }
 
     /// Somebody clicks on a desktop: from here on its picture is waited for.
@@ -236,8 +282,18 @@ impl Registry {
     }
 }
 
+/// A session whose place somebody else has taken ([`Registry::seize`]).
+#[derive(Debug)]
+pub(crate) struct Seized {
+    /// The place, until this is dropped.
+    pub(crate) held: (Held, Counted),
+    /// What its task would be asked.
+    pub(crate) requests: mpsc::Receiver<Request>,
+}
+
 /// A session's place in the registry, until its task has ended: also when it panics.
-struct Held {
+#[derive(Debug)]
+pub(crate) struct Held {
     registry: Arc<Registry>,
     name: String,
     requests: mpsc::Sender<Request>,
@@ -262,7 +318,12 @@ mod tests {
 
     #[async_trait]
     impl Tickets for Broken {
-        async fn ticket(&self, _token: &str, _session: &str) -> Result<Ticket, GatewayError> {
+        async fn ticket(
+            &self,
+            _token: &str,
+            _session: &str,
+            _problem: &str,
+        ) -> Result<Ticket, GatewayError> {
             panic!("a bug")
         }
     }
@@ -280,13 +341,16 @@ mod tests {
         let (presence, _told) = watch::channel(Presence::new());
         let (_endings, endings) = mpsc::channel(1);
         let (tickets, dial) = (Arc::new(Broken), Arc::new(Broken));
-        let reach = Reach { tickets, dial, policy: Policy::default() };
+        let (policy, clock) = (Policy::default(), Clock::system());
+        let reach = Reach { tickets, dial, policy, clock, sharing: true, recordings: None };
         let registry = Registry::new(Tasks::new(), reach, presence, endings);
         let (outgoing, mut told) = mpsc::channel(64);
         let (_browser, incoming) = mpsc::channel(1);
-        let hello = BrowserHello { webp: true, width: 800, height: 600 };
+        let hello = BrowserHello { webp: true, width: 800, height: 600, ..BrowserHello::default() };
         let token = "token".to_owned();
-        registry.add("s", Viewer { hello, token, trace: None, incoming, outgoing }).await;
+        let viewer =
+            Viewer { hello, token, visitor: Visitor::default(), trace: None, incoming, outgoing };
+        registry.add("s", viewer).await;
         while told.recv().await.is_some() {}
         for _ in 0..YIELDS_MAX {
             tokio::task::yield_now().await;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{StreamExt, StreamMap};
@@ -18,10 +18,14 @@ use vidi_kit::Backoff;
 use vidi_spice::{AgentEvent, CommonEvent, DisplayEvent, InputsEvent, MainEvent};
 
 use crate::error::GatewayError;
-use crate::model::{CloseCode, Outlook, Present};
-use crate::reconcile::figures::Figures;
+use crate::model::{CloseCode, Outlook, Present, Terms};
+use crate::reconcile::encoding;
+use crate::reconcile::figures::{Figures, count_attach, count_clipboard};
 use crate::reconcile::guest::{Guest, Woken};
+use crate::reconcile::people::People;
+use crate::reconcile::recorder::Recorder;
 use crate::reconcile::registry::{FromViewer, Registry, Request, ToViewer, Viewer};
+use crate::reconcile::sound;
 
 /// A session that nobody looks at is kept attached this long: a reload or a short network loss then
 /// finds its picture at once.
@@ -56,23 +60,32 @@ enum Wake {
 
 /// One session.
 pub(crate) struct SessionTask {
-    registry: Arc<Registry>,
-    name: String,
+    pub(super) registry: Arc<Registry>,
+    pub(super) name: String,
     requests: mpsc::Receiver<Request>,
     origin: Instant,
-    display: Session,
-    viewers: BTreeMap<ViewerId, mpsc::Sender<ToViewer>>,
-    incoming: StreamMap<ViewerId, ReceiverStream<FromViewer>>,
-    /// The newest viewer's: grants are asked for in its name.
+    pub(super) display: Session,
+    pub(super) viewers: BTreeMap<ViewerId, mpsc::Sender<ToViewer>>,
+    pub(super) incoming: StreamMap<ViewerId, ReceiverStream<FromViewer>>,
+    /// The session's user's: grants are asked for in its name.
     token: String,
     link: Link,
     backoff: Backoff,
     results: mpsc::Receiver<(JobId, Option<Encoded>)>,
     results_sender: mpsc::Sender<(JobId, Option<Encoded>)>,
-    lonely_since: Option<Instant>,
+    /// Its jobs that may ask for a thread at a time.
+    encoding: Arc<Semaphore>,
+    pub(super) lonely_since: Option<Instant>,
     /// The guest has not taken everything yet.
     behind: bool,
-    figures: Figures,
+    pub(super) figures: Figures,
+    /// Its user, guests, and who asks.
+    pub(super) people: People,
+    pub(super) recorder: Recorder,
+    /// What holds since it was attached last.
+    pub(super) terms: Terms,
+    /// When the text over the picture changes.
+    pub(super) mark_at: Option<Instant>,
     /// Why the desktop was not reached, as it was last told.
     told: String,
 }
@@ -99,9 +112,14 @@ impl SessionTask {
             backoff: Backoff::new(Duration::from_millis(250), Duration::from_secs(5)),
             results,
             results_sender,
+            encoding: Arc::new(Semaphore::new(encoding::ASKING_MAX)),
             lonely_since: Some(now),
             behind: false,
             figures: Figures::default(),
+            people: People::default(),
+            recorder: Recorder::default(),
+            terms: Terms::default(),
+            mark_at: None,
             told: String::new(),
         }
     }
@@ -124,7 +142,7 @@ impl SessionTask {
                 }
                 Wake::Viewer(id, event) => self.viewer(id, event),
                 Wake::Encoded(id, Some(encoded)) => self.display.encoded(id, encoded),
-                Wake::Encoded(_, None) => self.refresh_all(),
+                Wake::Encoded(id, None) => self.lost(id),
                 Wake::Connected(result) => {
                     if !self.connected(*result) {
                         return;
@@ -133,6 +151,8 @@ impl SessionTask {
                 Wake::Guest(woken) => self.guest(woken),
                 Wake::Deadline => {}
             }
+            self.expire_guests();
+            self.keep_marked();
             self.carry_out();
             if self.lonely_since.is_some_and(|since| LINGER_PERIOD <= since.elapsed()) {
                 debug!("Nobody looks; detached");
@@ -145,7 +165,7 @@ impl SessionTask {
         let deadline = self.deadline();
         if let Link::Waiting(until) = &self.link
             && *until <= Instant::now()
-            && !self.viewers.is_empty()
+            && self.people.owner().is_some()
         {
             self.link = Link::Connecting(self.connect());
         }
@@ -178,17 +198,18 @@ impl SessionTask {
         let lonely = self.lonely_since.map(|since| since + LINGER_PERIOD);
         let behind = self.behind.then(|| now + RETRY_PERIOD);
         let retry = match &self.link {
-            Link::Waiting(until) if !self.viewers.is_empty() => Some(*until),
+            Link::Waiting(until) if self.people.owner().is_some() => Some(*until),
             Link::Waiting(_) | Link::Connecting(_) | Link::Connected(_) => None,
         };
-        [idle, engine, lonely, behind, retry].into_iter().flatten().min().unwrap_or(now)
+        let guests = [self.people.due_at(), self.mark_at].into_iter().flatten().min();
+        [idle, engine, lonely, behind, retry, guests].into_iter().flatten().min().unwrap_or(now)
     }
 
     fn connect(&self) -> Connecting {
         let reach = self.registry.reach().clone();
-        let (token, name) = (self.token.clone(), self.name.clone());
+        let (token, name, told) = (self.token.clone(), self.name.clone(), self.told.clone());
         Box::pin(async move {
-            let ticket = reach.tickets.ticket(&token, &name).await?;
+            let ticket = reach.tickets.ticket(&token, &name, &told).await?;
             Guest::connect(reach.dial.as_ref(), &ticket).await
         })
     }
@@ -203,8 +224,11 @@ impl SessionTask {
                 self.backoff.reset();
                 self.display.mouse_mode(guest.mouse_mode);
                 self.display.status(SessionState::Connected, "");
+                self.terms = guest.terms.clone();
+                self.display.allow(self.registry.reach().policy.and(self.terms.policy));
                 tell_agent_events(&mut guest, &mut self.display);
                 self.link = Link::Connected(Box::new(guest));
+                self.follow_terms();
                 self.tell_presence();
                 true
             }
@@ -237,20 +261,30 @@ impl SessionTask {
     }
 
     fn view(&mut self, viewer: Viewer) {
-        // Until sharing exists, the newest viewer has the session.
-        self.close_all(CloseCode::TakenOver, "the session was opened somewhere else");
-        let Viewer { hello, token, trace, incoming, outgoing } = viewer;
+        if Self::is_guest(&viewer) {
+            return self.view_guest(viewer);
+        }
+        let before = self.people.owner();
+        let Viewer { hello, token, visitor, trace, incoming, outgoing } = viewer;
         match self.display.add_viewer(hello, ViewerRights::Control) {
             Ok(id) => {
                 self.token = token;
                 self.figures.arrived(id, self.registry.take_click(trace));
                 self.viewers.insert(id, outgoing);
                 self.incoming.insert(id, ReceiverStream::new(incoming));
+                self.people.add_owner(id, visitor);
+                // The newest window of the session's user has the session; guests stay.
+                if let Some(before) = before {
+                    let text = "the session was opened somewhere else";
+                    self.let_go(before, CloseCode::TakenOver, text);
+                }
                 self.lonely_since = None;
                 // An attempt under way is made in the name of the viewer before.
                 if !matches!(self.link, Link::Connected(_)) {
                     self.link = Link::Waiting(Instant::now());
                 }
+                self.keep_recording();
+                self.tell_people();
                 self.tell_presence();
             }
             Err(error) => {
@@ -266,23 +300,16 @@ impl SessionTask {
         match event {
             FromViewer::Records(records) => {
                 for record in &records {
+                    if let ViewerMessage::Sharing(message) = record {
+                        self.sharing(id, *message);
+                    }
                     self.display.viewer_message(id, record, now);
                 }
             }
             FromViewer::Sent(bytes) => self.display.sent(id, bytes, now),
             FromViewer::Gone => self.remove(id),
+            FromViewer::Over(reason) => self.recording_over(id, reason),
         }
-    }
-
-    fn remove(&mut self, id: ViewerId) {
-        self.display.remove_viewer(id);
-        self.figures.left(id);
-        self.incoming.remove(&id);
-        self.viewers.remove(&id);
-        if self.viewers.is_empty() {
-            self.lonely_since = Some(Instant::now());
-        }
-        self.tell_presence();
     }
 
     fn guest(&mut self, woken: Woken) {
@@ -293,6 +320,8 @@ impl SessionTask {
             Woken::Display => handle_display(guest, &mut self.display, now),
             Woken::Inputs => handle_inputs(guest, &mut self.display),
             Woken::Cursor => handle_cursor(guest, &mut self.display),
+            // Its events are taken when what the engine has decided is carried out.
+            Woken::Sound => Ok(()),
             Woken::Lost(reason) => Err(GatewayError::Relay(reason)),
         };
         if let Err(error) = handled {
@@ -302,11 +331,25 @@ impl SessionTask {
             self.display.status(SessionState::Connecting, &error.for_people());
             self.link = Link::Waiting(Instant::now() + self.backoff.next_wait());
             self.tell_presence();
+            if self.people.owner().is_none() {
+                // Only its user brings it back, perhaps at another gateway: guests ask there again.
+                self.close_guests(CloseCode::TryAgain, "the session's user is not connected here");
+            }
         }
     }
 
     /// Does what the engine has decided.
-    fn carry_out(&mut self) {
+    pub(super) fn carry_out(&mut self) {
+        self.attend_sound();
+        self.act();
+        // What has gone of files makes room for more.
+        if self.attend_sound() {
+            self.act();
+        }
+        sound::count_sound(&mut self.display);
+    }
+
+    fn act(&mut self) {
         let now = self.origin.elapsed();
         let mut stuck = Vec::new();
         while let Some(effect) = self.display.poll(now) {
@@ -323,6 +366,7 @@ impl SessionTask {
                         if let AgentCommand::Give(Some(piece)) = &command {
                             count_clipboard("to_guest", piece.data.len());
                         }
+                        sound::count_command(&command);
                         command.apply(&mut guest.agent);
                     }
                 }
@@ -334,6 +378,11 @@ impl SessionTask {
                     }
                 }
                 Effect::Encode(job) => self.encode(job),
+                Effect::Speak(speech) => {
+                    if let Link::Connected(guest) = &mut self.link {
+                        guest.sound.speak(&speech);
+                    }
+                }
             }
         }
         for id in self.viewers.keys() {
@@ -351,67 +400,35 @@ impl SessionTask {
         };
     }
 
-    fn encode(&self, job: EncodeJob) {
-        let (encoders, results) = (self.registry.encoders(), self.results_sender.clone());
-        let _encoding = self.registry.tasks().spawn("encode", async move {
-            let permit = encoders.acquire_owned().await;
-            let id = job.id;
-            let began = Instant::now();
-            let encoded = tokio::task::spawn_blocking(move || vidi_display::encode(&job)).await;
-            metrics::histogram!("vidi_gateway_encode_seconds").record(began.elapsed());
-            drop(permit);
-            // The session is gone: so is the need.
-            drop(results.send((id, encoded.ok())).await);
-        });
-    }
-
-    /// A frame that will never be whole is given up for a new one.
-    fn refresh_all(&mut self) {
-        warn!("An encoder failed; the picture is sent again");
-        let now = self.origin.elapsed();
-        for id in self.viewers.keys() {
-            self.display.viewer_message(*id, &ViewerMessage::Refresh, now);
+    /// Whether there was news of files.
+    fn attend_sound(&mut self) -> bool {
+        match &mut self.link {
+            Link::Connected(guest) => sound::attend(guest, &mut self.display),
+            Link::Connecting(_) | Link::Waiting(_) => false,
         }
     }
 
-    fn tell_presence(&self) {
+    fn encode(&self, job: EncodeJob) {
+        let (own, results) = (Arc::clone(&self.encoding), self.results_sender.clone());
+        encoding::begin(&self.registry, own, results, job);
+    }
+
+    /// A frame that will never be whole is given up for a new one.
+    fn lost(&mut self, id: JobId) {
+        warn!("An encoder failed; the picture is sent again");
+        self.display.lost(id);
+    }
+
+    pub(super) fn tell_presence(&self) {
         let epoch = match &self.link {
             Link::Connected(guest) => guest.epoch,
             Link::Connecting(_) | Link::Waiting(_) => 0,
         };
-        let viewers = u32::try_from(self.viewers.len()).unwrap_or(u32::MAX);
+        // Guests do not keep a session: without its user it is left.
+        let viewers = u32::from(self.people.owner().is_some());
         let present = (0 < viewers && 0 < epoch).then_some(Present { viewers, epoch });
         self.registry.present(&self.name, present);
     }
-
-    /// Tells every viewer that the session is over, or is so here.
-    fn end(&mut self, code: CloseCode, text: &str) {
-        if code == CloseCode::Ended {
-            self.display.status(SessionState::Ended, text);
-            self.carry_out();
-        }
-        self.close_all(code, text);
-    }
-
-    fn close_all(&mut self, code: CloseCode, text: &str) {
-        let ids: Vec<ViewerId> = self.viewers.keys().copied().collect();
-        for id in ids {
-            if let Some(outgoing) = self.viewers.get(&id) {
-                // A full queue means a socket that is stuck: it is dropped instead.
-                drop(outgoing.try_send(ToViewer::Close(code, text.to_owned())));
-            }
-            self.remove(id);
-        }
-    }
-}
-
-fn count_attach(result: &'static str) {
-    metrics::counter!("vidi_gateway_attaches_total", "result" => result).increment(1);
-}
-
-fn count_clipboard(direction: &'static str, bytes: usize) {
-    metrics::counter!("vidi_gateway_clipboard_bytes_total", "direction" => direction)
-        .increment(bytes as u64);
 }
 
 fn tell_agent_events(guest: &mut Guest, display: &mut Session) {
@@ -419,6 +436,7 @@ fn tell_agent_events(guest: &mut Guest, display: &mut Session) {
         if let AgentEvent::Given(piece) = &event {
             count_clipboard("from_guest", piece.data.len());
         }
+        sound::count_file(&event);
         display.agent_event(&event);
     }
 }

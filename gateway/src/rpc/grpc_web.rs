@@ -23,6 +23,7 @@ use crate::http::cookie;
 pub const PUBLIC_SERVICES: &[&str] = &[
     "vidi.v1.DesktopService",
     "vidi.v1.HostService",
+    "vidi.v1.MachineService",
     "vidi.v1.OperationService",
     "vidi.v1.SessionService",
     "vidi.v1.SignInService",

@@ -19,19 +19,17 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
-use tonic::Code;
 use tracing::{debug, warn};
+use vidi_display::protocol::Part;
 use vidi_kit::ids::SessionId;
-use vidi_proto::v1::session_service_client::SessionServiceClient;
-use vidi_proto::v1::sign_in_service_client::SignInServiceClient;
-use vidi_proto::v1::{GetSessionRequest, Session, SessionState, WhoAmIRequest};
+use vidi_proto::v1::PeerOpening;
 
 use crate::adapters::controller::Controller;
-use crate::error::GatewayError;
 use crate::http::cookie;
 use crate::http::router::Edge;
-use crate::model::CloseCode;
+use crate::model::{Admitted, CloseCode, Outlook, Peer};
 use crate::reconcile::registry::{ToViewer, Viewer};
+use crate::rpc::peer;
 use crate::ws::pump;
 
 /// The subprotocol of docs/display-protocol.md.
@@ -48,9 +46,9 @@ const CLOSE_SECS_MAX: Duration = Duration::from_secs(2);
 /// Whether a viewer's sign-in and session are still good is asked this often.
 const RIGHTS_PERIOD: Duration = Duration::from_secs(20);
 /// Messages of a browser that wait for its session: input comes in small steps.
-const INCOMING_MAX: usize = 64;
+pub(crate) const INCOMING_MAX: usize = 64;
 /// Messages that wait for the socket; the engine's credit keeps them few.
-const OUTGOING_MAX: usize = 1_024;
+pub(crate) const OUTGOING_MAX: usize = 1_024;
 
 /// A browser's socket.
 pub type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
@@ -60,7 +58,12 @@ pub fn upgrade(edge: &Edge, session: &str, mut request: Request) -> Response {
     let Ok(session) = session.parse::<SessionId>() else {
         return (StatusCode::NOT_FOUND, "there is no such session\n").into_response();
     };
-    let accept = match check(request.headers()) {
+    let checked = if cookie::same_origin(request.headers(), None) {
+        handshake(request.headers(), SUBPROTOCOL)
+    } else {
+        Err((StatusCode::FORBIDDEN, "the display is open to this site's own page only\n"))
+    };
+    let accept = match checked {
         Ok(accept) => accept,
         Err((code, text)) => {
             let reason =
@@ -81,22 +84,27 @@ pub fn upgrade(edge: &Edge, session: &str, mut request: Request) -> Response {
             Err(error) => debug!(%error, "A browser left during the upgrade"),
         }
     });
+    switching(SUBPROTOCOL, accept)
+}
+
+/// The answer that makes the connection a WebSocket.
+pub(crate) fn switching(subprotocol: &'static str, accept: HeaderValue) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(subprotocol));
     headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
     response
 }
 
-/// The handshake of RFC 6455, section 4.2, with the exact origin and our subprotocol.
-fn check(headers: &HeaderMap) -> Result<HeaderValue, (StatusCode, &'static str)> {
+/// The handshake of RFC 6455, section 4.2, with this subprotocol; whose page asks is the caller's care.
+pub(crate) fn handshake(
+    headers: &HeaderMap,
+    subprotocol: &str,
+) -> Result<HeaderValue, (StatusCode, &'static str)> {
     let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    if !cookie::same_origin(headers, None) {
-        return Err((StatusCode::FORBIDDEN, "the display is open to this site's own page only\n"));
-    }
     let lists = |name, word: &str| {
         text(name).is_some_and(|value| {
             value.split(',').any(|part| part.trim().eq_ignore_ascii_case(word))
@@ -108,8 +116,8 @@ fn check(headers: &HeaderMap) -> Result<HeaderValue, (StatusCode, &'static str)>
     if text(SEC_WEBSOCKET_VERSION) != Some("13") {
         return Err((StatusCode::UPGRADE_REQUIRED, "websocket version 13 is expected\n"));
     }
-    if !lists(SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL) {
-        return Err((StatusCode::BAD_REQUEST, "the subprotocol vidi.display.v1 is expected\n"));
+    if !lists(SEC_WEBSOCKET_PROTOCOL, subprotocol) {
+        return Err((StatusCode::BAD_REQUEST, "another websocket subprotocol is expected\n"));
     }
     let key = text(SEC_WEBSOCKET_KEY)
         .ok_or((StatusCode::BAD_REQUEST, "the websocket key is missing\n"))?;
@@ -136,14 +144,18 @@ async fn view(
     };
     match authorize(&edge.controller, &token, session).await {
         Ok(found) => {
-            let Some((socket, hello)) = pump::hello(socket).await else { return };
+            let Some((socket, hello, first)) = pump::hello(socket).await else { return };
+            if let (Some(peer), true) = (&found.elsewhere, found.visitor.part != Part::Owner) {
+                let opening =
+                    PeerOpening { token, session: session.to_string(), hello: first.to_vec() };
+                return view_through(edge, peer, opening, socket).await;
+            }
             let (incoming_sender, incoming) = mpsc::channel(INCOMING_MAX);
             let (outgoing, outgoing_receiver) = mpsc::channel(OUTGOING_MAX);
             let closer = outgoing.downgrade();
-            // Only for logs: one that is malformed is as none.
-            let trace = found.trace.parse().ok();
-            let viewer = Viewer { hello, token: token.clone(), trace, incoming, outgoing };
-            edge.registry.add(&found.name, viewer).await;
+            let Admitted { session: name, visitor, trace, .. } = found;
+            let viewer = Viewer { hello, token: token.clone(), visitor, trace, incoming, outgoing };
+            edge.registry.add(&name, viewer).await;
             // Cancel-safe: the end of the socket ends the checks, which hold nothing.
             tokio::select! {
                 biased;
@@ -158,9 +170,21 @@ async fn view(
     }
 }
 
+/// Shows a session that another gateway has attached. Its user would attach it here instead.
+async fn view_through(edge: &Edge, peer: &Peer, opening: PeerOpening, socket: Socket) {
+    let tasks = edge.registry.tasks();
+    match peer::open(tasks, &edge.controller.identity(), peer, opening).await {
+        Ok((incoming, outgoing)) => pump::run(socket, incoming, outgoing).await,
+        Err(error) => {
+            warn!(gateway = peer.name, %error, "Another gateway is not reached");
+            close(socket, CloseCode::TryAgain, "the session's gateway does not answer").await;
+        }
+    }
+}
+
 /// Closes the viewer when its user signs out, the sign-in expires or the session is lost; never
 /// resolves, since the socket's end is the pump's. A controller that is away proves nothing.
-async fn watch_rights(
+pub(crate) async fn watch_rights(
     controller: &Controller,
     token: &str,
     session: SessionId,
@@ -180,55 +204,31 @@ async fn watch_rights(
     }
 }
 
-struct Refusal {
-    code: CloseCode,
-    text: String,
+/// Why somebody is not let in.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) code: CloseCode,
+    pub(crate) text: String,
 }
 
-/// Asks the controller, with the caller's own token, whether this live session is theirs.
-async fn authorize(
+/// Asks the controller who the caller is to this session.
+pub(crate) async fn authorize(
     controller: &Controller,
     token: &str,
     session: SessionId,
-) -> Result<Session, Refusal> {
-    let away = |error: GatewayError| Refusal { code: CloseCode::TryAgain, text: error.to_string() };
-    let refused = |status: tonic::Status| Refusal {
-        code: match status.code() {
-            Code::Unauthenticated => CloseCode::SignedOut,
-            Code::NotFound | Code::PermissionDenied => CloseCode::NotYours,
-            _ => CloseCode::TryAgain,
+) -> Result<Admitted, Refusal> {
+    let found = controller.admit(token, &session.to_string()).await.map_err(|error| Refusal {
+        code: match error.outlook() {
+            Outlook::SignedOut => CloseCode::SignedOut,
+            Outlook::Ended => CloseCode::NotYours,
+            Outlook::TryAgain => CloseCode::TryAgain,
         },
-        text: status.message().to_owned(),
-    };
-    let channel = controller.channel().map_err(away)?;
-    let who = SignInServiceClient::new(channel.clone())
-        .who_am_i(bearer(token, WhoAmIRequest {}))
-        .await
-        .map_err(refused)?
-        .into_inner();
-    let tenant = who.user.split('/').nth(1).unwrap_or_default();
-    let name = format!("tenants/{tenant}/sessions/{session}");
-    let found = SessionServiceClient::new(channel)
-        .get_session(bearer(token, GetSessionRequest { name }))
-        .await
-        .map_err(refused)?
-        .into_inner();
-    if found.user != who.user {
-        let text = "this session is somebody else's".to_owned();
-        return Err(Refusal { code: CloseCode::NotYours, text });
-    }
-    if found.state() == SessionState::Ended {
+        text: error.to_string(),
+    })?;
+    if found.has_ended {
         return Err(Refusal { code: CloseCode::Ended, text: "this session has ended".to_owned() });
     }
     Ok(found)
-}
-
-fn bearer<T>(token: &str, message: T) -> tonic::Request<T> {
-    let mut request = tonic::Request::new(message);
-    if let Ok(value) = format!("Bearer {token}").parse() {
-        request.metadata_mut().insert("authorization", value);
-    }
-    request
 }
 
 fn count_refused(code: CloseCode) {
@@ -238,7 +238,7 @@ fn count_refused(code: CloseCode) {
         CloseCode::SignedOut => "signed_out",
         CloseCode::NotYours => "not_yours",
         // The session's own ways to go.
-        CloseCode::Ended | CloseCode::TakenOver => return,
+        CloseCode::Ended | CloseCode::TakenOver | CloseCode::LetGo => return,
     };
     metrics::counter!("vidi_gateway_refused_total", "reason" => reason).increment(1);
 }
@@ -285,17 +285,17 @@ mod tests {
     }
 
     #[test]
-    fn only_the_own_page_with_the_right_protocol_is_let_in() {
+    fn only_a_websocket_with_the_right_protocol_is_let_in() {
         // The key and its answer are those of RFC 6455, section 1.3.
-        assert_eq!(check(&headers(&[])).unwrap(), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        assert_eq!(handshake(&headers(&[]), SUBPROTOCOL).unwrap(), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
         for (name, value) in [
-            ("origin", "https://evil.example"),
             ("upgrade", "h2c"),
             ("connection", "close"),
             ("sec-websocket-version", "8"),
             ("sec-websocket-protocol", "binary"),
         ] {
-            assert!(check(&headers(&[(name, value)])).is_err(), "{name}: {value}");
+            let headers = headers(&[(name, value)]);
+            assert!(handshake(&headers, SUBPROTOCOL).is_err(), "{name}: {value}");
         }
     }
 

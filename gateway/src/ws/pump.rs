@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use tokio::sync::mpsc;
@@ -22,13 +23,43 @@ const PING_PERIOD: Duration = Duration::from_secs(15);
 /// No word at all for this long: gone.
 const SILENCE_SECS_MAX: Duration = Duration::from_secs(45);
 
-/// Waits for the first record.
-pub(crate) async fn hello(mut socket: Socket) -> Option<(Socket, BrowserHello)> {
+/// What a browser's socket says, in the words of whoever hears it.
+pub(crate) trait Said: Send + Sized {
+    /// A message of the browser, or how it breaks the protocol.
+    fn message(bytes: Bytes) -> Result<Self, String>;
+    /// So many bytes went into the socket.
+    fn sent(bytes: usize) -> Self;
+    /// The socket is closed.
+    fn gone() -> Self;
+}
+
+impl Said for FromViewer {
+    fn message(bytes: Bytes) -> Result<Self, String> {
+        decode(&bytes).map(Self::Records).map_err(|malformed| malformed.to_string())
+    }
+
+    fn sent(bytes: usize) -> Self {
+        Self::Sent(bytes)
+    }
+
+    fn gone() -> Self {
+        Self::Gone
+    }
+}
+
+/// The type of the record that tells how the session is.
+const STATUS: u8 = 12;
+
+/// Waits for the first record; gives the message that it came in, too.
+pub(crate) async fn hello(mut socket: Socket) -> Option<(Socket, BrowserHello, Bytes)> {
     let first = tokio::time::timeout(HELLO_SECS_MAX, socket.next()).await;
     let problem = match first {
         Ok(Some(Ok(Message::Binary(bytes)))) => match decode(&bytes) {
             Ok(records) => match records.first() {
-                Some(ViewerMessage::Hello(hello)) => return Some((socket, *hello)),
+                Some(ViewerMessage::Hello(hello)) => {
+                    let hello = *hello;
+                    return Some((socket, hello, bytes));
+                }
                 Some(_) | None => "the first record is hello".to_owned(),
             },
             Err(malformed) => malformed.to_string(),
@@ -44,9 +75,9 @@ pub(crate) async fn hello(mut socket: Socket) -> Option<(Socket, BrowserHello)> 
 }
 
 /// Runs until either side closes; the session is told.
-pub(crate) async fn run(
+pub(crate) async fn run<S: Said>(
     socket: Socket,
-    incoming: mpsc::Sender<FromViewer>,
+    incoming: mpsc::Sender<S>,
     outgoing: mpsc::Receiver<ToViewer>,
 ) {
     let (mut sink, stream) = socket.split();
@@ -63,7 +94,7 @@ pub(crate) async fn run(
         drop(tokio::time::timeout(SEND_SECS_MAX, closing).await);
     }
     // The session may be gone first.
-    drop(incoming.send(FromViewer::Gone).await);
+    drop(incoming.send(S::gone()).await);
 }
 
 fn count_bytes(direction: &'static str) -> metrics::Counter {
@@ -71,19 +102,19 @@ fn count_bytes(direction: &'static str) -> metrics::Counter {
 }
 
 /// Takes messages until the browser is gone, or has broken the protocol: how is told.
-async fn read(
+async fn read<S: Said>(
     mut stream: SplitStream<Socket>,
-    incoming: &mpsc::Sender<FromViewer>,
+    incoming: &mpsc::Sender<S>,
 ) -> Option<String> {
     let from_browser = count_bytes("from_browser");
     loop {
         let message = tokio::time::timeout(SILENCE_SECS_MAX, stream.next()).await.ok()?;
-        let records = match message {
+        let said = match message {
             Some(Ok(Message::Binary(bytes))) => {
                 from_browser.increment(bytes.len() as u64);
-                match decode(&bytes) {
-                    Ok(records) => records,
-                    Err(malformed) => return Some(malformed.to_string()),
+                match S::message(bytes) {
+                    Ok(said) => said,
+                    Err(problem) => return Some(problem),
                 }
             }
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
@@ -91,28 +122,31 @@ async fn read(
             Some(Err(Error::Capacity(too_long))) => return Some(too_long.to_string()),
             Some(Ok(Message::Close(_) | Message::Frame(_)) | Err(_)) | None => return None,
         };
-        if incoming.send(FromViewer::Records(records)).await.is_err() {
+        if incoming.send(said).await.is_err() {
             // The session has let this viewer go: the writer still has its last word to say.
             return std::future::pending().await;
         }
     }
 }
 
-async fn write(
+async fn write<S: Said>(
     sink: &mut SplitSink<Socket, Message>,
     mut outgoing: mpsc::Receiver<ToViewer>,
-    incoming: &mpsc::Sender<FromViewer>,
+    incoming: &mpsc::Sender<S>,
 ) {
-    // The session has let this viewer go: only the close that says why is still sent.
+    // The session has let this viewer go: only the status and the close that say why are still sent.
     let mut let_go = false;
     let to_browser = count_bytes("to_browser");
     loop {
         let next = tokio::time::timeout(PING_PERIOD, outgoing.recv()).await;
-        if let_go && matches!(next, Ok(Some(ToViewer::Message(_)))) {
+        if let_go
+            && let Ok(Some(ToViewer::Message(bytes))) = &next
+            && bytes.first() != Some(&STATUS)
+        {
             continue;
         }
         let (message, bytes, last) = match next {
-            Err(_elapsed) => (Message::Ping(bytes::Bytes::new()), 0, false),
+            Err(_elapsed) => (Message::Ping(Bytes::new()), 0, false),
             Ok(Some(ToViewer::Message(bytes))) => {
                 let length = bytes.len();
                 (Message::Binary(bytes), length, false)
@@ -127,6 +161,6 @@ async fn write(
         if last {
             return;
         }
-        let_go = let_go || (0 < bytes && incoming.send(FromViewer::Sent(bytes)).await.is_err());
+        let_go = let_go || (0 < bytes && incoming.send(S::sent(bytes)).await.is_err());
     }
 }

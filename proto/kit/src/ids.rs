@@ -118,6 +118,11 @@ uuid_id!(
     "desktop id"
 );
 uuid_id!(
+    /// A physical machine. No desktop of the installation has the same UUID.
+    MachineId,
+    "machine id"
+);
+uuid_id!(
     /// A session.
     SessionId,
     "session id"

@@ -14,6 +14,7 @@ mod owner;
 mod pool;
 mod xml;
 
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -38,12 +39,14 @@ use crate::model::{
     DomainEnd, DomainPower, DomainSpec, HostVersions, ObservedDomain, PauseCause, ProbeGuest,
     ProbeOutcome,
 };
-use crate::ports::{GuestStream, Hypervisor, Screenshot};
+use crate::ports::{GuestStream, Hypervisor, Screenshot, SpiceReader};
 use link::{Link, Live};
 use owner::Owner;
 use pool::Pool;
 use xml::DiskCache;
 
+/// Processes of this host that may connect in the moment in which a socket listens, before it is given up.
+const STRANGERS_MAX: usize = 8;
 /// A call that only asks. A first one may wait for a libvirtd that just starts.
 const ASK_SECS_MAX: Duration = Duration::from_secs(30);
 /// A start takes about a second; where libvirt asks QEMU anew for each (see `acceleration`), 100 s.
@@ -244,15 +247,24 @@ impl Hypervisor for LibvirtHypervisor {
         }
     }
 
-    async fn open_spice(&self, id: DesktopId) -> Result<OwnedFd, HypervisorError> {
+    async fn open_spice(
+        &self,
+        id: DesktopId,
+        reader: SpiceReader,
+    ) -> Result<OwnedFd, HypervisorError> {
         let what = "open the display";
         self.with_domain(id, what, ASK_SECS_MAX, move |_live, domain| {
-            let (ours, theirs) = socket_pair(what)?;
+            let (ours, theirs) = match reader {
+                SpiceReader::Edge => {
+                    socket_pair(what).map(|(one, other)| (one.into(), other.into()))
+                }
+                SpiceReader::Onward => tcp_pair().map_err(|error| refused(what, &error)),
+            }?;
             // libvirt sends a duplicate to QEMU; ours closes at the end of this block.
             domain
                 .open_graphics(0, theirs.as_raw_fd(), sys::VIR_DOMAIN_OPEN_GRAPHICS_SKIPAUTH)
                 .map_err(|error| convert::error(what, id, &error))?;
-            Ok(ours.into())
+            Ok(ours)
         })
         .await
     }
@@ -396,6 +408,25 @@ fn socket_pair(what: &'static str) -> Result<(UnixStream, UnixStream), Hyperviso
         Ok((ours, theirs))
     });
     pair.map_err(|error| refused(what, &error))
+}
+
+/// The same over TCP. The listener is there for this one connection, and takes no other.
+fn tcp_pair() -> std::io::Result<(OwnedFd, OwnedFd)> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let ours = TcpStream::connect(listener.local_addr()?)?;
+    listener.set_nonblocking(true)?;
+    for _ in 0..STRANGERS_MAX {
+        let (theirs, from) = listener.accept()?;
+        if from != ours.local_addr()? {
+            continue;
+        }
+        for end in [&ours, &theirs] {
+            end.set_nonblocking(true)?;
+            end.set_nodelay(true)?;
+        }
+        return Ok((ours.into(), theirs.into()));
+    }
+    Err(std::io::Error::other("too many strangers connect to this host's loopback"))
 }
 
 fn refused(what: &'static str, error: &std::io::Error) -> HypervisorError {

@@ -62,6 +62,9 @@ pub(super) fn desktop(
             keyboard(xml)?;
             spice(xml)?;
             video(xml, spec.video)?;
+            if spec.sound {
+                sound(xml)?;
+            }
             spice_channel(xml)?;
             unix_channel(xml, AGENT_PORT_NAME)?;
             unix_channel(xml, GUEST_PORT_NAME)?;
@@ -279,6 +282,16 @@ fn video(xml: &mut Xml, video: Video) -> io::Result<()> {
     Ok(())
 }
 
+/// A card that every system has a driver for, with a line out and a line in; what it plays and records
+/// goes through SPICE.
+fn sound(xml: &mut Xml) -> io::Result<()> {
+    xml.create_element("sound").with_attribute(("model", "ich9")).write_inner_content(|xml| {
+        leaf(xml, "codec", &[("type", "duplex")])?;
+        leaf(xml, "audio", &[("id", "1")])
+    })?;
+    leaf(xml, "audio", &[("id", "1"), ("type", "spice")])
+}
+
 /// A USB keyboard gives the guest one key at each of its polls and loses what a busy guest leaves for
 /// too long; this one holds more and gives all at once. A guest without its driver takes the PS/2
 /// keyboard, which every machine has.
@@ -358,6 +371,7 @@ mod tests {
             memory_mib: 256,
             vcpus: 1,
             video,
+            sound: video != Video::Vga,
             disk: PathBuf::from("/var/lib/vidi/images/i/desktop-<&'\">.qcow2"),
             boot: None,
             acceleration,
@@ -443,6 +457,11 @@ mod tests {
                 <video>
                   <model type="qxl" ram="65536" vram="65536" vgamem="16384" heads="1" primary="yes"/>
                 </video>
+                <sound model="ich9">
+                  <codec type="duplex"/>
+                  <audio id="1"/>
+                </sound>
+                <audio id="1" type="spice"/>
                 <channel type="spicevmc">
                   <target type="virtio" name="com.redhat.spice.0"/>
                 </channel>
@@ -598,6 +617,11 @@ mod tests {
                 <video>
                   <model type="virtio" heads="1" primary="yes"/>
                 </video>
+                <sound model="ich9">
+                  <codec type="duplex"/>
+                  <audio id="1"/>
+                </sound>
+                <audio id="1" type="spice"/>
                 <channel type="spicevmc">
                   <target type="virtio" name="com.redhat.spice.0"/>
                 </channel>

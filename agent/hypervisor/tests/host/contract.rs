@@ -8,6 +8,7 @@ use vidi_hypervisor::guest_port::{GuestLine, GuestPort};
 use vidi_hypervisor::picture::has_many_colours;
 use vidi_hypervisor::{
     DomainEnd, DomainPower, DomainSpec, Hypervisor, HypervisorError, ObservedDomain, PauseCause,
+    SpiceReader,
 };
 use vidi_kit::ids::DesktopId;
 
@@ -59,7 +60,7 @@ pub(crate) async fn a_desktop_lives(
     // Who opens the port takes it over, and hears `ready` again when it asks.
     let mut second = GuestPort::new(host.open_guest_port(id).await.unwrap());
     assert_eq!(ready(&mut second).await, id.uuid());
-    drop(host.open_spice(id).await.unwrap());
+    drop(host.open_spice(id, SpiceReader::Edge).await.unwrap());
 
     outside(id, DomainPower::Paused(PauseCause::External));
     until(host, id, |found| {

@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::net::AddressFamily;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 use vidi_hypervisor::acceleration::{self, AccelerationOptions};
@@ -12,7 +13,7 @@ use vidi_hypervisor::guest_port::GuestPort;
 use vidi_hypervisor::libvirt::{LibvirtHypervisor, LibvirtOptions};
 use vidi_hypervisor::{
     Acceleration, DirectBoot, DomainPower, DomainSpec, Hypervisor, HypervisorError, ImageDigest,
-    Ownership, ProbeGuest, Video, Volumes,
+    Ownership, ProbeGuest, SpiceReader, Video, Volumes,
 };
 use vidi_kit::ids::{DesktopId, InstallationId};
 
@@ -56,6 +57,8 @@ impl Placed {
             memory_mib: self.guest.memory_mib,
             vcpus: 1,
             video: Video::Qxl,
+            // Every libvirt that starts these guests also takes the sound card.
+            sound: true,
             disk: self.volumes.ensure_overlay(id, &self.disk).await.unwrap(),
             boot: Some(self.guest.boot.clone()),
             acceleration: Acceleration::Tcg,
@@ -168,7 +171,10 @@ async fn what_another_installation_started_is_foreign_and_left_alone() {
     let foreign = Err(HypervisorError::Foreign(id));
     assert_eq!(host.destroy(id).await, foreign);
     assert_eq!(host.shutdown(id).await, foreign);
-    assert!(host.open_spice(id).await.is_err() && host.open_guest_port(id).await.is_err());
+    assert!(
+        host.open_spice(id, SpiceReader::Edge).await.is_err()
+            && host.open_guest_port(id).await.is_err()
+    );
     assert!(matches!(host.start(&spec).await, Err(HypervisorError::Exists { .. })));
     other.destroy(id).await.unwrap();
 }
@@ -221,12 +227,17 @@ async fn a_spice_server_answers(host: &LibvirtHypervisor, id: DesktopId) {
     for word in [0_u32, 0, 18] {
         link.extend_from_slice(&word.to_le_bytes());
     }
-    let socket = std::os::unix::net::UnixStream::from(host.open_spice(id).await.unwrap());
-    let mut socket = tokio::net::UnixStream::from_std(socket).unwrap();
-    socket.write_all(&link).await.unwrap();
-    let mut reply = [0; 20];
-    let reading = socket.read_exact(&mut reply);
-    tokio::time::timeout(Duration::from_secs(10), reading).await.unwrap().unwrap();
-    assert!(reply.starts_with(b"REDQ"), "{reply:?}");
-    assert_eq!(reply.get(16..20), Some([0; 4].as_slice()), "the link's error code");
+    for reader in [SpiceReader::Edge, SpiceReader::Onward] {
+        let opened = host.open_spice(id, reader).await.unwrap();
+        let is_tcp = rustix::net::sockopt::socket_domain(&opened) == Ok(AddressFamily::INET);
+        assert_eq!(is_tcp, reader == SpiceReader::Onward, "only on TCP does the server compress");
+        let socket = std::os::unix::net::UnixStream::from(opened);
+        let mut socket = tokio::net::UnixStream::from_std(socket).unwrap();
+        socket.write_all(&link).await.unwrap();
+        let mut reply = [0; 20];
+        let reading = socket.read_exact(&mut reply);
+        tokio::time::timeout(Duration::from_secs(10), reading).await.unwrap().unwrap();
+        assert!(reply.starts_with(b"REDQ"), "{reply:?}");
+        assert_eq!(reply.get(16..20), Some([0; 4].as_slice()), "the link's error code");
+    }
 }

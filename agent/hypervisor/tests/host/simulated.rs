@@ -20,6 +20,7 @@ fn spec() -> DomainSpec {
         memory_mib: 256,
         vcpus: 1,
         video: Video::Qxl,
+        sound: false,
         disk: PathBuf::from("/simulated/disk.qcow2"),
         boot: None,
         acceleration: Acceleration::Tcg,

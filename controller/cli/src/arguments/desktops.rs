@@ -1,6 +1,6 @@
 //! The command line for desktops, who is on them, and the changes that go on.
 
-use clap::{Subcommand, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::{Wait, Yes};
 
@@ -11,6 +11,14 @@ Examples:
 
 It is made from the template's newest version and keeps that version. A click on it in the browser
 starts it where it is off.";
+
+const UPDATE: &str = "\
+A session that goes on follows a changed policy when its browser connects the next time after its gateway
+has let go of it, 30 s after the last browser.
+
+Examples:
+  vidictl desktop update \"Ana's desktop\" --clipboard to-guest --files off --watermark on
+  vidictl desktop update 0192f3aa --name \"Reception\" --after-use keep";
 
 const DELETE: &str = "\
 What is on the desktop's disk is lost for good; a session on it ends at once.
@@ -39,12 +47,30 @@ pub(crate) enum DesktopCommand {
         /// gone for longer than the controller's disconnect_secs.
         #[arg(long, value_enum, default_value_t = AfterUse::Stop)]
         after_use: AfterUse,
+        /// What passes between it and browsers.
+        #[command(flatten)]
+        policy: PolicyFlags,
         /// Start it at once.
         #[arg(long)]
         start: bool,
         /// When to return.
         #[command(flatten)]
         wait: Wait,
+    },
+    /// Change its name, what becomes of it after use, or what passes between it and browsers.
+    #[command(after_long_help = UPDATE)]
+    Update {
+        /// Id, beginning of an id, or name.
+        desktop: String,
+        /// For people. Its entry on menus keeps its id.
+        #[arg(long)]
+        name: Option<String>,
+        /// What becomes of it when a session on it has ended.
+        #[arg(long, value_enum)]
+        after_use: Option<AfterUse>,
+        /// What passes between it and browsers; what is not given stays as it is.
+        #[command(flatten)]
+        policy: PolicyFlags,
     },
     /// List desktops: whose, in what state since when, on which host, and who is on them.
     List,
@@ -97,6 +123,69 @@ pub(crate) enum DesktopCommand {
     },
     /// Show changes as they happen, until interrupted.
     Watch,
+}
+
+/// What passes between a desktop and browsers, beside picture and input.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PolicyFlags {
+    /// Which ways the clipboard goes [default for a new one: both].
+    #[arg(long, value_enum, value_name = "WAYS")]
+    pub(crate) clipboard: Option<Ways>,
+    /// Files from the browser into the desktop [default for a new one: on].
+    #[arg(long, value_enum, value_name = "ON|OFF")]
+    pub(crate) files: Option<Switch>,
+    /// Sound out of the desktop [default for a new one: on].
+    #[arg(long, value_enum, value_name = "ON|OFF")]
+    pub(crate) sound: Option<Switch>,
+    /// The browser's microphone into the desktop [default for a new one: on].
+    #[arg(long, value_enum, value_name = "ON|OFF")]
+    pub(crate) microphone: Option<Switch>,
+    /// Whether its user may let others of the tenant in [default for a new one: on].
+    #[arg(long, value_enum, value_name = "ON|OFF")]
+    pub(crate) sharing: Option<Switch>,
+    /// The display as SPICE itself, for other SPICE clients; not beside any restriction, recording or
+    /// watermark [default for a new one: off].
+    #[arg(long, value_enum, value_name = "ON|OFF")]
+    pub(crate) raw: Option<Switch>,
+    /// When the picture is recorded; its viewers see that it is [default for a new one: never].
+    #[arg(long, value_enum, value_name = "WHEN")]
+    pub(crate) recording: Option<When>,
+    /// Draw user and time into the picture that is sent [default for a new one: off].
+    #[arg(long, value_enum, value_name = "ON|OFF")]
+    pub(crate) watermark: Option<Switch>,
+}
+
+/// Which ways a clipboard goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Ways {
+    /// Into the desktop and out of it.
+    Both,
+    /// Only into it.
+    ToGuest,
+    /// Only out of it.
+    FromGuest,
+    /// Neither.
+    Off,
+}
+
+/// Whether something is allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Switch {
+    /// It is.
+    On,
+    /// It is not.
+    Off,
+}
+
+/// When a picture is recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum When {
+    /// Never.
+    Never,
+    /// When its user starts it.
+    OnRequest,
+    /// From the first viewer to the last.
+    Always,
 }
 
 /// What becomes of a desktop when its session ends.

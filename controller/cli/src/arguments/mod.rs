@@ -1,13 +1,18 @@
 //! The command line.
 
 mod desktops;
+mod machines;
 mod places;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub(crate) use desktops::{AfterUse, AppCommand, DesktopCommand, OperationCommand, SessionCommand};
+pub(crate) use desktops::{
+    AfterUse, AppCommand, DesktopCommand, OperationCommand, PolicyFlags, SessionCommand, Switch,
+    Ways, When,
+};
+pub(crate) use machines::MachineCommand;
 pub(crate) use places::{
     EnrollRole, HostCommand, TemplateCommand, TenantCommand, UsageArguments, UserCommand,
 };
@@ -87,6 +92,9 @@ pub(crate) enum Command {
     /// Make, start, stop and delete desktops; see who is on them.
     #[command(subcommand, visible_alias = "desktops")]
     Desktop(DesktopCommand),
+    /// Physical machines with a SPICE server, on the same menus.
+    #[command(subcommand, visible_alias = "machines")]
+    Machine(MachineCommand),
     /// See hosts, let one join, take one out of use.
     #[command(subcommand, visible_alias = "hosts")]
     Host(HostCommand),

@@ -8,12 +8,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use vidi_spice::{ClipboardKind, Scancode};
 
-use super::{FIRST_VIEW, HEADER_BYTES, VERSION};
+use super::media::{FILE_FIELDS_BYTES, FILE_PART_BYTES_MAX};
+use super::{
+    FIRST_VIEW, FileMessage, HEADER_BYTES, SharingMessage, Speech, VERSION, media, sharing,
+};
 
 /// Longest message a browser may send, from the document.
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 
-/// Longest record with its header, from the document; those of the clipboard may be longer.
+/// Longest record with its header, from the document; those of the clipboard and of files may be longer.
 pub const RECORD_BYTES_MAX: usize = 4096;
 
 /// Longest part of a clipboard in one record, from the document.
@@ -21,6 +24,9 @@ pub const CLIPBOARD_PART_BYTES_MAX: usize = 60 * 1024;
 
 /// Most bytes of one scan code, from the document.
 const SCAN_CODE_BYTES_MAX: usize = 6;
+
+/// The type of the record with a part of a file.
+const FILE: u8 = 77;
 
 /// The type of the record with a part of a clipboard.
 const CLIPBOARD: u8 = 74;
@@ -80,6 +86,12 @@ pub enum ViewerMessage {
     Refresh,
     /// Type 74.
     Clipboard(ClipboardPart),
+    /// Type 77.
+    File(FileMessage),
+    /// Type 78.
+    Speech(Speech),
+    /// Types 79 to 82.
+    Sharing(SharingMessage),
     /// Type 75: the place for the picture has this size.
     Window {
         /// Columns in device pixels.
@@ -87,6 +99,22 @@ pub enum ViewerMessage {
         /// Rows in device pixels.
         height: u16,
     },
+    /// Type 76: video cannot be decoded.
+    CannotDecode {
+        /// Of which region.
+        region: u8,
+        /// What it wants instead.
+        wants: VideoWish,
+    },
+}
+
+/// What a browser that cannot decode a video region wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VideoWish {
+    /// 1: no video any more.
+    Never,
+    /// 2: a key frame, to begin anew.
+    KeyFrame,
 }
 
 /// A part of what a person copied. It is shown in no log.
@@ -108,10 +136,18 @@ impl fmt::Debug for ClipboardPart {
 }
 
 /// What a browser says of itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BrowserHello {
     /// It decodes WebP.
     pub webp: bool,
+    /// It decodes H.264 and draws video regions.
+    pub h264: bool,
+    /// It draws palette images.
+    pub palette: bool,
+    /// It plays Opus.
+    pub opus: bool,
+    /// Memory that it can spare for tiles, 0 for none.
+    pub tile_cache_bytes: u32,
     /// Columns of its window in device pixels.
     pub width: u16,
     /// Rows of its window in device pixels.
@@ -185,6 +221,7 @@ pub fn decode(message: &[u8]) -> Result<Vec<ViewerMessage>, Malformed> {
         let length = usize::try_from(u32::from_le_bytes([a, b, c, d])).unwrap_or(usize::MAX);
         let limit = match kind {
             CLIPBOARD => HEADER_BYTES + CLIPBOARD_FIELDS_BYTES + CLIPBOARD_PART_BYTES_MAX,
+            FILE => HEADER_BYTES + FILE_FIELDS_BYTES + FILE_PART_BYTES_MAX,
             _ => RECORD_BYTES_MAX,
         };
         if length > limit - HEADER_BYTES {
@@ -223,22 +260,37 @@ fn decode_body(kind: u8, body: &[u8]) -> Result<Option<ViewerMessage>, Malformed
         73 if body.is_empty() => Ok(ViewerMessage::Refresh),
         CLIPBOARD => return decode_clipboard(body).ok_or(malformed),
         75 => decode_window(body).ok_or(malformed),
+        76 => return decode_cannot_decode(body).ok_or(malformed),
+        FILE => {
+            let message = media::decode_file(body).ok_or(malformed)?;
+            return Ok(message.map(ViewerMessage::File));
+        }
+        78 => {
+            let speech = media::decode_speech(body).ok_or(malformed)?;
+            return Ok(speech.map(ViewerMessage::Speech));
+        }
+        79..=82 => sharing::decode(kind, body).map(ViewerMessage::Sharing).ok_or(malformed),
         71 | 73 => Err(malformed),
         _ => Err(Malformed::UnknownType(kind)),
     };
     record.map(Some)
 }
 
-/// `u16 version, u16 flags, u32 tile cache bytes = 0, u16 width, u16 height`
+/// `u16 version, u16 flags, u32 tile cache bytes, u16 width, u16 height`
 fn decode_hello(body: &[u8]) -> Option<Result<ViewerMessage, Malformed>> {
     let body: &[u8; 12] = body.try_into().ok()?;
-    let &[v0, v1, f0, f1, _, _, _, _, w0, w1, h0, h1] = body;
+    let &[v0, v1, f0, f1, t0, t1, t2, t3, w0, w1, h0, h1] = body;
+    let flags = u16::from_le_bytes([f0, f1]);
     let version = u16::from_le_bytes([v0, v1]);
     if version != VERSION {
         return Some(Err(Malformed::Version(version)));
     }
     Some(Ok(ViewerMessage::Hello(BrowserHello {
-        webp: u16::from_le_bytes([f0, f1]) & 1 != 0,
+        webp: flags & 1 != 0,
+        h264: flags & 2 != 0,
+        palette: flags & 4 != 0,
+        opus: flags & 8 != 0,
+        tile_cache_bytes: u32::from_le_bytes([t0, t1, t2, t3]),
         width: u16::from_le_bytes([w0, w1]),
         height: u16::from_le_bytes([h0, h1]),
     })))
@@ -287,6 +339,17 @@ fn decode_window(body: &[u8]) -> Option<ViewerMessage> {
     Some(ViewerMessage::Window { width, height })
 }
 
+/// `u8 region, u8 what, u16 reserved`; the inner `None` is something else that it wants.
+fn decode_cannot_decode(body: &[u8]) -> Option<Option<ViewerMessage>> {
+    let &[region, what, _, _] = <&[u8; 4]>::try_from(body).ok()?;
+    let wants = match what {
+        1 => VideoWish::Never,
+        2 => VideoWish::KeyFrame,
+        _ => return Some(None),
+    };
+    Some(Some(ViewerMessage::CannotDecode { region, wants }))
+}
+
 /// `u16 x, u16 y, u8 buttons, u8 reserved`
 fn decode_pointer(body: &[u8]) -> Option<ViewerMessage> {
     let &[x0, x1, y0, y1, buttons, _] = <&[u8; 6]>::try_from(body).ok()?;
@@ -331,8 +394,10 @@ mod tests {
     #[test]
     fn the_documented_records_are_read() {
         check(
-            &record(65, &[1, 0, 1, 0, 0, 0, 0, 0, 0, 4, 0, 3]),
-            expect!["[Hello(BrowserHello { webp: true, width: 1024, height: 768 })]"],
+            &record(65, &[1, 0, 5, 0, 0, 0, 0, 4, 0, 4, 0, 3]),
+            expect![
+                "[Hello(BrowserHello { webp: true, h264: false, palette: true, opus: false, tile_cache_bytes: 67108864, width: 1024, height: 768 })]"
+            ],
         );
         check(
             &record(66, &[1, 2, 0, 0, 10, 0, 0, 0]),

@@ -1,15 +1,20 @@
 //! The records of `docs/display-protocol.md`, in both directions.
 
 mod incoming;
+pub(crate) mod media;
 mod outgoing;
+mod sharing;
 
 pub use incoming::{
     BrowserHello, Buttons, CLIPBOARD_PART_BYTES_MAX, ClipboardPart, MESSAGE_BYTES_MAX, Malformed,
-    RECORD_BYTES_MAX, ViewerMessage, decode,
+    RECORD_BYTES_MAX, VideoWish, ViewerMessage, decode,
 };
+pub use media::{FILE_PART_BYTES_MAX, FileMessage, Speech};
 pub use outgoing::{
-    Codec, CursorPicture, PointerMode, Record, STATUS_TEXT_BYTES_MAX, SessionState,
+    Codec, CursorPicture, PointerMode, Record, STATUS_TEXT_BYTES_MAX, SessionState, TileSlot,
+    VideoPicture,
 };
+pub use sharing::{AskedFor, Asking, Part, Person, RecordingState, SharingMessage, SharingState};
 
 /// The version both hellos carry.
 pub const VERSION: u16 = 1;

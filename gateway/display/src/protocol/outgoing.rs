@@ -14,6 +14,21 @@ pub enum Codec {
     Png,
     /// 2: WebP, lossless here.
     WebP,
+    /// 3: JPEG, never exact.
+    Jpeg,
+    /// 4: numbers of colours, for small things.
+    Palette,
+}
+
+impl Codec {
+    const fn number(self) -> u8 {
+        match self {
+            Self::Png => 1,
+            Self::WebP => 2,
+            Self::Jpeg => 3,
+            Self::Palette => 4,
+        }
+    }
 }
 
 /// Which pointer records the guest wants.
@@ -75,12 +90,14 @@ pub enum Record<'a> {
         /// `0x00RRGGBB` each, top row first, as many as `area` has.
         pixels: &'a [u32],
     },
-    /// Type 6: encoded pixels, exact.
+    /// Type 6: encoded pixels.
     Image {
         /// Where; the image has this size.
         area: Rect,
         /// How it is encoded.
         codec: Codec,
+        /// Whether the picture is exact with it; if not, exact pixels follow in a later frame.
+        is_exact: bool,
         /// The encoded image.
         data: &'a [u8],
     },
@@ -102,6 +119,8 @@ pub enum Record<'a> {
     PointerMode(PointerMode),
     /// Type 11: bits 1 scroll, 2 number, 4 caps.
     LockKeys(u8),
+    /// Type 30: the guest fetched what its clipboard was offered.
+    Fetched,
     /// Type 12.
     Status {
         /// What is going on.
@@ -122,6 +141,47 @@ pub enum Record<'a> {
     },
     /// Type 15: bits 1 the guest takes the clipboard, 2 it gives its own, 4 its screen follows.
     Abilities(u8),
+    /// Type 16: these tiles are to be remembered.
+    Keep(&'a [TileSlot]),
+    /// Type 17: these tiles are to be drawn from memory.
+    Recall(&'a [TileSlot]),
+    /// Type 18: a picture of a video region.
+    Video(VideoPicture<'a>),
+    /// Type 19: a video region is over.
+    VideoEnd {
+        /// Its number.
+        region: u8,
+    },
+    /// Type 29: the open frame shows more than one moment of the guest's picture.
+    Partial,
+}
+
+/// A tile of the picture and a slot of the browser's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TileSlot {
+    /// Left edge.
+    pub x: u16,
+    /// Top edge.
+    pub y: u16,
+    /// Number of the slot.
+    pub slot: u32,
+}
+
+/// One picture of a video region on the wire.
+#[derive(Clone, Copy, Debug)]
+pub struct VideoPicture<'a> {
+    /// Where; the picture is stretched to it.
+    pub area: Rect,
+    /// The number of the region.
+    pub region: u8,
+    /// Whether decoding may begin here.
+    pub is_key: bool,
+    /// Columns of the decoded picture.
+    pub width: u16,
+    /// Rows of the decoded picture.
+    pub height: u16,
+    /// One access unit of H.264.
+    pub data: &'a [u8],
 }
 
 /// The shape of a pointer on the wire.
@@ -172,6 +232,12 @@ impl Record<'_> {
             Self::Pong(_) => 13,
             Self::Clipboard { .. } => 14,
             Self::Abilities(_) => 15,
+            Self::Keep(_) => 16,
+            Self::Recall(_) => 17,
+            Self::Video(_) => 18,
+            Self::VideoEnd { .. } => 19,
+            Self::Partial => 29,
+            Self::Fetched => 30,
         }
     }
 
@@ -199,13 +265,9 @@ impl Record<'_> {
                 out.reserve(pixels.len() * 4);
                 out.extend(pixels.iter().flat_map(|&pixel| opaque(pixel)));
             }
-            Self::Image { area, codec, data } => {
+            Self::Image { area, codec, is_exact, data } => {
                 put_rect(out, area);
-                let codec = match codec {
-                    Codec::Png => 1,
-                    Codec::WebP => 2,
-                };
-                out.extend_from_slice(&[codec, 0, 0, 0]);
+                out.extend_from_slice(&[codec.number(), u8::from(!is_exact), 0, 0]);
                 out.extend_from_slice(data);
             }
             Self::FrameEnd { sequence } => out.extend_from_slice(&sequence.to_le_bytes()),
@@ -218,6 +280,7 @@ impl Record<'_> {
                 PointerMode::Absolute => 1,
                 PointerMode::Relative => 2,
             }),
+            Self::Fetched => {}
             Self::LockKeys(bits) => out.push(bits),
             Self::Status { state, text } => {
                 out.push(match state {
@@ -239,8 +302,28 @@ impl Record<'_> {
                 out.extend_from_slice(data);
             }
             Self::Abilities(bits) => out.push(bits),
+            Self::Keep(tiles) | Self::Recall(tiles) => put_tiles(out, tiles),
+            Self::Video(picture) => put_video(out, &picture),
+            Self::Partial => {}
+            Self::VideoEnd { region } => out.extend_from_slice(&[region, 0, 0, 0]),
         }
     }
+}
+
+fn put_tiles(out: &mut Vec<u8>, tiles: &[TileSlot]) {
+    for TileSlot { x, y, slot } in tiles {
+        put(out, *x);
+        put(out, *y);
+        out.extend_from_slice(&slot.to_le_bytes());
+    }
+}
+
+fn put_video(out: &mut Vec<u8>, picture: &VideoPicture<'_>) {
+    put_rect(out, picture.area);
+    out.extend_from_slice(&[picture.region, u8::from(picture.is_key), 0, 0]);
+    put(out, picture.width);
+    put(out, picture.height);
+    out.extend_from_slice(picture.data);
 }
 
 fn put_cursor(out: &mut Vec<u8>, picture: &CursorPicture<'_>) {
@@ -314,8 +397,12 @@ mod tests {
             ],
         );
         check(
-            Record::Image { area, codec: Codec::WebP, data: b"RIFF" },
+            Record::Image { area, codec: Codec::WebP, is_exact: true, data: b"RIFF" },
             expect!["06 00 00 00 10 00 00 00 01 00 02 00 03 00 01 00 02 00 00 00 52 49 46 46"],
+        );
+        check(
+            Record::Image { area, codec: Codec::Jpeg, is_exact: false, data: b"\xff\xd8" },
+            expect!["06 00 00 00 0e 00 00 00 01 00 02 00 03 00 01 00 03 01 00 00 ff d8"],
         );
         check(
             Record::FrameEnd { sequence: 0x0102_0304 },
@@ -340,6 +427,7 @@ mod tests {
         );
         check(Record::PointerMode(PointerMode::Relative), expect!["0a 00 00 00 01 00 00 00 02"]);
         check(Record::LockKeys(5), expect!["0b 00 00 00 01 00 00 00 05"]);
+        check(Record::Fetched, expect!["1e 00 00 00 00 00 00 00"]);
         check(
             Record::Status { state: SessionState::Ended, text: "bye" },
             expect!["0c 00 00 00 04 00 00 00 04 62 79 65"],
@@ -353,6 +441,34 @@ mod tests {
             expect!["0e 00 00 00 08 00 00 00 02 01 00 00 89 50 4e 47"],
         );
         check(Record::Abilities(5), expect!["0f 00 00 00 01 00 00 00 05"]);
+    }
+
+    #[test]
+    fn records_of_tiles_and_video_have_the_documented_bytes() {
+        let tiles = [TileSlot { x: 64, y: 128, slot: 7 }, TileSlot { x: 0, y: 1, slot: 0x0102 }];
+        check(
+            Record::Keep(&tiles[..1]),
+            expect!["10 00 00 00 08 00 00 00 40 00 80 00 07 00 00 00"],
+        );
+        check(
+            Record::Recall(&tiles),
+            expect!["11 00 00 00 10 00 00 00 40 00 80 00 07 00 00 00 00 00 01 00 02 01 00 00"],
+        );
+        check(
+            Record::Video(VideoPicture {
+                area: Rect::new(1, 2, 4, 3),
+                region: 3,
+                is_key: true,
+                width: 640,
+                height: 360,
+                data: &[0, 0, 0, 1],
+            }),
+            expect![
+                "12 00 00 00 14 00 00 00 01 00 02 00 03 00 01 00 03 01 00 00 80 02 68 01 00 00 00 01"
+            ],
+        );
+        check(Record::Partial, expect!["1d 00 00 00 00 00 00 00"]);
+        check(Record::VideoEnd { region: 3 }, expect!["13 00 00 00 04 00 00 00 03 00 00 00"]);
     }
 
     #[test]

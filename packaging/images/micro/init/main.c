@@ -183,7 +183,7 @@ static void take_key(struct guest *guest, int code, bool down)
 {
     if (code == KEY_POWER && down)
         power_off("power button");
-    port_send(&guest->port, "key %d %s", code, down ? "down" : "up");
+    report(guest, "key %d %s", code, down ? "down" : "up");
     switch (code) {
     case KEY_LEFTSHIFT: guest->shift_left = down; return;
     case KEY_RIGHTSHIFT: guest->shift_right = down; return;
@@ -209,7 +209,7 @@ static void take_input(void *context, const struct input_event_seen *event)
         take_key(guest, event->code, event->down);
         break;
     case INPUT_WHEEL:
-        port_send(&guest->port, "wheel %d", (int)event->y);
+        report(guest, "wheel %d", (int)event->y);
         break;
     case INPUT_MOVE_TO:
         if (guest->scene != NULL)

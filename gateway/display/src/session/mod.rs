@@ -1,23 +1,32 @@
 //! One desktop as its viewers see it: applies what the guest does, serves each viewer at its pace.
 
+mod guest;
+mod media;
+mod people;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use vidi_spice::display::{CopyBits, DisplayEvent};
-use vidi_spice::{
-    AgentAbilities, AgentEvent, CursorEvent, CursorShape, Locks, MouseMode, Point, Rect,
-};
+use vidi_spice::{CursorShape, Locks, MouseMode, Point, Rect};
 
+use crate::activity::Activity;
 use crate::cache::Cache;
-use crate::clipboard::{AgentCommand, Clipboard, Policy, TAKE_OVER_TIME};
+use crate::clipboard::{AgentCommand, Clipboard, TAKE_OVER_TIME};
+use crate::content::Contents;
 use crate::encoding::{EncodeJob, Encoded, JobId};
 use crate::error::DisplayError;
-use crate::framebuffer::{Framebuffer, opposite};
+use crate::framebuffer::Framebuffer;
 use crate::input::{Input, InputEvent, Pointer};
 use crate::notices::{Abilities, Notices};
-use crate::protocol::{BrowserHello, SessionState, ViewerMessage};
-use crate::viewer::{Due, Moment, Source, Viewer, ViewerStatistics};
+use crate::picture::{Moment, Source};
+use crate::policy::Policy;
+use crate::protocol::{BrowserHello, SessionState, Speech, ViewerMessage};
+use crate::session::media::Media;
+pub use crate::session::media::SoundWish;
+use crate::video::Videos;
+use crate::viewer::{Due, Viewer, ViewerStatistics};
+use crate::watermark::Watermark;
 use crate::window::{Size, Window};
 
 /// Most viewers of one session: its user, and those invited to look.
@@ -25,6 +34,10 @@ pub const VIEWERS_MAX: usize = 16;
 
 /// How long after its first damage a picture waits for the end of what the guest draws together.
 const DRAIN_TIME_MAX: Duration = Duration::from_millis(2);
+
+/// Pixels that nobody has drawn or needed for this long are packed: longer than anybody reads a page,
+/// and as long as a session without a viewer stays attached.
+const PACK_TIME: Duration = Duration::from_secs(30);
 
 /// How long a new surface is kept back while nothing is drawn on it: SPICE makes it, then draws
 /// it, and black in between would be a flash at every new connection.
@@ -41,6 +54,8 @@ pub enum ViewerRights {
     Control,
     /// Look only; what it types is passed over.
     Look,
+    /// Nothing yet: the session's user is asked.
+    Wait,
 }
 
 /// What the caller is to do.
@@ -50,6 +65,8 @@ pub enum Effect {
     Input(InputEvent),
     /// Tell the guest's agent.
     Agent(AgentCommand),
+    /// Let the guest's microphone hear this.
+    Speak(Speech),
     /// Send this binary message to the viewer's browser, in order, and report each byte that went
     /// into the socket by [`Session::sent`].
     Send {
@@ -89,13 +106,21 @@ pub struct Session {
     viewers: BTreeMap<ViewerId, (Viewer, ViewerRights)>,
     next_viewer: u64,
     cache: Cache,
+    contents: Contents,
+    activity: Activity,
+    videos: Videos,
     effects: VecDeque<Effect>,
     /// When the oldest change was made that no end of a burst has followed.
     undrained_since: Option<Duration>,
+    /// When the pixels were last drawn or needed; none while they are packed.
+    used_at: Option<Duration>,
     /// Until when a blank surface is kept back.
     blank_until: Option<Duration>,
     clipboard: Clipboard,
     window: Window,
+    /// Text over the picture.
+    watermark: Option<Watermark>,
+    media: Media,
 }
 
 impl Default for Session {
@@ -119,159 +144,17 @@ impl Session {
             viewers: BTreeMap::new(),
             next_viewer: 1,
             cache: Cache::default(),
+            contents: Contents::default(),
+            activity: Activity::default(),
+            videos: Videos::default(),
             effects: VecDeque::new(),
             undrained_since: None,
+            used_at: None,
             blank_until: None,
             clipboard: Clipboard::new(policy),
             window: Window::new(policy.resize),
-        }
-    }
-
-    /// Applies an event of the display channel. An error says what was refused; the picture
-    /// stays as it was, and the session goes on.
-    pub fn display_event(
-        &mut self,
-        event: &DisplayEvent,
-        now: Duration,
-    ) -> Result<(), DisplayError> {
-        match event {
-            DisplayEvent::SurfaceCreated(surface) => {
-                let created = self.framebuffer.create(surface);
-                if surface.primary && created.is_ok() {
-                    self.window.shown([surface.width, surface.height]);
-                    self.blank_until = Some(now + BLANK_TIME_MAX);
-                    self.start_over();
-                }
-                created
-            }
-            DisplayEvent::SurfaceDestroyed(id) => {
-                self.framebuffer.destroy(*id);
-                Ok(())
-            }
-            DisplayEvent::Copy(copy) => {
-                self.framebuffer.copy(copy)?;
-                self.changed(copy.surface, &copy.rects, now);
-                Ok(())
-            }
-            DisplayEvent::Fill(fill) => {
-                self.framebuffer.fill(fill)?;
-                self.changed(fill.surface, &fill.rects, now);
-                Ok(())
-            }
-            DisplayEvent::Combine(combine) => {
-                self.framebuffer.combine(combine)?;
-                self.changed(combine.surface, &combine.rects, now);
-                Ok(())
-            }
-            DisplayEvent::CopyBits(copy) => {
-                self.framebuffer.copy_bits(copy)?;
-                self.copied(copy, now);
-                Ok(())
-            }
-            DisplayEvent::Paint(paint) => {
-                self.framebuffer.paint(paint)?;
-                self.changed(paint.surface(), paint.rects(), now);
-                Ok(())
-            }
-            DisplayEvent::Mark
-            | DisplayEvent::Reset
-            | DisplayEvent::Monitors(_)
-            | DisplayEvent::Common(_)
-            | DisplayEvent::Unsupported(_) => Ok(()),
-        }
-    }
-
-    /// The guest is gone, its surfaces and its agent with it. All viewers, also those that come
-    /// now, have the last picture until another guest has made a new one.
-    pub fn display_closed(&mut self) {
-        self.framebuffer.destroy_all();
-        self.undrained_since = None;
-        self.input.wait_until(Duration::ZERO);
-        self.agent_event(&AgentEvent::Abilities(AgentAbilities::default()));
-    }
-
-    /// Everything that the guest had sent is applied: a good moment to show. To be called when a
-    /// read from the display channel's socket would block.
-    pub fn drained(&mut self) {
-        self.undrained_since = None;
-    }
-
-    /// Applies an event of the cursor channel.
-    pub fn cursor_event(&mut self, event: &CursorEvent) {
-        let before = self.cursor.clone();
-        match event {
-            CursorEvent::Set { position, visible, shape } => {
-                let visible = *visible && shape.is_some();
-                self.cursor = Cursor { visible, position: *position, shape: shape.clone() };
-            }
-            CursorEvent::Moved(position) => {
-                self.cursor.position = *position;
-                self.cursor.visible = true;
-            }
-            CursorEvent::Hidden => self.cursor.visible = false,
-            CursorEvent::Reset => {
-                self.cursor.visible = false;
-                self.cursor.shape = None;
-            }
-            CursorEvent::Trail { .. } | CursorEvent::Common(_) => {}
-        }
-        let picture = before.visible != self.cursor.visible || before.shape != self.cursor.shape;
-        let position = before.position != self.cursor.position;
-        self.notify(|due| {
-            due.cursor |= picture;
-            due.cursor_position |= position;
-        });
-    }
-
-    /// Applies an event of the guest's agent.
-    pub fn agent_event(&mut self, event: &AgentEvent) {
-        let before = self.abilities();
-        if let AgentEvent::Abilities(abilities) = event {
-            self.window.agent(abilities.monitors);
-        }
-        let mut viewers = self.viewers.values_mut();
-        let is_watched = viewers.any(|(_, rights)| *rights == ViewerRights::Control);
-        if let Some(piece) = self.clipboard.agent_event(event, is_watched) {
-            for (viewer, rights) in self.viewers.values_mut() {
-                if *rights == ViewerRights::Control {
-                    viewer.copied_in_guest(piece.clone());
-                }
-            }
-        }
-        let after = self.abilities();
-        if after != before {
-            self.notify(|due| {
-                due.abilities = true;
-                due.forgotten |= before.takes_clipboard && !after.takes_clipboard;
-            });
-        }
-    }
-
-    /// The guest takes positions, or movements.
-    pub fn mouse_mode(&mut self, mode: MouseMode) {
-        if self.mouse_mode != mode {
-            self.mouse_mode = mode;
-            self.notify(|due| {
-                due.pointer_mode = true;
-                due.cursor_position = true;
-            });
-        }
-    }
-
-    /// The guest's lock keys are these.
-    pub fn locks(&mut self, locks: Locks) {
-        if self.locks != locks {
-            self.locks = locks;
-            self.notify(|due| due.lock_keys = true);
-        }
-    }
-
-    /// Tells the viewers how the session is, with a text for people.
-    pub fn status(&mut self, state: SessionState, text: &str) {
-        if self.state != state || self.state_text != text {
-            self.state = state;
-            text.clone_into(&mut self.state_text);
-            self.notify(|due| due.status = true);
+            watermark: None,
+            media: Media::new(policy),
         }
     }
 
@@ -286,7 +169,9 @@ impl Session {
         }
         let id = ViewerId(self.next_viewer);
         self.next_viewer += 1;
-        let viewer = Viewer::new(browser, self.framebuffer.primary());
+        let mut viewer = Viewer::new(browser, self.framebuffer.primary());
+        viewer.hold(rights == ViewerRights::Wait);
+        self.media.add_viewer(id, &mut viewer, rights);
         self.viewers.insert(id, (viewer, rights));
         if rights == ViewerRights::Control {
             self.window.wish(id, browser.width, browser.height);
@@ -299,6 +184,7 @@ impl Session {
         self.input.release_all(id);
         self.clipboard.remove_viewer(id);
         self.window.remove_viewer(id);
+        self.media.remove_viewer(id);
         self.viewers.remove(&id);
     }
 
@@ -311,8 +197,11 @@ impl Session {
                 viewer.acknowledge(*sequence, *draw_time, now);
             }
             ViewerMessage::Ping(body) => viewer.pong(*body),
-            ViewerMessage::Refresh => viewer.start_over(self.framebuffer.primary()),
-            ViewerMessage::Hello(_) => {}
+            ViewerMessage::Refresh => viewer.picture().start_over(self.framebuffer.primary()),
+            ViewerMessage::CannotDecode { region, wants } => {
+                viewer.picture().cannot_decode(*region, *wants);
+            }
+            ViewerMessage::Hello(_) | ViewerMessage::Sharing(_) => {}
             ViewerMessage::Key { .. }
             | ViewerMessage::Pointer { .. }
             | ViewerMessage::PointerDelta { .. }
@@ -321,6 +210,9 @@ impl Session {
                 let picture =
                     self.framebuffer.primary().map_or_else(Rect::default, |plane| plane.bounds());
                 if may_control {
+                    if matches!(message, ViewerMessage::Key { down: true, .. }) {
+                        viewer.picture().key_pressed(now);
+                    }
                     let pointer = Pointer { mode: self.mouse_mode, picture };
                     self.input.handle(id, message, pointer);
                 }
@@ -329,7 +221,12 @@ impl Session {
             ViewerMessage::Window { width, height } if may_control => {
                 self.window.wish(id, *width, *height);
             }
-            ViewerMessage::Clipboard(_) | ViewerMessage::Window { .. } => {}
+            ViewerMessage::File(message) if may_control => self.file_message(id, message),
+            ViewerMessage::Speech(speech) if may_control => self.speech(id, speech),
+            ViewerMessage::Clipboard(_)
+            | ViewerMessage::Window { .. }
+            | ViewerMessage::File(_)
+            | ViewerMessage::Speech(_) => {}
         }
     }
 
@@ -342,11 +239,19 @@ impl Session {
 
     /// The result of a job.
     pub fn encoded(&mut self, id: JobId, encoded: Encoded) {
-        if let Some(record) = self.cache.finish(id, encoded) {
+        let video = self.videos.encoded(id, &encoded.0).then(|| encoded.0.clone());
+        if let Some(record) = video.or_else(|| self.cache.finish(id, encoded)) {
             for (viewer, _) in self.viewers.values_mut() {
-                viewer.encoded(id, &record);
+                viewer.picture().encoded(id, &record);
             }
         }
+    }
+
+    /// A job has ended without a result: whoever waits for it is sent the whole picture again.
+    pub fn lost(&mut self, id: JobId) {
+        self.cache.lost(id);
+        self.videos.lost(id);
+        self.start_over();
     }
 
     /// The next thing to do: for the guest first, and what it is to paste before the key.
@@ -360,10 +265,14 @@ impl Session {
         if let Some(event) = self.input.next(now) {
             return Some(Effect::Input(event));
         }
+        if let Some(effect) = self.media.next() {
+            return Some(effect);
+        }
         if let Some([width, height]) = self.window.next(self.shown_size(), now) {
             return Some(Effect::Agent(AgentCommand::Resize { width, height }));
         }
         if self.effects.is_empty() {
+            self.rest(now);
             self.serve_viewers(now);
         }
         self.effects.pop_front()
@@ -376,17 +285,43 @@ impl Session {
         // Where the cache is full, the next result of a job makes room.
         let begins = if self.cache.has_room() {
             let viewers = self.viewers.values_mut();
-            viewers.filter_map(|(viewer, _)| viewer.begins_at()).min()
+            viewers.filter_map(|(viewer, _)| viewer.due_at(&self.activity, &self.videos)).min()
         } else {
             None
         };
         let shown_at = self.shown_at();
+        let pack = self.used_at.map(|at| at + PACK_TIME);
         let frame = begins.map(|begins| begins.max(shown_at));
-        [input, frame, self.window.due_at()].into_iter().flatten().min()
+        [input, frame, self.window.due_at(), self.videos.due_at(), pack].into_iter().flatten().min()
+    }
+
+    /// Bytes that the pixels of the guest's surfaces take now.
+    pub fn pixel_bytes(&self) -> usize {
+        self.framebuffer.bytes_held()
+    }
+
+    /// Unpacks the pixels if a viewer needs them, packs them if none has for long.
+    fn rest(&mut self, now: Duration) {
+        let viewers = self.viewers.values_mut();
+        if viewers.map(|(viewer, _)| viewer).any(|viewer| viewer.picture().needs_pixels()) {
+            self.use_pixels(now);
+        } else if self.used_at.is_some_and(|at| at + PACK_TIME <= now) {
+            self.framebuffer.pack();
+            self.used_at = None;
+        }
+    }
+
+    fn use_pixels(&mut self, now: Duration) {
+        if self.used_at.is_none() {
+            self.framebuffer.unpack();
+        }
+        self.used_at = Some(now);
     }
 
     /// The picture of the guest, `0x00RRGGBB`, top row first, with its columns and rows.
-    pub fn picture(&self) -> Option<(u32, u32, &[u32])> {
+    pub fn picture(&mut self) -> Option<(u32, u32, &[u32])> {
+        self.framebuffer.unpack();
+        self.used_at = self.used_at.or(Some(Duration::ZERO));
         self.framebuffer.primary().map(|plane| (plane.width(), plane.height(), plane.pixels()))
     }
 
@@ -404,17 +339,28 @@ impl Session {
         self.framebuffer.primary().map(|plane| [plane.width(), plane.height()])
     }
 
+    fn abilities_changed(&mut self, before: Abilities) {
+        let after = self.abilities();
+        if after != before {
+            self.notify(|due| {
+                due.abilities = true;
+                due.forgotten |= before.takes_clipboard && !after.takes_clipboard;
+            });
+        }
+    }
+
     const fn abilities(&self) -> Abilities {
         Abilities {
             takes_clipboard: self.clipboard.takes(),
             gives_clipboard: self.clipboard.gives(),
             follows_window: self.window.follows(),
+            media: self.media.offered(),
         }
     }
 
     fn start_over(&mut self) {
         for (viewer, _) in self.viewers.values_mut() {
-            viewer.start_over(self.framebuffer.primary());
+            viewer.picture().start_over(self.framebuffer.primary());
         }
     }
 
@@ -422,43 +368,6 @@ impl Session {
         for (viewer, _) in self.viewers.values_mut() {
             mark(viewer.due());
         }
-    }
-
-    fn changed(&mut self, surface: vidi_spice::SurfaceId, rects: &[Rect], now: Duration) {
-        if !self.framebuffer.is_primary(surface) {
-            return;
-        }
-        self.drawn(now);
-        for (viewer, _) in self.viewers.values_mut() {
-            for rect in rects {
-                viewer.changed(rect);
-            }
-        }
-    }
-
-    fn copied(&mut self, copy: &CopyBits, now: Duration) {
-        if !self.framebuffer.is_primary(copy.surface) {
-            return;
-        }
-        self.drawn(now);
-        let Some(plane) = self.framebuffer.primary() else { return };
-        let bounds = plane.bounds();
-        for rect in &copy.rects {
-            // The part that was really copied, as the framebuffer clips it.
-            let source = rect.intersect(&bounds).moved(copy.offset).intersect(&bounds);
-            let destination = source.moved(opposite(copy.offset));
-            if destination.is_empty() {
-                continue;
-            }
-            for (viewer, _) in self.viewers.values_mut() {
-                viewer.copied(&destination, copy.offset);
-            }
-        }
-    }
-
-    fn drawn(&mut self, now: Duration) {
-        self.undrained_since.get_or_insert(now);
-        self.blank_until = None;
     }
 
     /// From when on the framebuffer is worth showing as it is now.
@@ -469,13 +378,21 @@ impl Session {
 
     /// Appends what each viewer can be sent now.
     fn serve_viewers(&mut self, now: Duration) {
-        let moment = Moment { now, is_worth_showing: self.shown_at() <= now };
+        let moment = Moment { now, is_worth_showing: self.shown_at() <= now, is_held: false };
         let abilities = self.abilities();
+        self.media.tell_news(self.viewers.iter_mut().map(|(id, viewer)| (*id, viewer)));
+        let mark = &mut self.watermark;
         let mut source = (self.framebuffer.primary()).map(|plane| Source {
-            plane,
+            plane: mark.as_mut().map_or(plane, |mark| mark.over(plane)),
             cache: &mut self.cache,
+            contents: &mut self.contents,
+            activity: &self.activity,
+            videos: &mut self.videos,
             jobs: Vec::new(),
         });
+        if let Some(source) = &mut source {
+            source.videos.look(source.plane, source.activity, source.contents, now);
+        }
         for (&id, (viewer, rights)) in &mut self.viewers {
             let notices = Notices {
                 rights: *rights,
@@ -486,10 +403,11 @@ impl Session {
                 state_text: &self.state_text,
                 abilities,
             };
+            let beside = self.media.next_message(id, viewer, now);
             let notice = viewer.next_notice(|due, out| notices.write(due, out));
             let copied = viewer.next_copied(now);
             let slice = source.as_mut().and_then(|source| viewer.next_slice(source, moment));
-            for message in [notice, copied, slice].into_iter().flatten() {
+            for message in [beside, notice, copied, slice].into_iter().flatten() {
                 self.effects.push_back(Effect::Send { viewer: id, message });
             }
         }

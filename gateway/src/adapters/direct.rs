@@ -1,0 +1,375 @@
+//! Reaches a physical machine: its SPICE server itself, one TCP or TLS connection per channel.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::verify_tls13_signature;
+use rustls::crypto::{WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsFault, RootCertStore,
+    SignatureScheme,
+};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio_rustls::TlsConnector;
+use vidi_kit::Tasks;
+
+use crate::error::GatewayError;
+use crate::ports::{Attachment, CHUNKS_MAX, ChannelPipe, DirectTicket, ServerTrust};
+
+/// A machine that does not answer within this is away: a name is looked up, a connection made and TLS
+/// spoken in far less on any line that can be worked over.
+const CONNECT_SECS_MAX: Duration = Duration::from_secs(8);
+/// A silent connection is probed after this...
+const PROBE_AFTER: Duration = Duration::from_secs(10);
+/// ...and given up when what was sent is not acknowledged for this long: a pulled cable says nothing.
+const UNACKNOWLEDGED_MS_MAX: u32 = 20_000;
+/// Largest piece that is read at once, in bytes; with [`CHUNKS_MAX`] it bounds what waits in a channel.
+const CHUNK_BYTES_MAX: usize = 64 << 10;
+/// Certificates that are looked at: a chain of authorities, or a few pinned ones.
+const CERTIFICATES_MAX: usize = 16;
+
+/// Dials SPICE servers.
+#[derive(Debug)]
+pub struct DirectDial {
+    tasks: Tasks,
+}
+
+impl DirectDial {
+    /// What it starts ends with `tasks`.
+    pub fn new(tasks: Tasks) -> Self {
+        Self { tasks }
+    }
+
+    /// Makes sure that the machine can be dialled; each channel then is a connection of its own.
+    pub async fn attach(&self, ticket: &DirectTicket) -> Result<Box<dyn Attachment>, GatewayError> {
+        let tls = ticket.tls.as_ref().map(secured).transpose()?;
+        Ok(Box::new(DirectAttachment {
+            address: ticket.address.clone(),
+            tls,
+            tasks: self.tasks.child(),
+        }))
+    }
+}
+
+#[derive(Debug)]
+struct DirectAttachment {
+    address: String,
+    tls: Option<Secured>,
+    tasks: Tasks,
+}
+
+impl Drop for DirectAttachment {
+    fn drop(&mut self) {
+        self.tasks.stop_token().cancel();
+    }
+}
+
+#[async_trait]
+impl Attachment for DirectAttachment {
+    async fn open(&self) -> Result<ChannelPipe, GatewayError> {
+        let silent = |_elapsed| GatewayError::MachineAway(format!("{} is silent", self.address));
+        let connecting = connect(&self.address);
+        let stream = tokio::time::timeout(CONNECT_SECS_MAX, connecting).await.map_err(silent)?;
+        let stream = stream
+            .map_err(|error| GatewayError::MachineAway(format!("{}: {error}", self.address)))?;
+        let Some(Secured { config, name }) = &self.tls else {
+            return Ok(pumped(&self.tasks, stream));
+        };
+        let handshake = TlsConnector::from(Arc::clone(config)).connect(name.clone(), stream);
+        let stream = tokio::time::timeout(CONNECT_SECS_MAX, handshake).await.map_err(silent)?;
+        let stream = stream.map_err(|error| untrusted(&self.address, name, &error))?;
+        Ok(pumped(&self.tasks, stream))
+    }
+
+    /// Each channel says its end itself.
+    async fn ended(&self) -> String {
+        std::future::pending().await
+    }
+}
+
+async fn connect(address: &str) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    rustix::net::sockopt::set_socket_keepalive(&stream, true)?;
+    rustix::net::sockopt::set_tcp_keepidle(&stream, PROBE_AFTER)?;
+    rustix::net::sockopt::set_tcp_user_timeout(&stream, UNACKNOWLEDGED_MS_MAX)?;
+    Ok(stream)
+}
+
+/// Carries bytes both ways until either end is dropped.
+fn pumped<S: AsyncRead + AsyncWrite + Send + 'static>(tasks: &Tasks, stream: S) -> ChannelPipe {
+    let (mut read, mut write) = tokio::io::split(stream);
+    let (send, mut outgoing) = mpsc::channel::<Bytes>(CHUNKS_MAX);
+    let (incoming, receive) = mpsc::channel::<Bytes>(CHUNKS_MAX);
+    let stop = tasks.stop_token();
+    let _reading = tasks.spawn("direct-reading", async move {
+        let mut buffer = BytesMut::new();
+        loop {
+            buffer.reserve(CHUNK_BYTES_MAX);
+            // Cancel-safe: what is not read stays in the socket, which ends here.
+            let read = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                read = read.read_buf(&mut buffer) => read,
+            };
+            // The end and an error are the same to who reads: the channel is over.
+            if read.is_err()
+                || buffer.is_empty()
+                || incoming.send(buffer.split().freeze()).await.is_err()
+            {
+                return;
+            }
+        }
+    });
+    let stop = tasks.stop_token();
+    let _writing = tasks.spawn("direct-writing", async move {
+        let writing = async {
+            while let Some(bytes) = outgoing.recv().await {
+                if write.write_all(&bytes).await.is_err() || write.flush().await.is_err() {
+                    return;
+                }
+            }
+        };
+        // Cancel-safe: at the stop the connection is dropped.
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            () = writing => {}
+        }
+    });
+    ChannelPipe { receive, send }
+}
+
+/// TLS with one machine.
+#[derive(Debug)]
+struct Secured {
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+}
+
+fn secured(trust: &ServerTrust) -> Result<Secured, GatewayError> {
+    let wrong = |what: &str| GatewayError::MachineUntrusted(what.to_owned());
+    let blocks = pem::parse_many(&trust.ca)
+        .map_err(|_not_pem| wrong("the CA that is kept for it is not PEM; set it anew"))?;
+    let given: Vec<CertificateDer<'static>> = blocks
+        .into_iter()
+        .take(CERTIFICATES_MAX)
+        .map(|block| CertificateDer::from(block.into_contents()))
+        .collect();
+    let name = ServerName::try_from(trust.host_name.clone())
+        .map_err(|_not_a_name| wrong("its host name is neither a DNS name nor an IP address"))?;
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(given.iter().cloned());
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let algorithms = provider.signature_verification_algorithms;
+    let authorities =
+        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+    let authorities =
+        authorities.build().map_err(|_none| wrong("no CA is kept for it; set one"))?;
+    let verifier = Arc::new(Expected { given, authorities, algorithms });
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(vidi_kit::tls::TlsError::from)?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    Ok(Secured { config: Arc::new(config), name })
+}
+
+/// Takes one of the given certificates itself, whatever it says of names and dates, and what descends
+/// from one of them and is issued to the machine's host name.
+#[derive(Debug)]
+struct Expected {
+    given: Vec<CertificateDer<'static>>,
+    authorities: Arc<WebPkiServerVerifier>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ServerCertVerifier for Expected {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, TlsFault> {
+        if self.given.iter().any(|given| given == end_entity) {
+            return Ok(ServerCertVerified::assertion());
+        }
+        let authorities = &self.authorities;
+        authorities.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsFault> {
+        verify_tls12_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsFault> {
+        verify_tls13_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+/// Why TLS with a machine failed, in words for who administers it.
+fn untrusted(address: &str, name: &ServerName<'_>, error: &io::Error) -> GatewayError {
+    let fault = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsFault>());
+    let what = match fault {
+        Some(TlsFault::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        )) => format!(
+            "its certificate is not issued to {}: set the host name that it is issued to, or give \
+             the certificate itself as the CA",
+            name.to_str()
+        ),
+        Some(TlsFault::InvalidCertificate(
+            CertificateError::Expired | CertificateError::ExpiredContext { .. },
+        )) => "its certificate has expired: renew it".to_owned(),
+        Some(TlsFault::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        )) => "its certificate does not descend from the CA that is kept for it: set the right CA"
+            .to_owned(),
+        Some(fault) => format!("TLS fails: {fault}"),
+        None => return GatewayError::MachineAway(format!("{address}: {error}")),
+    };
+    GatewayError::MachineUntrusted(format!("{address}: {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    use rustls::pki_types::PrivateKeyDer;
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+    use vidi_spice::Password;
+
+    use super::*;
+
+    struct Authority {
+        pem: String,
+        issuer: Issuer<'static, KeyPair>,
+    }
+
+    fn authority() -> Authority {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let pem = params.self_signed(&key).unwrap().pem();
+        Authority { pem, issuer: Issuer::new(params, key) }
+    }
+
+    /// A server that sends back what it gets; its address and its certificate.
+    async fn echo(authority: Option<&Authority>, name: &str) -> (String, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let Some(authority) = authority else {
+            let _serving = Tasks::new().spawn("echo", async move {
+                while let Ok((stream, _)) = listener.accept().await {
+                    answer(stream).await;
+                }
+            });
+            return (address, String::new());
+        };
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &authority.issuer).unwrap();
+        let der = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let config = rustls::ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], der)
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let _serving = Tasks::new().spawn("echo", async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                if let Ok(stream) = acceptor.accept(stream).await {
+                    answer(stream).await;
+                }
+            }
+        });
+        (address, certificate.pem())
+    }
+
+    /// One message back, then the end.
+    async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+        let mut buffer = [0; 64];
+        let count = stream.read(&mut buffer).await.unwrap_or(0);
+        drop(stream.write_all(&buffer[..count]).await);
+        drop(stream.shutdown().await);
+    }
+
+    async fn say(address: &str, tls: Option<(&str, &str)>) -> Result<Vec<u8>, String> {
+        let tls = tls.map(|(ca, host_name)| ServerTrust {
+            ca: ca.to_owned(),
+            host_name: host_name.to_owned(),
+        });
+        let password = Password::default();
+        let ticket = DirectTicket { address: address.to_owned(), tls, password };
+        let dial = DirectDial::new(Tasks::new());
+        let attachment = dial.attach(&ticket).await.map_err(|error| error.to_string())?;
+        let mut pipe = attachment.open().await.map_err(|error| error.to_string())?;
+        pipe.send.send(Bytes::from_static(b"REDQ")).await.unwrap();
+        let mut heard = Vec::new();
+        while let Some(bytes) = pipe.receive.recv().await {
+            heard.extend(bytes);
+        }
+        Ok(heard)
+    }
+
+    #[tokio::test]
+    async fn the_right_authority_and_name_or_the_very_certificate_open_the_way_and_nothing_else() {
+        vidi_kit::tls::install_provider();
+        let (right, wrong) = (authority(), authority());
+        let (address, own) = echo(Some(&right), "lab-7.test").await;
+        let heard = Ok(b"REDQ".to_vec());
+        assert_eq!(say(&address, Some((&right.pem, "lab-7.test"))).await, heard);
+        assert_eq!(say(&address, Some((&own, "any.name"))).await, heard, "pinned");
+        let both = format!("{}{own}", wrong.pem);
+        assert_eq!(say(&address, Some((&both, "any.name"))).await, heard, "one of several");
+        for (ca, name, told) in [
+            (wrong.pem.as_str(), "lab-7.test", "set the right CA"),
+            (&right.pem, "lab-8.test", "not issued to lab-8.test"),
+            (&right.pem, "not a name", "neither a DNS name"),
+            ("", "lab-7.test", "no CA is kept"),
+        ] {
+            let error = say(&address, Some((ca, name))).await.unwrap_err();
+            assert!(error.contains("cannot be trusted") && error.contains(told), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn without_tls_bytes_pass_as_they_are_and_a_dead_address_is_named() {
+        vidi_kit::tls::install_provider();
+        let (address, _) = echo(None, "").await;
+        assert_eq!(say(&address, None).await, Ok(b"REDQ".to_vec()));
+        // A server that speaks no TLS is not one that can be trusted, nor one that is away for good.
+        let authority = authority();
+        let error = say(&address, Some((&authority.pem, "lab"))).await.unwrap_err();
+        assert!(error.contains(&address), "{error}");
+        let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let error = say(&free.to_string(), None).await.unwrap_err();
+        assert!(
+            error.starts_with("the machine does not answer") && error.contains(&free.to_string())
+        );
+    }
+}

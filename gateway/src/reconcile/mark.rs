@@ -1,0 +1,72 @@
+//! Who and when, drawn over the picture of a session whose desktop asks for it.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::reconcile::session::SessionTask;
+
+const MINUTE_MS: i64 = 60_000;
+const DAY_MINUTES: i64 = 24 * 60;
+
+impl SessionTask {
+    /// Draws the text of this minute, or takes it away.
+    pub(super) fn mark(&mut self) {
+        if !self.terms.watermark {
+            self.mark_at = None;
+            return self.display.set_watermark(&[]);
+        }
+        let now_ms = self.registry.reach().clock.now_ms();
+        let name = self.terms.user_display_name.clone();
+        self.display.set_watermark(&[name, minute(now_ms)]);
+        let rest_ms = u64::try_from(MINUTE_MS - now_ms.rem_euclid(MINUTE_MS)).unwrap_or(0);
+        self.mark_at = Some(Instant::now() + Duration::from_millis(rest_ms));
+    }
+
+    /// Draws the next minute's text when it begins.
+    pub(super) fn keep_marked(&mut self) {
+        if self.mark_at.is_some_and(|at| at <= Instant::now()) {
+            self.mark();
+        }
+    }
+}
+
+/// `2026-11-22 16:05 UTC`.
+fn minute(ms: i64) -> String {
+    let minutes = ms.div_euclid(MINUTE_MS);
+    let (days, minute) = (minutes.div_euclid(DAY_MINUTES), minutes.rem_euclid(DAY_MINUTES));
+    let (year, month, day) = date(days);
+    format!("{year:04}-{month:02}-{day:02} {:02}:{:02} UTC", minute / 60, minute % 60)
+}
+
+/// Year, month and day of a day since 1970-01-01, in the Gregorian calendar: 400 years have 146,097 days;
+/// a year is counted from March, so that the leap day is its last.
+fn date(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    (era * 400 + year + next, month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_minute_is_told_with_its_date() {
+        for (ms, text) in [
+            (0, "1970-01-01 00:00 UTC"),
+            (951_782_399_999, "2000-02-28 23:59 UTC"),
+            (951_782_400_000, "2000-02-29 00:00 UTC"),
+            (1_709_251_199_000, "2024-02-29 23:59 UTC"),
+            (1_735_689_599_000, "2024-12-31 23:59 UTC"),
+            (1_795_363_526_000, "2026-11-22 16:05 UTC"),
+        ] {
+            assert_eq!(minute(ms), text);
+        }
+    }
+}
