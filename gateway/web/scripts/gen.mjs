@@ -13,6 +13,7 @@ const files = [
   "common",
   "desktops",
   "hosts",
+  "machines",
   "operations",
   "sessions",
   "sign_in",

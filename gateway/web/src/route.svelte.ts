@@ -1,5 +1,5 @@
 // Which view the address names: `/` the menu, `/desktop/{session uuid}` a desktop, `/admin` and what
-// lies below it the admin page.
+// lies below it the admin page, `/#/recordings` and what lies below that what was recorded.
 
 /** Kept beside the history entry, so that a reload still knows the app. */
 export interface DesktopEntry {
@@ -9,12 +9,14 @@ export interface DesktopEntry {
 }
 
 /** The parts of the admin page; the first is at `/admin` itself. */
-export const adminParts = ["desktops", "hosts", "hours", "people"] as const;
+export const adminParts = ["desktops", "machines", "hosts", "hours", "people"] as const;
 export type AdminPart = (typeof adminParts)[number];
 
 export type Route =
   | { readonly view: "menu" }
   | { readonly view: "admin"; readonly part: AdminPart }
+  /** `name` is {session}-{start}; undefined for the list. */
+  | { readonly view: "recording"; readonly name: string | undefined }
   | { readonly view: "desktop"; readonly session: string; readonly entry: DesktopEntry | undefined };
 
 let route = $state.raw<Route>(read());
@@ -48,6 +50,11 @@ export function adminAddress(part: AdminPart): string {
   return part === "desktops" ? "/admin" : `/admin/${part}`;
 }
 
+/** Address of a recording, or of the list of them. */
+export function recordingAddress(name = ""): string {
+  return name === "" ? "/#/recordings" : `/#/recordings/${encodeURIComponent(name)}`;
+}
+
 /** Goes to an address of these pages, as a click on a link does. */
 export function goTo(address: string): void {
   history.pushState(null, "", address);
@@ -59,7 +66,8 @@ export function goTo(address: string): void {
 export function follow(event: MouseEvent & { currentTarget: HTMLAnchorElement }): void {
   if (event.button === 0 && !event.ctrlKey && !event.metaKey && !event.shiftKey && !event.altKey) {
     event.preventDefault();
-    goTo(new URL(event.currentTarget.href).pathname);
+    const { pathname, hash } = new URL(event.currentTarget.href);
+    goTo(pathname + hash);
   }
 }
 
@@ -68,6 +76,11 @@ window.addEventListener("popstate", () => {
 });
 
 function read(): Route {
+  // The files themselves are at /recordings.
+  const recording = /^#\/recordings(?:\/([0-9A-Za-z_.:-]{1,128}))?\/?$/.exec(location.hash);
+  if (recording !== null && location.pathname === "/") {
+    return { view: "recording", name: recording[1] };
+  }
   const admin = /^\/admin(?:\/([a-z]{1,20}))?\/?$/.exec(location.pathname);
   if (admin !== null) {
     return { view: "admin", part: adminParts.find((part) => part === admin[1]) ?? "desktops" };

@@ -112,8 +112,8 @@ describe("pasting into the guest", () => {
     const { log, keeper, keyboard, ctrlV, down, paste } = rig();
     keeper.setTakes(true);
     ctrlV();
-    keyboard.up({ code: "KeyV", ctrlKey: true, timeStamp: 0 });
-    keyboard.up({ code: "ControlLeft", ctrlKey: false, timeStamp: 0 });
+    keyboard.up({ code: "KeyV", key: "", ctrlKey: true, metaKey: false, timeStamp: 0 });
+    keyboard.up({ code: "ControlLeft", key: "", ctrlKey: false, metaKey: false, timeStamp: 0 });
     down("Enter");
     keyboard.releaseAll();
     expect(log).toEqual(["+1d"]);
@@ -576,6 +576,66 @@ describe("keys that paste", () => {
     ["Ctrl+Insert", key("Insert", "Insert", { ctrlKey: true }), "other", false],
   ])("%s", (_, input, platform, pastes) => {
     expect(isPasteKey(input, platform)).toBe(pastes);
+  });
+});
+
+describe("a text that was typed without keys", () => {
+  it("is lent to a guest that takes it, and no other", () => {
+    const { log, keeper } = rig();
+    expect(keeper.lend("漢字")).toBe(false);
+    keeper.setTakes(true);
+    expect(keeper.lend("漢字")).toBe(true);
+    expect(log).toEqual(["漢字"]);
+  });
+
+  it("gives way again to what the guest had, also after several in a row", () => {
+    const { log, keeper } = rig();
+    keeper.setTakes(true);
+    keeper.given(text("the guest's own"));
+    keeper.lend("a");
+    keeper.lend("b");
+    keeper.giveBack();
+    keeper.giveBack();
+    expect(log).toEqual(["a", "b", "the guest's own"]);
+  });
+
+  it("leaves alone what somebody copied meanwhile, and a picture that is too large to send twice", () => {
+    const { log, keeper } = rig();
+    keeper.setTakes(true);
+    keeper.given(text("old"));
+    keeper.lend("a");
+    keeper.given(text("new"));
+    keeper.giveBack();
+    expect(log).toEqual(["a"]);
+    keeper.given({ kind: "png", bytes: new Uint8Array(2 ** 20 + 1) });
+    keeper.lend("b");
+    keeper.giveBack();
+    expect(log).toEqual(["a", "b"]);
+  });
+
+  it("never gets into the person's clipboard, though a clipboard manager repeats it", async () => {
+    const { browser, keeper, rest } = rig();
+    keeper.setTakes(true);
+    keeper.lend("secret");
+    keeper.given(text("secret"));
+    keeper.giveBack();
+    keeper.given(text("secret"));
+    await rest();
+    expect(browser.written).toEqual([]);
+  });
+
+  it("does not keep the person's own from being pasted afterwards", async () => {
+    const { log, keeper, ctrlV, paste } = rig();
+    keeper.setTakes(true);
+    ctrlV();
+    await paste(text("mine"));
+    keeper.lend("typed");
+    keeper.giveBack();
+    log.length = 0;
+    ctrlV();
+    await paste(text("mine"));
+    expect(log.at(-1)).toBe("+2f");
+    expect(log).not.toContain("typed");
   });
 });
 

@@ -1,115 +1,11 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { Engine } from "../src/display/engine.js";
+import type { Engine } from "../src/display/engine.js";
 import type { EngineEvent } from "../src/display/messages.js";
-import type { Painter, Picture } from "../src/display/painter.js";
-import { ProtocolError } from "../src/display/protocol.js";
 import * as peer from "./peer.js";
+import { EMPTY_SLOT, rig } from "./rig.js";
 
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
-
-class FakeSocket {
-  binaryType = "blob";
-  readyState = 0;
-  bufferedAmount = 0;
-  sent: peer.BrowserRecord[] = [];
-  closedWith: number | undefined;
-  onopen: (() => void) | null = null;
-  onmessage: ((event: { data: unknown }) => void) | null = null;
-  onclose: ((event: { code: number }) => void) | null = null;
-
-  send(bytes: Uint8Array): void {
-    this.sent.push(...peer.browserRecords(bytes));
-  }
-
-  close(code = 1005): void {
-    this.closedWith = code;
-    this.readyState = 3;
-  }
-
-  open(): void {
-    this.readyState = 1;
-    this.onopen?.();
-  }
-
-  tell(...records: Uint8Array[]): void {
-    this.onmessage?.({ data: peer.message(...records) });
-  }
-
-  lose(code = 1006): void {
-    this.readyState = 3;
-    this.onclose?.({ code });
-  }
-
-  types(): number[] {
-    return this.sent.map((record) => record.type);
-  }
-}
-
-interface Decoding {
-  finish(): void;
-  fail(): void;
-}
-
-async function rig() {
-  const sockets: FakeSocket[] = [];
-  const events: EngineEvent[] = [];
-  const drawn: string[] = [];
-  const decodings: Decoding[] = [];
-  const closed: string[] = [];
-  const painter: Painter = {
-    width: 100,
-    height: 100,
-    resize: (width, height) => drawn.push(`size ${width}x${height}`),
-    fill: (area) => {
-      if (area.x > 99) {
-        throw new ProtocolError("outside");
-      }
-      drawn.push(`fill ${area.x}`);
-    },
-    copy: (area, sourceX) => drawn.push(`copy ${sourceX}->${area.x}`),
-    raw: (area) => drawn.push(`raw ${area.x}`),
-    picture: (area) => drawn.push(`image ${area.x}`),
-  };
-  const engine = new Engine({
-    dial: () => {
-      const socket = new FakeSocket();
-      sockets.push(socket);
-      return socket as unknown as WebSocket;
-    },
-    paint: () => painter,
-    decode: (mime) =>
-      new Promise<Picture>((resolve, reject) =>
-        decodings.push({
-          finish: () => resolve({ close: () => closed.push(mime) } as unknown as Picture),
-          fail: () => reject(new Error("broken")),
-        }),
-      ),
-    decodesWebp: () => Promise.resolve(true),
-    now: () => Date.now(),
-    emit: (event) => events.push(event),
-  });
-  engine.command({
-    type: "start",
-    surface: {} as HTMLCanvasElement,
-    url: "wss://example/display/1",
-    window: { width: 800, height: 600 },
-  });
-  await vi.advanceTimersByTimeAsync(0);
-  const last = () => {
-    const socket = sockets[sockets.length - 1];
-    if (socket === undefined) {
-      throw new Error("nothing was dialled");
-    }
-    return socket;
-  };
-  const states = () => events.flatMap((event) => (event.type === "state" ? [event.state] : []));
-  const connect = () => {
-    last().open();
-    last().tell(peer.hello(), peer.status(1, ""), peer.size(100, 100), peer.frameEnd(1));
-  };
-  return { engine, sockets, events, drawn, decodings, closed, last, states, connect };
-}
 
 describe("frames", () => {
   it("hello goes first and every presented frame is acknowledged", async () => {
@@ -193,205 +89,115 @@ describe("frames", () => {
   });
 });
 
-describe("the connection", () => {
-  it("dials again at once, then after 250 ms, doubled up to 5 s, for ever", async () => {
-    const { sockets, last, connect, states } = await rig();
+describe("tiles that were shown before", () => {
+  const tile = (x: number, slot: number) => [...peer.u16(x, 0), ...peer.u32(slot)];
+
+  it("are kept and drawn in the order of records, images that are still decoded included", async () => {
+    const { last, connect, drawn, decodings } = await rig();
     connect();
-    const waits: number[] = [];
-    for (let attempt = 0; attempt < 9; attempt += 1) {
-      const count = sockets.length;
-      last().lose();
-      let waited = 0;
+    drawn.length = 0;
+    last().tell(peer.image(1, 0, 1, 1, 2, [0]), peer.rec(16, tile(1, 5)), peer.rec(17, tile(64, 5)), peer.frameEnd(2));
+    expect(drawn).toEqual([]);
+    decodings[0]?.finish();
+    await vi.advanceTimersByTimeAsync(0);
+    expect(drawn).toEqual(["image 1", "keep 1 in 5", "recall 5 at 64"]);
+    expect(last().types()).not.toContain(73);
+  });
+
+  it("that are not there are asked for with the whole picture", async () => {
+    const { last, connect } = await rig();
+    connect();
+    last().tell(peer.rec(17, tile(0, EMPTY_SLOT)), peer.frameEnd(2));
+    expect(last().types()).toContain(73);
+  });
+});
+
+describe("video", () => {
+  const SPS = [0, 0, 0, 1, 0x67, 0x42, 0xc0, 0x1f, 0x95, 0xa0, 0x14, 0x01];
+  const unit = (x: number, key: boolean, side = 96, region = 3) =>
+    peer.rec(18, [...peer.u16(x, 0, 90, 90), region, key ? 1 : 0, 0, 0, ...peer.u16(side, side), ...(key ? SPS : [0, 0, 1, 0x41, 1, 2, 3])]);
+  const told = (sent: peer.BrowserRecord[]) =>
+    sent.filter(({ type }) => type === 76).map(({ body }) => Array.from(body.slice(0, 2)));
+
+  it("is decoded as its parameter set says and drawn in its place among the others", async () => {
+    const { last, connect, drawn, decoders } = await rig();
+    connect();
+    drawn.length = 0;
+    last().tell(unit(1, true), peer.fill(2, 0, 1, 1, [0, 0, 0]), peer.frameEnd(2), unit(3, false), peer.frameEnd(3));
+    expect(decoders).toHaveLength(1);
+    expect(decoders[0]?.config).toMatchObject({ codec: "avc1.42c01f", optimizeForLatency: true });
+    expect(decoders[0]?.chunks.map(({ type }) => type)).toEqual(["key", "delta"]);
+    expect(drawn).toEqual([]);
+    decoders[0]?.give(0);
+    await vi.advanceTimersByTimeAsync(0);
+    expect(drawn).toEqual(["video 1", "fill 2"]);
+    decoders[0]?.give(1);
+    await vi.advanceTimersByTimeAsync(0);
+    expect(drawn).toEqual(["video 1", "fill 2", "video 3"]);
+    expect(decoders[0]?.closedPictures).toBe(2);
+    expect(last().types().filter((type) => type === 66)).toHaveLength(3);
+  });
+
+  it("has another decoder when its size changes, and none after its end", async () => {
+    const { last, connect, decoders } = await rig();
+    connect();
+    last().tell(unit(0, true), unit(0, true), unit(0, true, 128));
+    expect(decoders).toHaveLength(2);
+    expect(decoders[0]?.chunks).toHaveLength(2);
+    await vi.advanceTimersByTimeAsync(0);
+    expect(decoders[0]?.state).toBe("closed");
+    last().tell(peer.rec(19, [3, 0, 0, 0]));
+    await vi.advanceTimersByTimeAsync(0);
+    expect(decoders[1]?.state).toBe("closed");
+  });
+
+  it("that cannot be decoded is passed over until a key frame, and the gateway hears of it", async () => {
+    const { last, connect, drawn, decoders } = await rig();
+    connect();
+    drawn.length = 0;
+    last().tell(unit(1, true), peer.frameEnd(2));
+    decoders[0]?.fail();
+    await vi.advanceTimersByTimeAsync(0);
+    expect(told(last().sent)).toEqual([[3, 2]]);
+    last().tell(unit(1, false), peer.frameEnd(3), unit(2, true), peer.frameEnd(4));
+    decoders[1]?.give(0);
+    await vi.advanceTimersByTimeAsync(0);
+    expect(drawn).toEqual(["video 2"]);
+    expect(last().types().filter((type) => type === 66)).toHaveLength(4);
+    expect(last().types()).not.toContain(73);
+  });
+
+  it("is given up after three faults without a picture between them", async () => {
+    const { last, connect, decoders } = await rig();
+    connect();
+    for (let fault = 0; fault < 3; fault += 1) {
+      last().tell(unit(1, true), peer.frameEnd(2 + fault));
+      decoders[fault]?.fail();
       await vi.advanceTimersByTimeAsync(0);
-      while (sockets.length === count) {
-        await vi.advanceTimersByTimeAsync(50);
-        waited += 50;
-      }
-      waits.push(waited);
     }
-    expect(waits).toEqual([0, 250, 500, 1000, 2000, 4000, 5000, 5000, 5000]);
-    expect(states()).toEqual(["connecting", "connected", "lost"]);
-  });
-
-  it("starts over after a connection that showed a picture for a second", async () => {
-    const { sockets, last, connect } = await rig();
-    connect();
-    for (let round = 0; round < 3; round += 1) {
-      last().lose();
-      await vi.advanceTimersByTimeAsync(300);
-    }
-    const count = sockets.length;
-    connect();
-    await vi.advanceTimersByTimeAsync(1000);
-    last().lose();
+    expect(told(last().sent)).toEqual([[3, 2], [3, 2], [3, 1]]);
+    last().tell(unit(1, true), peer.frameEnd(9));
     await vi.advanceTimersByTimeAsync(0);
-    expect(sockets.length).toBe(count + 1);
+    expect(decoders).toHaveLength(3);
+    expect(last().types().filter((type) => type === 66)).toHaveLength(5);
   });
 
-  it("counts as connected again only with a picture, not when the socket opens", async () => {
-    const { last, connect, states } = await rig();
+  it("whose decoder keeps pictures back counts as one that cannot be decoded", async () => {
+    const { last, connect } = await rig();
     connect();
-    last().lose();
+    last().tell(unit(1, true), peer.frameEnd(2));
+    await vi.advanceTimersByTimeAsync(1500);
+    expect(told(last().sent)).toEqual([[3, 2]]);
+    expect(last().types().filter((type) => type === 66)).toHaveLength(2);
+  });
+
+  it("without a parameter set is a fault of that region only", async () => {
+    const { last, connect, sockets } = await rig();
+    connect();
+    last().tell(peer.rec(18, [...peer.u16(0, 0, 9, 9), 0, 1, 0, 0, ...peer.u16(16, 16), 1, 2, 3]), peer.frameEnd(2));
     await vi.advanceTimersByTimeAsync(0);
-    last().open();
-    last().tell(peer.hello(), peer.status(1, ""));
-    expect(states().pop()).toBe("lost");
-    last().tell(peer.size(100, 100), peer.frameEnd(1));
-    expect(states().pop()).toBe("connected");
-  });
-
-  it("is lost while the gateway says that it has no desktop", async () => {
-    const { last, connect, states } = await rig();
-    connect();
-    last().tell(peer.status(2, "waiting for the host"));
-    expect(states().pop()).toBe("lost");
-    last().tell(peer.frameEnd(2));
-    expect(states().pop()).toBe("lost");
-    last().tell(peer.status(1, ""), peer.frameEnd(3));
-    expect(states().pop()).toBe("connected");
-  });
-
-  it("a retry dials at once instead of after the pause", async () => {
-    const { engine, sockets, last, connect } = await rig();
-    connect();
-    for (let attempt = 0; attempt < 5; attempt += 1) {
-      last().lose();
-      await vi.advanceTimersByTimeAsync(5000);
-    }
-    last().lose();
-    const count = sockets.length;
-    engine.command({ type: "retry" });
-    expect(sockets.length).toBe(count + 1);
-    await vi.advanceTimersByTimeAsync(9000);
-    expect(sockets.length).toBe(count + 1);
-  });
-
-  it("a retry leaves a working connection alone", async () => {
-    const { engine, sockets, connect } = await rig();
-    connect();
-    engine.command({ type: "retry" });
+    expect(told(last().sent)).toEqual([[0, 2]]);
     expect(sockets).toHaveLength(1);
-  });
-
-  it("counts as dead after eight seconds of silence, and as alive with answers", async () => {
-    const { sockets, last, connect, states } = await rig();
-    connect();
-    const answer = () => {
-      const ping = last().sent.filter((record) => record.type === 72).pop();
-      last().tell(peer.rec(13, ping?.body ?? []));
-    };
-    for (let second = 0; second < 30; second += 2) {
-      await vi.advanceTimersByTimeAsync(2000);
-      answer();
-    }
-    expect(sockets).toHaveLength(1);
-    await vi.advanceTimersByTimeAsync(12_000);
-    expect(sockets.length).toBeGreaterThan(1);
-    expect(states().pop()).toBe("lost");
-  });
-
-  it("measures the round trip", async () => {
-    const { last, connect, events } = await rig();
-    connect();
-    await vi.advanceTimersByTimeAsync(30);
-    const ping = last().sent.filter((record) => record.type === 72).pop();
-    last().tell(peer.rec(13, ping?.body ?? []));
-    await vi.advanceTimersByTimeAsync(2000);
-    const measured = events.filter((event) => event.type === "statistics").pop();
-    expect(measured?.type === "statistics" && measured.statistics.latencyMs).toBe(30);
-  });
-
-  it("measures the rate of one connection, over a whole interval", async () => {
-    const { last, connect, events } = await rig();
-    connect();
-    last().lose();
-    await vi.advanceTimersByTimeAsync(0);
-    last().open();
-    last().tell(peer.rec(200, new Uint8Array(1992)));
-    await vi.advanceTimersByTimeAsync(2000);
-    const measured = events.filter((event) => event.type === "statistics");
-    expect(measured).toHaveLength(1);
-    expect(measured[0]?.statistics.bytesPerSecond).toBe(1000);
-  });
-
-  it("gives up a handshake that hangs", async () => {
-    const { sockets } = await rig();
-    await vi.advanceTimersByTimeAsync(10_001);
-    expect(sockets[0]?.closedWith).toBeDefined();
-    expect(sockets).toHaveLength(2);
-  });
-
-  it.each([
-    [1000, "finished"],
-    [4001, "signedOut"],
-    [4002, "takenOver"],
-    [4003, "notYours"],
-  ])("ends for good with close code %i", async (code, reason) => {
-    const { sockets, last, connect, events, states } = await rig();
-    connect();
-    last().tell(peer.status(4, "bye"));
-    last().lose(code);
-    await vi.advanceTimersByTimeAsync(20_000);
-    expect(sockets).toHaveLength(1);
-    expect(states().pop()).toBe("ended");
-    expect(events).toContainEqual({ type: "ended", reason, text: "bye" });
-  });
-
-  it.each([1001, 1006, 1011, 1012])("dials again after close code %i", async (code) => {
-    const { sockets, last, connect } = await rig();
-    connect();
-    last().lose(code);
-    await vi.advanceTimersByTimeAsync(0);
-    expect(sockets).toHaveLength(2);
-  });
-
-  it("is taken back on request after a takeover", async () => {
-    const { engine, sockets, last, connect, states } = await rig();
-    connect();
-    last().lose(4002);
-    engine.command({ type: "takeBack" });
-    expect(sockets).toHaveLength(2);
-    connect();
-    expect(states()).toEqual(["connecting", "connected", "ended", "lost", "connected"]);
-  });
-
-  it.each([
-    ["a truncated record", () => peer.rec(3, [1, 2])],
-    ["another version", () => peer.rec(1, peer.u16(2, 0))],
-  ])("is broken and begun anew after %s", async (_, record) => {
-    const error = vi.spyOn(console, "error").mockImplementation(() => undefined);
-    const { sockets, last, connect } = await rig();
-    connect();
-    last().tell(record());
-    expect(error).toHaveBeenCalledOnce();
-    expect(sockets[0]?.closedWith).toBe(4000);
-    await vi.advanceTimersByTimeAsync(0);
-    expect(sockets).toHaveLength(2);
-    error.mockRestore();
-  });
-
-  it("is broken when a rectangle reaches beyond the surface", async () => {
-    const error = vi.spyOn(console, "error").mockImplementation(() => undefined);
-    const { sockets, last, connect } = await rig();
-    connect();
-    last().tell(peer.fill(100, 0, 1, 1, [0, 0, 0]), peer.frameEnd(2));
-    expect(sockets[0]?.closedWith).toBe(4000);
-    expect(error).toHaveBeenCalledOnce();
-    error.mockRestore();
-  });
-
-  it("counts failed attempts, so that the page can ask whether the session is still there", async () => {
-    const { last, connect, events } = await rig();
-    const counts = () =>
-      events.flatMap((event) => (event.type === "attemptFailed" ? [event.count] : []));
-    last().lose();
-    await vi.advanceTimersByTimeAsync(0);
-    last().lose();
-    expect(counts()).toEqual([1, 2]);
-    await vi.advanceTimersByTimeAsync(250);
-    connect();
-    last().lose();
-    expect(counts()).toEqual([1, 2]);
   });
 });
 
@@ -431,7 +237,7 @@ describe("the clipboard", () => {
     last().lose();
     await vi.advanceTimersByTimeAsync(0);
     connect();
-    expect(takes()).toEqual([false, true, false]);
+    expect(takes()).toEqual([false, true, false, false]);
   });
 });
 

@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { palettePixels } from "../src/display/palette.js";
 import * as protocol from "../src/display/protocol.js";
 import * as peer from "./peer.js";
 
@@ -61,7 +62,7 @@ describe("records from the gateway", () => {
       {
         type: "abilities",
         view: 0,
-        abilities: { takesClipboard: true, givesClipboard: false, followsWindow: true },
+        abilities: { takesClipboard: true, givesClipboard: false, followsWindow: true, takesFiles: false, hasSound: false, takesMicrophone: false },
       },
       { type: "frameEnd", view: 0, sequence: 0xfedc_ba98 },
     ]);
@@ -139,6 +140,66 @@ describe("records from the gateway", () => {
   });
 });
 
+describe("records of tiles, letters and video", () => {
+  const decode = (...records: Uint8Array[]) => protocol.decodeMessage(peer.message(...records));
+  const u16 = (...values: number[]) => peer.u16(...values);
+
+  it("have the layout of the document", () => {
+    const tiles = [...u16(64, 128), ...peer.u32(7), ...u16(1919, 1079), ...peer.u32(8191)];
+    for (const [type, name] of [[16, "keep"], [17, "recall"]] as const) {
+      const [record] = decode(peer.rec(type, tiles));
+      if (record?.type !== name) {
+        throw new Error(`${record?.type} instead of ${name}`);
+      }
+      const read = [0, 1].map((index) => [record.tiles.x(index), record.tiles.y(index), record.tiles.slot(index)]);
+      expect(record.tiles.count).toBe(2);
+      expect(read).toEqual([[64, 128, 7], [1919, 1079, 8191]]);
+    }
+    expect(decode(peer.rec(18, [...u16(1, 2, 301, 201), 7, 1, 0, 0, ...u16(302, 202), 9, 8, 7]))).toEqual([
+      {
+        type: "video", view: 0, area: { x: 1, y: 2, width: 301, height: 201 }, region: 7, key: true,
+        codedWidth: 302, codedHeight: 202, bytes: Uint8Array.of(9, 8, 7),
+      },
+    ]);
+    expect(decode(peer.rec(19, [5, 0, 0, 0]))).toEqual([{ type: "videoEnd", view: 0, region: 5 }]);
+  });
+
+  it.each([
+    ["no tile", 16, []],
+    ["half a tile", 17, [1, 0, 1, 0]],
+    ["a region that there is not", 18, [...peer.u16(0, 0, 2, 2), 8, 1, 0, 0, ...peer.u16(2, 2), 1]],
+    ["a video of no size", 18, [...peer.u16(0, 0, 2, 2), 0, 1, 0, 0, ...peer.u16(0, 2), 1]],
+    ["the end of a region that there is not", 19, [8, 0, 0, 0]],
+    ["a palette image that is too large", 6, [...peer.u16(0, 0, 65, 64), 4, 0, 0, 0, 0, 1, 2, 3]],
+    ["a palette image without its last row", 6, [...peer.u16(0, 0, 8, 2), 4, 0, 0, 0, 1, 0, 0, 0, 9, 9, 9, 0xaa]],
+    ["a palette image with a row too many", 6, [...peer.u16(0, 0, 8, 1), 4, 0, 0, 0, 1, 0, 0, 0, 9, 9, 9, 0xaa, 0xaa]],
+  ])("%s is malformed", (_, type, body) => {
+    expect(() => decode(peer.rec(type, body))).toThrow(protocol.ProtocolError);
+  });
+
+  it.each([
+    [2, 1, [0b1010_0000, 0b0100_0000], [1, 0, 1, 0, 1, 0]],
+    [3, 2, [0b0001_1000, 0b1000_0100], [0, 1, 2, 2, 0, 1]],
+    [16, 4, [0x0f, 0x10, 0x70, 0x90], [0, 15, 1, 7, 0, 9]],
+    [17, 8, [0, 16, 5, 4, 3, 2], [0, 16, 5, 4, 3, 2]],
+  ])("a palette of %i colours has %i bits a pixel, and each row its own bytes", (count, bits, rows, numbers) => {
+    const colours = Array.from({ length: count }, (_, index) => [index, 100 + index, 200 + index]);
+    const [record] = decode(peer.rec(6, [...u16(0, 0, 3, 2), 4, 0, 0, 0, count - 1, ...colours.flat(), ...rows]));
+    if (record?.type !== "palette") {
+      throw new Error("not a palette image");
+    }
+    expect(record.bits).toBe(bits);
+    expect(Array.from(palettePixels(record))).toEqual(
+      numbers.flatMap((number) => [number, 100 + number, 200 + number, 255]),
+    );
+  });
+
+  it("a number without a colour is black", () => {
+    const [record] = decode(peer.rec(6, [...u16(0, 0, 1, 1), 4, 0, 0, 0, 2, 9, 9, 9, 9, 9, 9, 9, 9, 9, 0xc0]));
+    expect(record?.type === "palette" && Array.from(palettePixels(record))).toEqual([0, 0, 0, 255]);
+  });
+});
+
 describe("records from the browser", () => {
   const read = (bytes: Uint8Array) => {
     const records = peer.browserRecords(bytes);
@@ -147,8 +208,8 @@ describe("records from the browser", () => {
   };
 
   it("have the layout of the document", () => {
-    expect(read(protocol.encodeHello(true, { width: 1920.4, height: 70_000 }))).toEqual([
-      65, 1, 0, 1, 0, 0, 0, 0, 0, 0x80, 0x07, 0xff, 0xff,
+    expect(read(protocol.encodeHello({ webp: true, h264: true, opus: true, tileCacheBytes: 0x01_00_00_00 }, { width: 1920.4, height: 70_000 }))).toEqual([
+      65, 1, 0, 15, 0, 0, 0, 0, 1, 0x80, 0x07, 0xff, 0xff,
     ]);
     expect(read(protocol.encodeAck(0xfedc_ba98, 1500.4))).toEqual([
       66, 0x98, 0xba, 0xdc, 0xfe, 0xdc, 0x05, 0, 0,

@@ -40,6 +40,8 @@ export interface Row {
   readonly user: string;
   /** User who is on it now, or empty. */
   readonly sessionUser: string;
+  /** Id of the session on it, or empty. */
+  readonly session: string;
   readonly presence: Presence;
   readonly presenceSince: number | undefined;
   /** hosts/{h} or empty. */
@@ -115,6 +117,7 @@ export function rowOf(desktop: Desktop): Row {
     reason: status?.reason ?? "",
     user: spec?.assignedUser ?? "",
     sessionUser: status?.sessionUser ?? "",
+    session: (status?.session ?? "").split("/").at(-1) ?? "",
     presence: presenceOf(status?.session ?? "", status?.sessionState ?? SessionState.UNSPECIFIED),
     presenceSince: millis(status?.sessionStateSince),
     host: status?.host ?? "",

@@ -12,6 +12,10 @@ export interface Rights {
   readonly seeHosts: boolean;
   readonly changeHosts: boolean;
   readonly changeUsers: boolean;
+  /** Physical machines. */
+  readonly changeMachines: boolean;
+  /** What was recorded, in the own tenant. */
+  readonly seeRecordings: boolean;
   /** Roles that this person may give. */
   readonly roles: readonly Role[];
 }
@@ -34,6 +38,8 @@ export function rightsOf(roles: readonly string[]): Rights {
     seeHosts: has("operator", "installation-auditor"),
     changeHosts: has("operator"),
     changeUsers: manages,
+    changeMachines: manages,
+    seeRecordings: has("admin", "auditor"),
     roles: has("operator") ? ALL_ROLES : TENANT_ROLES,
   };
 }

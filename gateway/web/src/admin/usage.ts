@@ -7,6 +7,11 @@ export interface Sum {
   readonly connectedSecs: number;
 }
 
+/** What was used: a desktop, or a physical machine. */
+export function placeOf(usage: Usage): string {
+  return usage.desktop || usage.machine;
+}
+
 /** All lines together. */
 export function sum(usage: readonly Usage[]): Sum {
   return usage.reduce<Sum>(

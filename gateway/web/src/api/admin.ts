@@ -2,6 +2,7 @@
 
 import { createClient } from "@connectrpc/connect";
 import { HostService } from "../gen/vidi/v1/hosts_pb.js";
+import { MachineService } from "../gen/vidi/v1/machines_pb.js";
 import { OperationService } from "../gen/vidi/v1/operations_pb.js";
 import { TemplateService } from "../gen/vidi/v1/templates_pb.js";
 import { TenantService } from "../gen/vidi/v1/tenants_pb.js";
@@ -10,6 +11,7 @@ import { UserService } from "../gen/vidi/v1/users_pb.js";
 import { transport } from "./services.js";
 
 export const hosts = createClient(HostService, transport);
+export const machines = createClient(MachineService, transport);
 export const operations = createClient(OperationService, transport);
 export const templates = createClient(TemplateService, transport);
 export const tenants = createClient(TenantService, transport);

@@ -1,58 +1,54 @@
-// The page's end of the display: starts the engine, captures input on the canvas, reports what happens.
-// Knows the canvas and nothing else of the page.
+// The page's end of the display: starts the engine, hands it the person's input, reports what happens.
+// Knows the canvas, the text field and nothing else of the page.
 
 import { ClipboardKeeper } from "./clipboard.js";
 import { cssCursor } from "./cursor.js";
 import { Engine } from "./engine.js";
-import { Keyboard, platformOf } from "./keyboard.js";
+import { InputCapture, type InputHooks } from "./input.js";
+import { platformOf } from "./keyboard.js";
+import { Media, type MediaView } from "./media.js";
 import type { EngineCommand, EngineEvent } from "./messages.js";
 import { Outbox } from "./outbox.js";
-import { buttonsOf, guestPoint, Pointer } from "./pointer.js";
-import {
-  type CursorShape,
-  encodeKey,
-  encodePointer,
-  encodePointerDelta,
-  encodeReleaseAll,
-  encodeWheel,
-  type WindowSize,
-} from "./protocol.js";
-import { scanCode } from "./scan-codes.js";
+import type { CursorShape, WindowSize } from "./protocol.js";
 import { browserSurroundings } from "./surroundings.js";
-import { browserClipboard, pastedPiece } from "./system-clipboard.js";
+import { browserClipboard } from "./system-clipboard.js";
 import workerAddress from "./worker.ts?worker&url";
 
 /** What the client is told. */
 export interface DisplayOptions {
   readonly canvas: HTMLCanvasElement;
+  /** Takes the keys of input methods and of on-screen keyboards. */
+  readonly field: HTMLTextAreaElement;
   /** Address of the WebSocket. */
   readonly url: string;
   /** The place for the picture. */
   readonly window: WindowSize;
   /** Everything that happens; the client itself has already done its part. */
   onEvent(event: EngineEvent): void;
-  /** The keyboard asks for the page's own controls. */
-  onMenu(): void;
+  /** What input asks of the page. */
+  readonly hooks: InputHooks;
   /** Whether the browser refused what was copied in the guest, though the person was there. */
   onClipboardRefused(refused: boolean): void;
+  /** Sound, microphone and files are like this now. */
+  onMedia(view: MediaView): void;
 }
 
 /** One display on one canvas. The canvas is used up: a new client needs a new one. */
 export class DisplayClient {
+  /** Keyboard, mouse and fingers. */
+  readonly input: InputCapture;
+  /** Sound, microphone and files. */
+  readonly media: Media;
   private readonly canvas: HTMLCanvasElement;
   private readonly engine: { command(command: EngineCommand, transfer?: Transferable[]): void };
   private readonly worker: Worker | undefined;
-  private readonly keyboard: Keyboard;
-  private readonly pointer: Pointer;
   private readonly outbox: Outbox;
   private readonly clipboard: ClipboardKeeper;
   private readonly cleanups: (() => void)[] = [];
   private guest = { width: 0, height: 0 };
   private cursor: CursorShape | undefined;
-  private connected = false;
   private mayInput = false;
   private relative = false;
-  private lastButtons = 0;
 
   constructor(private readonly options: DisplayOptions) {
     this.canvas = options.canvas;
@@ -66,16 +62,18 @@ export class DisplayClient {
       refused: (refused) => options.onClipboardRefused(refused),
       now: () => performance.now(),
     });
-    this.keyboard = new Keyboard(platform, {
-      key: (down, code) => this.send(encodeKey(down, code)),
-      releaseAll: () => this.send(encodeReleaseAll()),
-      menu: () => options.onMenu(),
+    this.input = new InputCapture({
+      canvas: this.canvas,
+      field: options.field,
+      platform,
+      clipboard: this.clipboard,
+      outbox: this.outbox,
+      hooks: options.hooks,
     });
-    this.pointer = new Pointer({
-      position: (x, y, buttons) => this.send(encodePointer(x, y, buttons), this.isMove(buttons)),
-      delta: (dx, dy, buttons) => this.send(encodePointerDelta(dx, dy, buttons)),
-      wheel: (clicks, buttons) => this.send(encodeWheel(clicks, buttons)),
-      nextFrame: (callback) => void requestAnimationFrame(callback),
+    this.media = new Media({
+      send: (bytes) => this.engine.command({ type: "send", bytes, droppable: false }),
+      upload: (bytes) => this.engine.command({ type: "upload", bytes }),
+      changed: (view) => options.onMedia(view),
     });
     this.worker = startWorker();
     this.engine = this.worker === undefined ? this.engineOnPage() : this.engineInWorker(this.worker);
@@ -89,17 +87,6 @@ export class DisplayClient {
     );
   }
 
-  /** Presses these keys (`KeyboardEvent.code`) in order and lets them go in reverse. */
-  tap(codes: readonly string[]): void {
-    const keys = codes.map((code) => scanCode(code) ?? []).filter((code) => code.length > 0);
-    for (const code of keys) {
-      this.send(encodeKey(true, code));
-    }
-    for (const code of keys.reverse()) {
-      this.send(encodeKey(false, code));
-    }
-  }
-
   /** Dials at once instead of after the pause. */
   retry(): void {
     this.engine.command({ type: "retry" });
@@ -108,6 +95,11 @@ export class DisplayClient {
   /** Takes the session back after it was opened elsewhere. */
   takeBack(): void {
     this.engine.command({ type: "takeBack" });
+  }
+
+  /** Sends a record that has nothing to do with input. */
+  send(record: Uint8Array<ArrayBuffer>): void {
+    this.engine.command({ type: "send", bytes: record, droppable: false });
   }
 
   /** The place for the picture has another size. */
@@ -122,16 +114,13 @@ export class DisplayClient {
 
   /** Ends the display; the canvas keeps its last picture. */
   stop(): void {
-    this.outbox.open();
-    this.keyboard.releaseAll();
+    this.input.stop();
+    this.media.stop();
     for (const cleanup of this.cleanups) {
       cleanup();
     }
     this.engine.command({ type: "stop" });
     this.worker?.terminate();
-    if (document.pointerLockElement === this.canvas) {
-      document.exitPointerLock();
-    }
   }
 
   private engineInWorker(worker: Worker) {
@@ -150,24 +139,25 @@ export class DisplayClient {
     switch (event.type) {
       case "state":
         this.canvas.dataset["state"] = event.state;
-        this.connected = event.state === "connected";
-        if (event.state !== "connected") {
-          this.keyboard.forget();
-          this.pointer.forget();
-          this.outbox.forget();
-        }
+        this.input.setConnected(event.state === "connected");
         break;
       case "size":
         this.guest = { width: event.width, height: event.height };
+        this.input.setGuest(this.guest);
         break;
       case "frame":
         this.canvas.dataset["frames"] = String(event.count);
         break;
       case "mayInput":
         this.mayInput = event.mayInput;
+        this.input.setMayInput(event.mayInput);
         break;
       case "abilities":
         this.clipboard.setTakes(event.abilities.takesClipboard && this.mayInput);
+        this.media.setAbilities(event.abilities);
+        break;
+      case "media":
+        this.media.take(event.kind, event.bytes);
         break;
       case "clipboardComing":
         this.clipboard.coming();
@@ -180,33 +170,20 @@ export class DisplayClient {
         this.showCursor();
         break;
       case "pointerMode":
-        this.setRelative(event.relative);
+        this.relative = event.relative;
+        this.input.setRelative(event.relative);
+        this.showCursor();
+        break;
+      case "fetched":
+        this.input.fetched();
+        break;
+      case "lockKeys":
+        this.input.setLights(event);
         break;
       default:
         break;
     }
     this.options.onEvent(event);
-  }
-
-  private send(bytes: Uint8Array<ArrayBuffer>, droppable = false): void {
-    if (this.mayInput) {
-      this.outbox.send(bytes, droppable);
-    }
-  }
-
-  /** Whether nothing but the place changed. */
-  private isMove(buttons: number): boolean {
-    const same = buttons === this.lastButtons;
-    this.lastButtons = buttons;
-    return same;
-  }
-
-  private setRelative(relative: boolean): void {
-    this.relative = relative;
-    if (!relative && document.pointerLockElement === this.canvas) {
-      document.exitPointerLock();
-    }
-    this.showCursor();
   }
 
   private showCursor(): void {
@@ -223,32 +200,19 @@ export class DisplayClient {
   }
 
   private listen(): void {
-    const { canvas } = this;
-    this.on(canvas, "keydown", (event) => this.keyDown(event));
-    this.on(canvas, "keyup", (event) => this.keyUp(event));
-    this.on(canvas, "focus", () => void this.clipboard.focused());
-    this.on(canvas, "pointerenter", () => this.clipboard.entered());
-    this.on(canvas, "pointerdown", (event) => this.pointerDown(event));
-    this.on(canvas, "pointermove", (event) => this.pointerMoved(event));
-    this.on(canvas, "pointerup", (event) => this.pointerUp(event));
-    this.on(canvas, "pointercancel", () => this.letGo());
-    this.on(canvas, "contextmenu", (event) => event.preventDefault());
-    this.on(canvas, "wheel", (event) => this.wheel(event), { passive: false });
-    this.on(canvas, "blur", () => this.letGo());
-    this.on(window, "blur", () => this.letGo());
-    this.on(window, "pagehide", () => this.letGo());
     this.on(window, "online", () => this.retry());
-    // A paste event goes to where a selection is or would be, which is never a canvas.
-    this.on(document, "paste", (event) => this.pasted(event));
-    // Safari pastes over what cannot be edited only where somebody says beforehand that this is right.
-    this.on(document, "beforepaste" as "paste", (event) => this.isOverPicture() && event.preventDefault());
-    this.on(document, "visibilitychange", () => {
-      if (document.visibilityState === "hidden") {
-        this.letGo();
-      } else {
-        this.retry();
-      }
-    });
+    // The page comes back from where the browser keeps those that were left, its sockets closed.
+    this.on(window, "pageshow", (event) => (event as PageTransitionEvent).persisted && this.retry());
+    this.watchNetwork();
+    this.on(document, "visibilitychange", () => document.visibilityState === "visible" && this.retry());
+  }
+
+  /** Another network may mean another address: what is open may be dead without knowing it. */
+  private watchNetwork(): void {
+    const { connection } = navigator as { readonly connection?: EventTarget };
+    const changed = () => this.retry();
+    connection?.addEventListener("change", changed);
+    this.cleanups.push(() => connection?.removeEventListener("change", changed));
   }
 
   private on<Target extends HTMLElement | Window | Document, Name extends keyof Events<Target>>(
@@ -260,93 +224,6 @@ export class DisplayClient {
     const listener = handler as unknown as EventListener;
     target.addEventListener(name, listener, options);
     this.cleanups.push(() => target.removeEventListener(name, listener, options));
-  }
-
-  /** While there is no picture to type into, keys work the page: Tab reaches what lies over it. */
-  private keyDown(event: KeyboardEvent): void {
-    if (!this.connected) {
-      return;
-    }
-    const isBrowsers = this.clipboard.keyDown(event);
-    if (this.keyboard.down(event)) {
-      event.stopPropagation();
-      if (!isBrowsers) {
-        event.preventDefault();
-      }
-    }
-  }
-
-  private keyUp(event: KeyboardEvent): void {
-    if (this.connected && this.keyboard.up(event)) {
-      event.preventDefault();
-      event.stopPropagation();
-    }
-  }
-
-  private pasted(event: ClipboardEvent): void {
-    if (this.isOverPicture()) {
-      event.preventDefault();
-      void this.clipboard.pasted(pastedPiece(event.clipboardData));
-    }
-  }
-
-  private isOverPicture(): boolean {
-    return this.connected && document.activeElement === this.canvas;
-  }
-
-  private letGo(): void {
-    this.pointer.forget();
-    this.lastButtons = 0;
-    this.keyboard.releaseAll();
-  }
-
-  private pointerDown(event: PointerEvent): void {
-    event.preventDefault();
-    this.canvas.focus({ preventScroll: true });
-    this.clipboard.pressed();
-    if (this.relative && document.pointerLockElement !== this.canvas) {
-      void Promise.resolve(this.canvas.requestPointerLock()).catch(() => undefined);
-      return;
-    }
-    if (!this.relative) {
-      this.canvas.setPointerCapture(event.pointerId);
-    }
-    this.pointerMoved(event);
-  }
-
-  /** Where a finger's touch counts as a gesture, it does so when it ends. */
-  private pointerUp(event: PointerEvent): void {
-    this.clipboard.pressed();
-    this.pointerMoved(event);
-  }
-
-  private pointerMoved(event: PointerEvent): void {
-    if (!event.isPrimary) {
-      return;
-    }
-    this.keyboard.flush();
-    const buttons = buttonsOf(event.buttons);
-    if (!this.relative) {
-      const box = this.canvas.getBoundingClientRect();
-      const { left, top, width, height } = box;
-      const placement = {
-        left,
-        top,
-        width,
-        height,
-        guestWidth: this.guest.width,
-        guestHeight: this.guest.height,
-      };
-      this.pointer.at(...guestPoint(placement, event.clientX, event.clientY), buttons);
-    } else if (document.pointerLockElement === this.canvas) {
-      this.pointer.by(event.movementX, event.movementY, buttons);
-    }
-  }
-
-  private wheel(event: WheelEvent): void {
-    event.preventDefault();
-    this.keyboard.flush();
-    this.pointer.wheel(event.deltaY, event.deltaMode);
   }
 }
 

@@ -22,6 +22,8 @@ const OFFER_MS = 150;
 const COPY_NEWS_MS = 500;
 /** A guest's clipboard manager takes over what is offered, and offers it itself, within this time. */
 const ECHO_MS = 2000;
+/** A larger picture is not sent again after every word; the person still has it, and pastes it anew. */
+const GIVE_BACK_BYTES_MAX = 2 ** 20;
 /** Every look makes the browser encode a picture anew: the pointer comes and goes more often. */
 const LOOK_INTERVAL_MS = 1000;
 
@@ -45,6 +47,13 @@ export interface ClipboardOutlets {
   now(): number;
 }
 
+interface Loan {
+  readonly piece: Piece;
+  readonly before: Piece | undefined;
+  /** Kept after that, because a clipboard manager of the guest may repeat the piece. */
+  readonly isOver: boolean;
+}
+
 /** The clipboards of one person and one guest. */
 export class ClipboardKeeper {
   private takes = false;
@@ -63,6 +72,8 @@ export class ClipboardKeeper {
   private lookedAt = Number.NEGATIVE_INFINITY;
   /** Counts what the guest copied. */
   private copies = 0;
+  /** What the guest was lent last, and what it had before. */
+  private lent: Loan | undefined;
 
   constructor(
     private readonly platform: "windows" | "mac" | "other",
@@ -74,6 +85,7 @@ export class ClipboardKeeper {
     const begins = takes && !this.takes;
     this.takes = takes;
     if (!takes) {
+      this.lent = undefined;
       this.guestHas = undefined;
       this.seen = this.seen?.isGuests === true ? this.seen : undefined;
     }
@@ -98,9 +110,11 @@ export class ClipboardKeeper {
       return;
     }
     const isEcho =
-      isSame(piece, this.guestHas) && this.outlets.now() - this.offeredAt < ECHO_MS;
+      (isSame(piece, this.guestHas) || isSame(piece, this.lent?.piece)) &&
+      this.outlets.now() - this.offeredAt < ECHO_MS;
     this.guestHas = piece;
     if (!isEcho) {
+      this.lent = undefined;
       this.pending = piece;
       void this.write(false);
     }
@@ -165,6 +179,42 @@ export class ClipboardKeeper {
     } else {
       outbox.open();
     }
+  }
+
+  /**
+   * Offers the guest a text that was typed and not copied, to be pasted at once; false where it takes none.
+   * The person's own clipboard has no part in it.
+   */
+  lend(text: string): boolean {
+    const piece: Piece = { kind: "text", text };
+    const records = this.takes ? clipboardRecords(piece) : [];
+    for (const record of records) {
+      this.outlets.outbox.sendFirst(record);
+    }
+    if (records.length === 0) {
+      return false;
+    }
+    const goesOn = this.lent?.isOver === false && isSame(this.guestHas, this.lent.piece);
+    this.lent = { piece, before: goesOn ? this.lent?.before : this.guestHas, isOver: false };
+    this.guestHas = piece;
+    this.offeredAt = this.outlets.now();
+    return true;
+  }
+
+  /** The guest gets back what it had before it was lent a text, unless somebody copied something since. */
+  giveBack(): void {
+    const { lent } = this;
+    if (lent === undefined || lent.isOver || !isSame(this.guestHas, lent.piece)) {
+      return;
+    }
+    const isSmall = lent.before?.kind === "text" || (lent.before?.bytes.length ?? 0) <= GIVE_BACK_BYTES_MAX;
+    const before = isSmall ? lent.before : undefined;
+    for (const record of before === undefined ? [] : clipboardRecords(before)) {
+      this.outlets.outbox.sendFirst(record);
+    }
+    this.lent = { ...lent, isOver: true };
+    this.guestHas = before;
+    this.offeredAt = this.outlets.now();
   }
 
   /** Offers the guest what changed in the person's clipboard, where the browser lets the page read it. */

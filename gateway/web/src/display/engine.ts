@@ -1,35 +1,34 @@
-// The display client's core: owns the WebSocket, decides when to dial, feeds the frames.
+// The display client's core: takes what comes over the line, feeds the frames, tells the page.
 // Runs in a worker, or on the page where a worker cannot draw.
 
-import { Backoff } from "./backoff.js";
 import { FramePipeline } from "./frames.js";
+import { Line } from "./line.js";
 import type { DisplayState, EndReason, EngineCommand, EngineEvent } from "./messages.js";
-import type { Painter, Picture, Surface } from "./painter.js";
+import { Meter } from "./meter.js";
+import type { Painter, Surface } from "./painter.js";
+import type { Picture } from "./pictures.js";
 import { PieceAssembler } from "./pieces.js";
 import {
   type Abilities,
   BrowserType,
   decodeMessage,
   encodeAck,
+  encodeCannotDecode,
   encodeHello,
-  encodePing,
   encodeRefresh,
   encodeWindow,
   type GatewayRecord,
   ProtocolError,
+  type Skills,
   Status,
   SUBPROTOCOL,
   VERSION,
   type WindowSize,
 } from "./protocol.js";
+import { Uploads } from "./uploads.js";
+import { type VideoOutlets, VideoRegions } from "./video.js";
 import { WindowFollower } from "./window.js";
 
-/** A handshake that takes longer is given up. */
-const DIAL_TIMEOUT_MS = 10_000;
-/** How often the round trip is measured. */
-const PING_INTERVAL_MS = 2000;
-/** Silence after which the connection counts as dead: three pings and their answers. */
-const SILENCE_MAX_MS = 8000;
 /** Pointer moves are dropped while more than this waits to be sent. */
 const SEND_BACKLOG_MAX_BYTES = 32 * 1024;
 /** When the gateway says "connected" and no picture comes, the veil goes after this time. */
@@ -44,6 +43,9 @@ const NO_ABILITIES: Abilities = {
   takesClipboard: false,
   givesClipboard: false,
   followsWindow: false,
+  takesFiles: false,
+  hasSound: false,
+  takesMicrophone: false,
 };
 
 /** Close codes after which the display does not dial again. */
@@ -52,27 +54,31 @@ const FINAL_CODES: Readonly<Record<number, EndReason | undefined>> = {
   4001: "signedOut",
   4002: "takenOver",
   4003: "notYours",
+  4004: "letGo",
 };
 
 /** What the engine needs of the world around it. */
 export interface Surroundings {
   dial(url: string, subprotocol: string): WebSocket;
-  paint(surface: Surface): Painter;
+  /** Whether the gateway's machine answers at all. */
+  reach(stop: AbortSignal): Promise<boolean>;
+  paint(surface: Surface, tileCacheBytes: number): Painter;
   decode(mime: string, bytes: Uint8Array): Promise<Picture>;
-  decodesWebp(): Promise<boolean>;
+  newVideoDecoder: VideoOutlets["newDecoder"];
+  newVideoChunk: VideoOutlets["newChunk"];
+  /** What this browser can do, which takes a moment to find out. */
+  skills(): Promise<Skills>;
   /** Milliseconds of a monotonic clock. */
   now(): number;
   emit(event: EngineEvent): void;
 }
 
+/** What belongs to one socket. */
 interface Connection {
-  readonly socket: WebSocket;
   readonly frames: FramePipeline;
+  readonly video: VideoRegions;
   /** What the guest copied, as far as it came. */
   readonly copied: PieceAssembler;
-  /** undefined until open. */
-  openedAt: number | undefined;
-  heardAt: number;
   /** The last status record of this connection. */
   status: number | undefined;
   pictureSeen: boolean;
@@ -82,32 +88,36 @@ type Timer = ReturnType<typeof setTimeout>;
 
 /** One display: start it once, then send it commands. */
 export class Engine {
-  private readonly backoff = new Backoff();
+  private readonly line: Line;
   private connection: Connection | undefined;
   private painter: Painter | undefined;
   private url = "";
-  private readonly window = new WindowFollower((size) => this.send(encodeWindow(size), false));
-  private webp = false;
+  private readonly window = new WindowFollower((size) => void this.line.send(encodeWindow(size)));
+  private skills: Skills = { webp: false, h264: false, opus: false, tileCacheBytes: 0 };
   private state: DisplayState | undefined;
   private everConnected = false;
   private failedAttempts = 0;
   private frameCount = 0;
   private endText = "";
   private refreshedAt = Number.NEGATIVE_INFINITY;
-
-  private redialTimer: Timer | undefined;
-  private dialTimer: Timer | undefined;
   private pictureTimer: Timer | undefined;
-  private pulseTimer: Timer | undefined;
+  private readonly meter: Meter;
+  private readonly uploads: Uploads;
 
-  private pingId = 0n;
-  private pingSentAt: number | undefined;
-  private latencyMs: number | undefined;
-  private bytesSincePulse = 0;
-  private framesSincePulse = 0;
-  private pulsedAt = 0;
-
-  constructor(private readonly world: Surroundings) {}
+  constructor(private readonly world: Surroundings) {
+    this.meter = new Meter(() => world.now());
+    this.line = new Line({
+      now: () => world.now(),
+      dial: () => world.dial(this.url, SUBPROTOCOL),
+      reach: (stop) => world.reach(stop),
+      opened: () => this.opened(),
+      message: (data) => this.received(data),
+      silent: () => this.away(),
+      closed: (code, wasOpen) => this.closed(code, wasOpen),
+      pulse: () => this.tellStatistics(),
+    });
+    this.uploads = new Uploads(this.line);
+  }
 
   /** Takes one command of the page. */
   command(command: EngineCommand): void {
@@ -118,13 +128,18 @@ export class Engine {
       case "send":
         this.send(command.bytes, command.droppable);
         return;
+      case "upload":
+        this.uploads.push(command.bytes);
+        return;
       case "retry":
-        this.retry();
+        if (this.painter !== undefined && this.state !== "ended") {
+          this.line.check();
+        }
         return;
       case "takeBack":
         if (this.state === "ended") {
-          this.setState(this.everConnected ? "lost" : "connecting");
-          this.dial();
+          this.away();
+          this.line.dial();
         }
         return;
       case "window":
@@ -136,74 +151,67 @@ export class Engine {
   }
 
   private async start(surface: Surface, url: string, window: WindowSize): Promise<void> {
-    this.painter = this.world.paint(surface);
     this.url = url;
     this.window.resize(window);
     this.setState("connecting");
-    this.webp = await this.world.decodesWebp();
-    this.dial();
+    this.skills = await this.world.skills();
+    if (this.state === "connecting") {
+      this.painter = this.world.paint(surface, this.skills.tileCacheBytes);
+      this.line.dial();
+    }
   }
 
-  private dial(): void {
-    this.clearTimers();
-    const painter = this.painter;
-    if (painter === undefined || this.state === "ended") {
+  /** A socket is open: what came over the one before is void, what it drew stays until there is more. */
+  private opened(): void {
+    const { painter } = this;
+    if (painter === undefined) {
       return;
     }
-    const socket = this.world.dial(this.url, SUBPROTOCOL);
-    socket.binaryType = "arraybuffer";
+    this.dropConnection();
+    if (this.state === "connected") {
+      this.away();
+    }
+    const video = new VideoRegions({
+      newDecoder: (output, error) => this.world.newVideoDecoder(output, error),
+      newChunk: (init) => this.world.newVideoChunk(init),
+      cannotDecode: (region, what) => void this.line.send(encodeCannotDecode(region, what)),
+    });
     const connection: Connection = {
-      socket,
       frames: new FramePipeline(painter, {
         now: () => this.world.now(),
         decode: (mime, bytes) => this.world.decode(mime, bytes),
+        decodeVideo: (record) => video.decode(record),
         presented: (sequence, micros) => this.presented(connection, sequence, micros),
-        resized: (width, height) => this.world.emit({ type: "size", width, height }),
+        resized: (width, height) => this.resized(width, height),
         spoiled: () => this.refresh(),
         failed: (error) => this.fail(connection, error),
       }),
+      video,
       copied: new PieceAssembler(),
-      openedAt: undefined,
-      heardAt: this.world.now(),
       status: undefined,
       pictureSeen: false,
     };
     this.connection = connection;
-    socket.onopen = () => this.opened(connection);
-    socket.onmessage = (event: MessageEvent) => this.received(connection, event.data);
-    socket.onclose = (event: CloseEvent) => this.closed(connection, event.code);
-    this.dialTimer = setTimeout(() => this.closed(connection, 1006), DIAL_TIMEOUT_MS);
+    this.meter.begin();
+    this.line.send(encodeHello(this.skills, this.window.now));
   }
 
-  private opened(connection: Connection): void {
-    if (connection !== this.connection) {
-      return;
-    }
-    clearTimeout(this.dialTimer);
-    const now = this.world.now();
-    connection.openedAt = now;
-    connection.heardAt = now;
-    connection.socket.send(encodeHello(this.webp, this.window.now));
-    this.pulsedAt = now;
-    this.bytesSincePulse = 0;
-    this.framesSincePulse = 0;
-    this.pingSentAt = undefined;
-    this.ping(now);
-    this.pulseTimer = setTimeout(() => this.pulse(connection), PING_INTERVAL_MS);
-  }
-
-  private received(connection: Connection, data: unknown): void {
-    if (connection !== this.connection) {
+  private received(data: unknown): void {
+    const { connection } = this;
+    if (connection === undefined) {
       return;
     }
     try {
       if (!(data instanceof ArrayBuffer)) {
         throw new ProtocolError("a text message came");
       }
-      connection.heardAt = this.world.now();
-      this.bytesSincePulse += data.byteLength;
+      this.meter.bytes(data.byteLength);
       for (const record of decodeMessage(data)) {
         this.take(connection, record);
+      }
+      if (this.state === "lost" && connection.pictureSeen && connection.status !== Status.connecting) {
+        // It was only silent for a while.
+        this.setConnected();
       }
     } catch (error) {
       if (!(error instanceof ProtocolError)) {
@@ -214,9 +222,10 @@ export class Engine {
   }
 
   private take(connection: Connection, record: GatewayRecord): void {
-    if (record.view !== 0) {
+    if (record.view !== 0 || connection !== this.connection) {
       return;
     }
+    this.meter.record(record);
     switch (record.type) {
       case "hello":
         if (record.version !== VERSION) {
@@ -230,7 +239,17 @@ export class Engine {
       case "copy":
       case "raw":
       case "image":
+      case "palette":
+      case "keep":
+      case "recall":
+      case "video":
         connection.frames.add(record);
+        return;
+      case "sharing":
+        this.world.emit({ type: "sharing", news: record.news });
+        return;
+      case "videoEnd":
+        connection.video.end(record.region);
         return;
       case "frameEnd":
         connection.frames.end(record.sequence);
@@ -239,7 +258,7 @@ export class Engine {
         this.takeStatus(connection, record.state, record.text);
         return;
       case "pong":
-        this.takePong(record.id);
+        this.line.pong(record.id);
         return;
       case "cursor":
         this.world.emit({ type: "cursor", shape: record.shape });
@@ -255,8 +274,15 @@ export class Engine {
         this.world.emit({ type: "lockKeys", scroll, number, caps });
         return;
       }
+      case "fetched":
+        this.world.emit({ type: "fetched" });
+        return;
       case "abilities":
         this.takeAbilities(record.abilities);
+        return;
+      case "media":
+        // A copy: the message is larger and goes to nobody else.
+        this.world.emit({ type: "media", kind: record.kind, bytes: record.bytes.slice() });
         return;
       case "clipboard": {
         const piece = connection.copied.add(record);
@@ -295,14 +321,20 @@ export class Engine {
     if (connection !== this.connection) {
       return;
     }
-    connection.socket.send(encodeAck(sequence, drawMicros));
+    this.line.send(encodeAck(sequence, drawMicros));
     connection.pictureSeen = true;
+    this.line.prove();
     this.frameCount += 1;
-    this.framesSincePulse += 1;
+    this.meter.frame(drawMicros);
     this.world.emit({ type: "frame", count: this.frameCount });
     if (connection.status !== Status.connecting) {
       this.setConnected();
     }
+  }
+
+  private resized(width: number, height: number): void {
+    this.meter.size(width, height);
+    this.world.emit({ type: "size", width, height });
   }
 
   private setConnected(): void {
@@ -312,27 +344,31 @@ export class Engine {
     this.setState("connected");
   }
 
-  private closed(connection: Connection, code: number): void {
-    if (connection !== this.connection) {
-      return;
+  /** The picture, if there ever was one, is not to be trusted any more. */
+  private away(): void {
+    this.setState(this.everConnected ? "lost" : "connecting");
+  }
+
+  /** A connection is over, or an attempt was in vain; false when there shall be no other. */
+  private closed(code: number, wasOpen: boolean): boolean {
+    const pictureSeen = this.connection?.pictureSeen === true;
+    if (wasOpen) {
+      this.dropConnection();
     }
-    const { openedAt } = connection;
-    this.drop();
     const reason = FINAL_CODES[code];
     if (reason !== undefined) {
       this.setState("ended");
       this.world.emit({ type: "ended", reason, text: this.endText });
-      return;
+      return false;
     }
-    if (openedAt !== undefined && connection.pictureSeen) {
-      this.backoff.lived(this.world.now() - openedAt);
-    }
-    if (!connection.pictureSeen) {
+    if (!pictureSeen) {
       this.failedAttempts += 1;
       this.world.emit({ type: "attemptFailed", count: this.failedAttempts });
     }
-    this.setState(this.everConnected ? "lost" : "connecting");
-    this.redialTimer = setTimeout(() => this.dial(), this.backoff.next());
+    if (wasOpen || this.connection === undefined) {
+      this.away();
+    }
+    return true;
   }
 
   /** Breaks a connection whose other end made a mistake; dialling again gives a clean start. */
@@ -341,50 +377,32 @@ export class Engine {
       return;
     }
     console.error(`display protocol: ${error.message}`);
-    connection.socket.close(CLOSE_PROTOCOL, "protocol error");
-    this.closed(connection, CLOSE_PROTOCOL);
-  }
-
-  private retry(): void {
-    if (this.redialTimer !== undefined) {
-      this.dial();
-    } else if (this.connection?.openedAt === undefined && this.connection !== undefined) {
-      // A handshake begun before the network came back may hang: begin another.
-      this.drop();
-      this.dial();
-    }
+    this.line.break(CLOSE_PROTOCOL, "protocol error");
   }
 
   private end(): void {
-    this.drop();
+    this.line.stop();
+    this.dropConnection();
     this.state = "ended";
   }
 
-  /** Leaves the connection, if there is one, without waiting for its close handshake. */
-  private drop(): void {
-    this.clearTimers();
-    const connection = this.connection;
+  private dropConnection(): void {
+    clearTimeout(this.pictureTimer);
+    const { connection } = this;
     this.connection = undefined;
-    if (connection === undefined) {
-      return;
+    connection?.frames.stop();
+    connection?.video.stop();
+    this.uploads.clear();
+    if (connection !== undefined) {
+      this.world.emit({ type: "abilities", abilities: NO_ABILITIES });
     }
-    const { socket } = connection;
-    socket.onopen = socket.onmessage = socket.onclose = null;
-    if (socket.readyState === 0 || socket.readyState === 1) {
-      socket.close();
-    }
-    connection.frames.stop();
   }
 
   private send(bytes: Uint8Array<ArrayBuffer>, droppable: boolean): void {
-    const socket = this.connection?.socket;
     // What is typed while disconnected is not kept: it would arrive at another moment's screen.
-    if (socket === undefined || this.connection?.openedAt === undefined || socket.readyState !== 1) {
-      return;
-    }
-    const stale = droppable && isMove(bytes) && socket.bufferedAmount > SEND_BACKLOG_MAX_BYTES;
+    const stale = droppable && isMove(bytes) && this.line.backlog > SEND_BACKLOG_MAX_BYTES;
     if (!stale) {
-      socket.send(bytes);
+      this.line.send(bytes);
     }
   }
 
@@ -392,44 +410,12 @@ export class Engine {
     const now = this.world.now();
     if (now - this.refreshedAt >= REFRESH_INTERVAL_MS) {
       this.refreshedAt = now;
-      this.send(encodeRefresh(), false);
+      this.line.send(encodeRefresh());
     }
   }
 
-  /** Every two seconds: measure, and notice a connection that died in silence. */
-  private pulse(connection: Connection): void {
-    const now = this.world.now();
-    if (now - connection.heardAt > SILENCE_MAX_MS) {
-      this.closed(connection, 1006);
-      return;
-    }
-    this.ping(now);
-    const seconds = (now - this.pulsedAt) / 1000;
-    this.world.emit({
-      type: "statistics",
-      statistics: {
-        latencyMs: this.latencyMs,
-        bytesPerSecond: this.bytesSincePulse / seconds,
-        framesPerSecond: this.framesSincePulse / seconds,
-      },
-    });
-    this.bytesSincePulse = 0;
-    this.framesSincePulse = 0;
-    this.pulsedAt = now;
-    this.pulseTimer = setTimeout(() => this.pulse(connection), PING_INTERVAL_MS);
-  }
-
-  private ping(now: number): void {
-    this.pingId += 1n;
-    this.pingSentAt = now;
-    this.send(encodePing(this.pingId), false);
-  }
-
-  private takePong(id: bigint): void {
-    if (id === this.pingId && this.pingSentAt !== undefined) {
-      this.latencyMs = this.world.now() - this.pingSentAt;
-      this.pingSentAt = undefined;
-    }
+  private tellStatistics(): void {
+    this.world.emit({ type: "statistics", statistics: this.meter.read(this.line.latencyMs) });
   }
 
   private setState(state: DisplayState): void {
@@ -437,14 +423,6 @@ export class Engine {
       this.state = state;
       this.world.emit({ type: "state", state });
     }
-  }
-
-  private clearTimers(): void {
-    clearTimeout(this.redialTimer);
-    clearTimeout(this.dialTimer);
-    clearTimeout(this.pictureTimer);
-    clearTimeout(this.pulseTimer);
-    this.redialTimer = undefined;
   }
 }
 

@@ -1,4 +1,5 @@
-// How large the picture is shown: as large as fits, pixel for pixel where that is almost the same.
+// How large the picture is shown: as large as fits, pixel for pixel where that is almost the same; or in its
+// actual size, whatever fits.
 
 /** A scale this close above a whole number becomes that number: crisp beats a sliver of size. */
 const SNAP = 0.03;
@@ -13,16 +14,23 @@ export interface Fit {
   readonly crisp: boolean;
 }
 
+/**
+ * As large as fits; the same, of a guest that has fewer and so larger pixels; or one guest pixel for each of the
+ * screen's.
+ */
+export type Size = "fit" | "large" | "actual";
+
 /** Fits a guest's picture into a space of device pixels; `ratio` is how many of them make a CSS pixel. */
 export function fit(
   space: { width: number; height: number },
   guest: { width: number; height: number },
   ratio: number,
+  size: Size = "fit",
 ): Fit {
   if (space.width <= 0 || space.height <= 0 || guest.width <= 0 || guest.height <= 0) {
     return { left: 0, top: 0, width: 0, height: 0, crisp: true };
   }
-  let scale = Math.min(space.width / guest.width, space.height / guest.height);
+  let scale = size === "actual" ? 1 : Math.min(space.width / guest.width, space.height / guest.height);
   const whole = Math.floor(scale + 1e-6);
   const crisp = whole >= 1 && scale - whole <= SNAP;
   if (crisp) {

@@ -1,16 +1,22 @@
 // Turns drawing records into frames: images are decoded side by side, everything is drawn in order,
 // and a frame is drawn in one go, so that no half picture is ever presented.
 
-import { closePicture, type Painter, type Picture } from "./painter.js";
+import type { Painter } from "./painter.js";
+import { closePicture, type Picture } from "./pictures.js";
 import { ProtocolError, type GatewayRecord } from "./protocol.js";
+import type { VideoRecord } from "./video.js";
 
 /** A frame of more records than this is a fault: 8K in slivers of 33 pixels would be a million. */
 const RECORDS_MAX = 2 ** 20;
 
-type DrawingRecord = Extract<GatewayRecord, { type: "size" | "fill" | "copy" | "raw" | "image" }>;
+/** Records that draw, and those that read what was drawn. */
+export type DrawingRecord = Extract<
+  GatewayRecord,
+  { type: "size" | "fill" | "copy" | "raw" | "image" | "palette" | "keep" | "recall" | "video" }
+>;
 
 interface Decoding {
-  picture: Picture | undefined;
+  picture: Picture | VideoFrame | undefined;
   failed: boolean;
 }
 
@@ -32,6 +38,8 @@ interface Frame {
 export interface FrameOutlets {
   now(): number;
   decode(mime: string, bytes: Uint8Array): Promise<Picture>;
+  /** undefined where there is no picture to be had, of which the gateway knows. */
+  decodeVideo(record: VideoRecord): Promise<VideoFrame | undefined>;
   /** The frame is on the surface; `drawMicros` counts from its frame end. */
   presented(sequence: number, drawMicros: number): void;
   /** The surface has another size now. */
@@ -58,16 +66,23 @@ export class FramePipeline {
     if (frame.steps.length >= RECORDS_MAX) {
       throw new ProtocolError("a frame has too many records");
     }
-    if (record.type !== "image") {
+    if (record.type !== "image" && record.type !== "video") {
       frame.steps.push({ record, decoding: undefined });
       return;
     }
     const decoding: Decoding = { picture: undefined, failed: false };
     frame.steps.push({ record, decoding });
     frame.undecoded += 1;
-    this.outlets.decode(record.mime, record.bytes).then(
+    const decoded: Promise<Picture | VideoFrame | undefined> =
+      record.type === "video"
+        ? this.outlets.decodeVideo(record)
+        : this.outlets.decode(record.mime, record.bytes);
+    decoded.then(
       (picture) => this.decoded(frame, decoding, picture),
-      () => this.decoded(frame, decoding, undefined),
+      () => {
+        decoding.failed = true;
+        this.decoded(frame, decoding, undefined);
+      },
     );
   }
 
@@ -98,7 +113,7 @@ export class FramePipeline {
     return frame;
   }
 
-  private decoded(frame: Frame, decoding: Decoding, picture: Picture | undefined): void {
+  private decoded(frame: Frame, decoding: Decoding, picture: Picture | VideoFrame | undefined): void {
     if (this.stopped) {
       if (picture !== undefined) {
         closePicture(picture);
@@ -106,7 +121,6 @@ export class FramePipeline {
       return;
     }
     decoding.picture = picture;
-    decoding.failed = picture === undefined;
     frame.undecoded -= 1;
     this.drain();
   }
@@ -127,10 +141,12 @@ export class FramePipeline {
 
   private draw(frame: Frame): boolean {
     try {
+      let whole = true;
       for (const step of frame.steps) {
-        this.drawStep(step);
+        const drawn = this.drawStep(step);
+        whole &&= drawn;
       }
-      if (frame.steps.some((step) => step.decoding?.failed === true)) {
+      if (!whole) {
         this.outlets.spoiled();
       }
       return true;
@@ -145,25 +161,41 @@ export class FramePipeline {
     }
   }
 
-  private drawStep({ record, decoding }: Step): void {
+  /** False when the picture is wrong there now. */
+  private drawStep({ record, decoding }: Step): boolean {
+    const { painter } = this;
     switch (record.type) {
       case "size":
-        this.painter.resize(record.width, record.height);
+        painter.resize(record.width, record.height);
         this.outlets.resized(record.width, record.height);
-        return;
+        return true;
       case "fill":
-        this.painter.fill(record.area, record.red, record.green, record.blue);
-        return;
+        painter.fill(record.area, record.red, record.green, record.blue);
+        return true;
       case "copy":
-        this.painter.copy(record.area, record.sourceX, record.sourceY);
-        return;
+        painter.copy(record.area, record.sourceX, record.sourceY);
+        return true;
       case "raw":
-        this.painter.raw(record.area, record.pixels);
-        return;
+        painter.raw(record.area, record.pixels);
+        return true;
+      case "palette":
+        painter.palette(record);
+        return true;
+      case "keep":
+        painter.keep(record.tiles);
+        return true;
+      case "recall":
+        return painter.recall(record.tiles);
       case "image":
         if (decoding?.picture !== undefined) {
-          this.painter.picture(record.area, decoding.picture);
+          painter.picture(record.area, decoding.picture as Picture);
         }
+        return decoding?.failed !== true;
+      case "video":
+        if (decoding?.picture !== undefined) {
+          painter.video(record.area, decoding.picture as VideoFrame);
+        }
+        return decoding?.failed !== true;
     }
   }
 }

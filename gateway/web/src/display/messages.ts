@@ -3,13 +3,16 @@
 import type { Surface } from "./painter.js";
 import type { Piece } from "./pieces.js";
 import type { Abilities, CursorShape, WindowSize } from "./protocol.js";
+import type { SharingNews } from "./sharing.js";
 
 /** From the page to the engine. */
 export type EngineCommand =
   | { readonly type: "start"; readonly surface: Surface; readonly url: string; readonly window: WindowSize }
   /** Records to send; droppable ones may be left out while the connection is congested. */
   | { readonly type: "send"; readonly bytes: Uint8Array<ArrayBuffer>; readonly droppable: boolean }
-  /** Dial now instead of after the backoff. */
+  /** Records that may wait behind others; forgotten with the connection. */
+  | { readonly type: "upload"; readonly bytes: Uint8Array<ArrayBuffer> }
+  /** The line may be there again: ask at once whether it is, dial now instead of after the backoff. */
   | { readonly type: "retry" }
   /** Dial again after the session was taken over. */
   | { readonly type: "takeBack" }
@@ -21,7 +24,7 @@ export type EngineCommand =
 export type DisplayState = "connecting" | "connected" | "lost" | "ended";
 
 /** Why the display ended for good. */
-export type EndReason = "finished" | "signedOut" | "takenOver" | "notYours";
+export type EndReason = "finished" | "signedOut" | "takenOver" | "notYours" | "letGo";
 
 /** Measured over the last second or so. */
 export interface Statistics {
@@ -29,7 +32,17 @@ export interface Statistics {
   readonly latencyMs: number | undefined;
   readonly bytesPerSecond: number;
   readonly framesPerSecond: number;
+  /** How the picture came, the most bytes first. */
+  readonly codecs: readonly Codec[];
+  /** From the end of a frame to its being drawn, in milliseconds; undefined where there was no frame. */
+  readonly drawMs: number | undefined;
+  /** The guest's screen, in pixels. */
+  readonly width: number;
+  readonly height: number;
 }
+
+/** Ways in which a picture comes. */
+export type Codec = "png" | "webp" | "jpeg" | "h264" | "palette" | "raw" | "tiles";
 
 /** From the engine to the page. */
 export type EngineEvent =
@@ -54,8 +67,14 @@ export type EngineEvent =
     }
   /** What the guest can do; nothing of it on a connection that has not said so. */
   | { readonly type: "abilities"; readonly abilities: Abilities }
+  /** A record of sound, microphone or files: its type and its body. */
+  | { readonly type: "media"; readonly kind: number; readonly bytes: Uint8Array }
+  /** The guest fetched what its clipboard was offered. */
+  | { readonly type: "fetched" }
   /** A part came of what somebody copied in the guest; more follows. */
   | { readonly type: "clipboardComing" }
   /** Somebody copied this in the guest. */
   | { readonly type: "clipboard"; readonly piece: Piece }
+  /** Who is here, who asks, whether it is recorded. */
+  | { readonly type: "sharing"; readonly news: SharingNews }
   | { readonly type: "statistics"; readonly statistics: Statistics };

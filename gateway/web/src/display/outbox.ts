@@ -4,10 +4,9 @@
 /** More than anybody does in the time of a paste; then nothing waits any longer. */
 const HELD_MAX = 256;
 
-interface Held {
-  readonly bytes: Uint8Array<ArrayBuffer>;
-  readonly droppable: boolean;
-}
+type Held =
+  | { readonly bytes: Uint8Array<ArrayBuffer>; readonly droppable: boolean }
+  | { readonly step: () => void };
 
 /** Passes records on, in their order. */
 export class Outbox {
@@ -22,9 +21,15 @@ export class Outbox {
       this.pass(bytes, droppable);
       return;
     }
-    this.held.push({ bytes, droppable });
-    if (this.held.length >= HELD_MAX) {
-      this.open();
+    this.push({ bytes, droppable });
+  }
+
+  /** Does this in the order of what is sent: now, or when what waits is sent. The step may hold what follows. */
+  then(step: () => void): void {
+    if (this.held === undefined) {
+      step();
+    } else {
+      this.push({ step });
     }
   }
 
@@ -49,18 +54,39 @@ export class Outbox {
     }
   }
 
-  /** Sends what waited; nothing waits any longer. */
+  /** Sends what waited; nothing waits any longer, unless a step says so. */
   open(): void {
     const held = this.held ?? [];
     this.forget();
-    for (const { bytes, droppable } of held) {
-      this.pass(bytes, droppable);
+    while (this.held === undefined) {
+      const next = held.shift();
+      if (next === undefined) {
+        return;
+      }
+      if ("step" in next) {
+        next.step();
+      } else {
+        this.pass(next.bytes, next.droppable);
+      }
     }
+    // A step holds what follows it; it may have sent something itself meanwhile.
+    this.held = [...this.heldNow(), ...held];
   }
 
   /** Drops what waited. */
   forget(): void {
     clearTimeout(this.timer);
     this.held = undefined;
+  }
+
+  private push(next: Held): void {
+    this.held?.push(next);
+    if (this.heldNow().length >= HELD_MAX) {
+      this.open();
+    }
+  }
+
+  private heldNow(): Held[] {
+    return this.held ?? [];
   }
 }

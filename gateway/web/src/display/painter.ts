@@ -1,11 +1,12 @@
 // Draws records onto a canvas so that every pixel is the guest's own.
 
-import { ProtocolError, type Rectangle } from "./protocol.js";
+import { type PaletteImage, palettePixels } from "./palette.js";
+import type { Picture } from "./pictures.js";
+import { ProtocolError, type Rectangle, type Tiles } from "./protocol.js";
+import { TileCache } from "./tiles.js";
 
 /** A canvas that the painter can own: on the page or transferred to a worker. */
 export type Surface = HTMLCanvasElement | OffscreenCanvas;
-/** A decoded image; `close` frees it where the browser offers that. */
-export type Picture = ImageBitmap | HTMLImageElement;
 
 /** What the engine needs of a drawing surface. */
 export interface Painter {
@@ -15,24 +16,39 @@ export interface Painter {
   fill(area: Rectangle, red: number, green: number, blue: number): void;
   copy(area: Rectangle, sourceX: number, sourceY: number): void;
   raw(area: Rectangle, pixels: Uint8ClampedArray): void;
+  palette(image: PaletteImage): void;
   picture(area: Rectangle, picture: Picture): void;
+  /** Stretches a picture to its area. */
+  video(area: Rectangle, picture: VideoFrame): void;
+  keep(tiles: Tiles): void;
+  /** False when a slot was empty: the picture is wrong there. */
+  recall(tiles: Tiles): boolean;
 }
 
 type Context = CanvasRenderingContext2D | OffscreenCanvasRenderingContext2D;
 
+/** Opaque: no pixel is ever blended. The standard colour space: no pixel is ever converted. `desynchronized`
+ * stays off: it may show half a frame. */
+const SETTINGS: CanvasRenderingContext2DSettings = { alpha: false, colorSpace: "srgb" };
+
 /** Painter of a 2D canvas. */
 export class CanvasPainter implements Painter {
   private readonly context: Context;
+  private readonly tiles: TileCache;
+  /** Holds what is copied from one place of the canvas to another; as large as was needed so far. */
+  private scratch: Context | undefined;
 
-  constructor(private readonly surface: Surface) {
-    // Opaque: no pixel is ever blended. The standard colour space: no pixel is ever converted.
-    // `desynchronized` stays off: it may show half a frame.
-    const settings: CanvasRenderingContext2DSettings = { alpha: false, colorSpace: "srgb" };
-    const context = surface.getContext("2d", settings) as Context | null;
+  /** With so many bytes for tiles that were shown before. */
+  constructor(
+    private readonly surface: Surface,
+    tileCacheBytes: number,
+  ) {
+    const context = surface.getContext("2d", SETTINGS) as Context | null;
     if (context === null) {
       throw new Error("this browser offers no 2D canvas");
     }
     this.context = context;
+    this.tiles = new TileCache(tileCacheBytes, (width, height) => newSurface(surface, width, height));
   }
 
   get width(): number {
@@ -52,6 +68,8 @@ export class CanvasPainter implements Painter {
       this.surface.height = height;
     }
     this.context.imageSmoothingEnabled = false;
+    this.tiles.clear();
+    this.scratch = undefined;
   }
 
   fill(area: Rectangle, red: number, green: number, blue: number): void {
@@ -60,18 +78,26 @@ export class CanvasPainter implements Painter {
     this.context.fillRect(area.x, area.y, area.width, area.height);
   }
 
-  /** The canvas is read as a whole before it is written, so the regions may overlap. */
+  /** What is copied is read as a whole before it is written, so the regions may overlap. It goes by another
+   * canvas: one that is drawn onto itself is copied by the browser with all its pixels, and that costs five
+   * times as much. */
   copy(area: Rectangle, sourceX: number, sourceY: number): void {
     this.check(area);
     const { x, y, width, height } = area;
     this.check({ x: sourceX, y: sourceY, width, height });
-    this.context.drawImage(this.surface, sourceX, sourceY, width, height, x, y, width, height);
+    const scratch = this.scratchOf(width, height);
+    scratch.drawImage(this.surface, sourceX, sourceY, width, height, 0, 0, width, height);
+    this.context.drawImage(scratch.canvas, 0, 0, width, height, x, y, width, height);
   }
 
   raw(area: Rectangle, pixels: Uint8ClampedArray): void {
     this.check(area);
     const data = new ImageData(pixels as Uint8ClampedArray<ArrayBuffer>, area.width, area.height);
     this.context.putImageData(data, area.x, area.y);
+  }
+
+  palette(image: PaletteImage): void {
+    this.raw(image.area, palettePixels(image));
   }
 
   picture(area: Rectangle, picture: Picture): void {
@@ -82,6 +108,43 @@ export class CanvasPainter implements Painter {
     this.context.drawImage(picture, area.x, area.y);
   }
 
+  video(area: Rectangle, picture: VideoFrame): void {
+    this.check(area);
+    const { x, y, width, height } = area;
+    const { context } = this;
+    // Only where it is really stretched: an odd side is one pixel less of the coded picture's.
+    context.imageSmoothingEnabled =
+      Math.abs(picture.displayWidth - width) > 1 || Math.abs(picture.displayHeight - height) > 1;
+    context.drawImage(picture, x, y, width, height);
+    context.imageSmoothingEnabled = false;
+  }
+
+  keep(tiles: Tiles): void {
+    for (let index = 0; index < tiles.count; index += 1) {
+      this.tiles.keep(this.surface, tiles.x(index), tiles.y(index), tiles.slot(index));
+    }
+  }
+
+  recall(tiles: Tiles): boolean {
+    let known = true;
+    for (let index = 0; index < tiles.count; index += 1) {
+      const drawn = this.tiles.recall(this.context, tiles.x(index), tiles.y(index), tiles.slot(index));
+      known &&= drawn;
+    }
+    return known;
+  }
+
+  private scratchOf(width: number, height: number): Context {
+    const canvas = this.scratch?.canvas;
+    if (this.scratch === undefined || canvas === undefined || canvas.width < width || canvas.height < height) {
+      const wide = Math.max(width, canvas?.width ?? 0);
+      const high = Math.max(height, canvas?.height ?? 0);
+      this.scratch = newSurface(this.surface, wide, high).getContext("2d", SETTINGS) as Context;
+      this.scratch.imageSmoothingEnabled = false;
+    }
+    return this.scratch;
+  }
+
   private check(area: Rectangle): void {
     if (area.x + area.width > this.width || area.y + area.height > this.height) {
       throw new ProtocolError("a rectangle reaches beyond the surface");
@@ -89,48 +152,13 @@ export class CanvasPainter implements Painter {
   }
 }
 
-/** Decodes an encoded image without touching its colours. */
-export async function decodePicture(mime: string, bytes: Uint8Array): Promise<Picture> {
-  const blob = new Blob([bytes as Uint8Array<ArrayBuffer>], { type: mime });
-  if (typeof createImageBitmap === "function") {
-    return await createImageBitmap(blob, {
-      colorSpaceConversion: "none",
-      premultiplyAlpha: "none",
-    });
+/** A surface beside this one, of its kind. */
+function newSurface(beside: Surface, width: number, height: number): Surface {
+  if (typeof OffscreenCanvas === "function" && beside instanceof OffscreenCanvas) {
+    return new OffscreenCanvas(width, height);
   }
-  return await decodeByElement(blob);
-}
-
-/** For browsers without createImageBitmap; on the page only. */
-async function decodeByElement(blob: Blob): Promise<HTMLImageElement> {
-  const address = URL.createObjectURL(blob);
-  try {
-    const element = new Image();
-    element.src = address;
-    await element.decode();
-    return element;
-  } finally {
-    URL.revokeObjectURL(address);
-  }
-}
-
-/** Frees a decoded image. */
-export function closePicture(picture: Picture): void {
-  if ("close" in picture) {
-    picture.close();
-  }
-}
-
-/** One lossless WebP pixel: a browser that decodes it decodes all that the gateway sends. */
-const WEBP_PIXEL = "UklGRhoAAABXRUJQVlA4TA0AAAAvAAAAEAcQERGIiP4HAA==";
-
-/** Whether this browser decodes WebP. */
-export async function decodesWebp(): Promise<boolean> {
-  const bytes = Uint8Array.from(atob(WEBP_PIXEL), (char) => char.charCodeAt(0));
-  try {
-    closePicture(await decodePicture("image/webp", bytes));
-    return true;
-  } catch {
-    return false;
-  }
+  const canvas = document.createElement("canvas");
+  canvas.width = width;
+  canvas.height = height;
+  return canvas;
 }

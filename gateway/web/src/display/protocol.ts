@@ -1,13 +1,26 @@
-// The codec of docs/display-protocol.md: records from the gateway in, records to the gateway out.
+// The codec of docs/display-protocol.md: records from the gateway in; `encode.ts` has those that go out.
+
+import { decodeSharing, type SharingNews, SharingType } from "./sharing.js";
+
+import { MediaType } from "./media-protocol.js";
+
+export * from "./encode.js";
 
 /** What the WebSocket asks for in Sec-WebSocket-Protocol. */
 export const SUBPROTOCOL = "vidi.display.v1";
 /** The version that both hellos carry. */
 export const VERSION = 1;
 
-const HEADER_BYTES = 8;
+/** Type, view, two reserved bytes, length of the body. */
+export const HEADER_BYTES = 8;
 const RECTANGLE_BYTES = 8;
 const PIXEL_BYTES = 4;
+/** Palette images are for letters: 64 x 64 at most. */
+const PALETTE_PIXELS_MAX = 4096;
+/** One tile of a keep or a recall: its place and its slot. */
+const TILE_BYTES = 8;
+/** Regions of video are numbered below this. */
+export const VIDEO_REGIONS_MAX = 8;
 /** Larger surfaces are refused: 2^25 pixels are 128 MiB of canvas. */
 const PIXELS_MAX = 2 ** 25;
 /** Of the text in a status record, the part that is kept. */
@@ -30,6 +43,11 @@ export const GatewayType = {
   pong: 13,
   clipboard: 14,
   abilities: 15,
+  fetched: 30,
+  keep: 16,
+  recall: 17,
+  video: 18,
+  videoEnd: 19,
 } as const;
 
 /** Types of the records that the browser sends. */
@@ -45,6 +63,7 @@ export const BrowserType = {
   refresh: 73,
   clipboard: 74,
   window: 75,
+  cannotDecode: 76,
 } as const;
 
 /** The state that a status record tells. */
@@ -88,6 +107,33 @@ export interface Abilities {
   readonly givesClipboard: boolean;
   /** Its screen follows the window. */
   readonly followsWindow: boolean;
+  /** It takes files. */
+  readonly takesFiles: boolean;
+  /** It has sound. */
+  readonly hasSound: boolean;
+  /** It takes a microphone. */
+  readonly takesMicrophone: boolean;
+}
+
+/** Places of tiles and their slots, read where they lie in the message. */
+export class Tiles {
+  constructor(private readonly data: DataView) {}
+
+  get count(): number {
+    return this.data.byteLength / TILE_BYTES;
+  }
+
+  x(index: number): number {
+    return this.data.getUint16(index * TILE_BYTES, true);
+  }
+
+  y(index: number): number {
+    return this.data.getUint16(index * TILE_BYTES + 2, true);
+  }
+
+  slot(index: number): number {
+    return this.data.getUint32(index * TILE_BYTES + 4, true);
+  }
 }
 
 /** One record from the gateway. Bytes are views of the message, not copies. */
@@ -115,6 +161,29 @@ export type GatewayRecord = { readonly view: number } & (
       readonly exact: boolean;
       readonly bytes: Uint8Array;
     }
+  | {
+      readonly type: "palette";
+      readonly area: Rectangle;
+      readonly exact: boolean;
+      /** Red, green and blue of each colour. */
+      readonly colours: Uint8Array;
+      /** Bits of a pixel's number. */
+      readonly bits: number;
+      readonly pixels: Uint8Array;
+    }
+  | { readonly type: "keep"; readonly tiles: Tiles }
+  | { readonly type: "recall"; readonly tiles: Tiles }
+  | {
+      readonly type: "video";
+      readonly area: Rectangle;
+      readonly region: number;
+      readonly key: boolean;
+      readonly codedWidth: number;
+      readonly codedHeight: number;
+      /** One access unit, as Annex B of H.264 has it. */
+      readonly bytes: Uint8Array;
+    }
+  | { readonly type: "videoEnd"; readonly region: number }
   | { readonly type: "frameEnd"; readonly sequence: number }
   | { readonly type: "cursor"; readonly shape: CursorShape }
   | { readonly type: "cursorPosition"; readonly x: number; readonly y: number }
@@ -134,6 +203,10 @@ export type GatewayRecord = { readonly view: number } & (
       readonly bytes: Uint8Array;
     }
   | { readonly type: "abilities"; readonly abilities: Abilities }
+  | { readonly type: "fetched" }
+  /** Sound, microphone or files: `media-protocol.ts` reads the body. */
+  | { readonly type: "media"; readonly kind: number; readonly bytes: Uint8Array }
+  | { readonly type: "sharing"; readonly news: SharingNews }
 );
 
 /**
@@ -205,6 +278,14 @@ class Body {
     return new Uint8ClampedArray(this.buffer, this.start + this.take(length), length);
   }
 
+  tiles(): Tiles {
+    const length = this.left;
+    if (length === 0 || length % TILE_BYTES !== 0) {
+      throw new ProtocolError("a record of tiles has a length that is impossible");
+    }
+    return new Tiles(new DataView(this.buffer, this.start + this.take(length), length));
+  }
+
   rectangle(): Rectangle {
     if (this.left < RECTANGLE_BYTES) {
       throw new ProtocolError("a record's body is too short for its rectangle");
@@ -245,6 +326,15 @@ function decodeKnown(type: number, view: number, body: Body): GatewayRecord | un
     case GatewayType.hello: {
       const version = body.u16();
       return { type: "hello", view, version, mayInput: (body.u16() & 1) !== 0 };
+    }
+    case SharingType.people:
+    case SharingType.requests:
+    case SharingType.recording: {
+      const news = decodeSharing(type, body.bytes(body.left));
+      if (news === undefined) {
+        throw new ProtocolError("a record of the people at the session is cut short");
+      }
+      return { type: "sharing", view, news };
     }
     case GatewayType.size:
       return decodeSize(view, body);
@@ -304,8 +394,26 @@ function decodeKnown(type: number, view: number, body: Body): GatewayRecord | un
       body.u16();
       return { type: "clipboard", view, kind, more, bytes: body.bytes(body.left) };
     }
+    case GatewayType.keep:
+      return { type: "keep", view, tiles: body.tiles() };
+    case GatewayType.recall:
+      return { type: "recall", view, tiles: body.tiles() };
+    case GatewayType.video:
+      return decodeVideo(view, body);
+    case GatewayType.videoEnd: {
+      const region = decodeRegion(body);
+      body.bytes(3);
+      return { type: "videoEnd", view, region };
+    }
+    case GatewayType.fetched:
+      return { type: "fetched", view };
     case GatewayType.abilities:
       return { type: "abilities", view, abilities: decodeAbilities(body.u8()) };
+    case MediaType.sound:
+    case MediaType.soundState:
+    case MediaType.microphone:
+    case MediaType.transfer:
+      return { type: "media", view, kind: type, bytes: body.bytes(body.left) };
     default:
       return undefined;
   }
@@ -316,6 +424,9 @@ function decodeAbilities(bits: number): Abilities {
     takesClipboard: (bits & 1) !== 0,
     givesClipboard: (bits & 2) !== 0,
     followsWindow: (bits & 4) !== 0,
+    takesFiles: (bits & 8) !== 0,
+    hasSound: (bits & 16) !== 0,
+    takesMicrophone: (bits & 32) !== 0,
   };
 }
 
@@ -328,6 +439,8 @@ function decodeSize(view: number, body: Body): GatewayRecord {
   return { type: "size", view, width, height };
 }
 
+/** The codec of an image that needs no decoder. */
+const PALETTE_CODEC = 4;
 const MIMES: readonly (string | undefined)[] = [undefined, "image/png", "image/webp", "image/jpeg"];
 
 function decodeImage(view: number, body: Body): GatewayRecord {
@@ -335,11 +448,46 @@ function decodeImage(view: number, body: Body): GatewayRecord {
   const codec = body.u8();
   const flags = body.u8();
   body.u16();
+  if (codec === PALETTE_CODEC) {
+    return decodePalette(view, area, (flags & 1) === 0, body);
+  }
   const mime = MIMES[codec];
   if (mime === undefined) {
     throw new ProtocolError(`image codec ${codec} is unknown`);
   }
   return { type: "image", view, area, mime, exact: (flags & 1) === 0, bytes: body.bytes(body.left) };
+}
+
+function decodePalette(view: number, area: Rectangle, exact: boolean, body: Body): GatewayRecord {
+  if (area.width * area.height > PALETTE_PIXELS_MAX) {
+    throw new ProtocolError("a palette image is too large");
+  }
+  const count = body.u8() + 1;
+  const colours = body.bytes(3 * count);
+  const bits = count <= 2 ? 1 : count <= 4 ? 2 : count <= 16 ? 4 : 8;
+  const pixels = body.bytes(Math.ceil((area.width * bits) / 8) * area.height);
+  return { type: "palette", view, area, exact, colours, bits, pixels };
+}
+
+function decodeVideo(view: number, body: Body): GatewayRecord {
+  const area = body.rectangle();
+  const region = decodeRegion(body);
+  const key = (body.u8() & 1) !== 0;
+  body.u16();
+  const [codedWidth, codedHeight] = [body.u16(), body.u16()];
+  if (codedWidth === 0 || codedHeight === 0 || codedWidth * codedHeight > PIXELS_MAX) {
+    throw new ProtocolError(`video of ${codedWidth} x ${codedHeight} pixels is impossible`);
+  }
+  const bytes = body.bytes(body.left);
+  return { type: "video", view, area, region, key, codedWidth, codedHeight, bytes };
+}
+
+function decodeRegion(body: Body): number {
+  const region = body.u8();
+  if (region >= VIDEO_REGIONS_MAX) {
+    throw new ProtocolError(`video region ${region} is impossible`);
+  }
+  return region;
 }
 
 function decodeCursor(view: number, body: Body): GatewayRecord {
@@ -348,115 +496,4 @@ function decodeCursor(view: number, body: Body): GatewayRecord {
   const [hotspotX, hotspotY, width, height] = [body.u16(), body.u16(), body.u16(), body.u16()];
   const pixels = body.bytes(width * height * PIXEL_BYTES);
   return { type: "cursor", view, shape: { visible, hotspotX, hotspotY, width, height, pixels } };
-}
-
-/** A record with an empty body of `length` bytes, and a view to fill the body with. */
-function record(type: number, length: number): [Uint8Array<ArrayBuffer>, DataView] {
-  const bytes = new Uint8Array(HEADER_BYTES + length);
-  bytes[0] = type;
-  const header = new DataView(bytes.buffer);
-  header.setUint32(4, length, true);
-  return [bytes, new DataView(bytes.buffer, HEADER_BYTES)];
-}
-
-/** Size of the place for the picture in device pixels. */
-export interface WindowSize {
-  readonly width: number;
-  readonly height: number;
-}
-
-/** The first record on every connection. */
-export function encodeHello(decodesWebp: boolean, size: WindowSize): Uint8Array<ArrayBuffer> {
-  const [bytes, body] = record(BrowserType.hello, 12);
-  body.setUint16(0, VERSION, true);
-  body.setUint16(2, decodesWebp ? 1 : 0, true);
-  body.setUint32(4, 0, true);
-  body.setUint16(8, clamp(size.width, 0, 0xffff), true);
-  body.setUint16(10, clamp(size.height, 0, 0xffff), true);
-  return bytes;
-}
-
-/** Says that the frame was presented, and how long that took. */
-export function encodeAck(sequence: number, drawMicros: number): Uint8Array<ArrayBuffer> {
-  const [bytes, body] = record(BrowserType.ack, 8);
-  body.setUint32(0, sequence, true);
-  body.setUint32(4, clamp(drawMicros, 0, 0xffff_ffff), true);
-  return bytes;
-}
-
-/** A key with the bytes of its scan code of set 1, at most 6. */
-export function encodeKey(down: boolean, code: readonly number[]): Uint8Array<ArrayBuffer> {
-  const [bytes, body] = record(BrowserType.key, 2 + code.length);
-  body.setUint8(0, down ? 1 : 0);
-  body.setUint8(1, code.length);
-  code.forEach((value, index) => body.setUint8(2 + index, value));
-  return bytes;
-}
-
-/** Where the pointer is, in guest pixels, and which buttons are held. */
-export function encodePointer(x: number, y: number, buttons: number): Uint8Array<ArrayBuffer> {
-  const [bytes, body] = record(BrowserType.pointer, 6);
-  body.setUint16(0, clamp(x, 0, 0xffff), true);
-  body.setUint16(2, clamp(y, 0, 0xffff), true);
-  body.setUint8(4, buttons);
-  return bytes;
-}
-
-/** How far the pointer moved, and which buttons are held. */
-export function encodePointerDelta(dx: number, dy: number, buttons: number): Uint8Array<ArrayBuffer> {
-  const [bytes, body] = record(BrowserType.pointerDelta, 6);
-  body.setInt16(0, clamp(dx, -0x8000, 0x7fff), true);
-  body.setInt16(2, clamp(dy, -0x8000, 0x7fff), true);
-  body.setUint8(4, buttons);
-  return bytes;
-}
-
-/** Clicks of the wheel; positive is away from the user. */
-export function encodeWheel(clicks: number, buttons: number): Uint8Array<ArrayBuffer> {
-  const [bytes, body] = record(BrowserType.wheel, 2);
-  body.setInt8(0, clamp(clicks, -127, 127));
-  body.setUint8(1, buttons);
-  return bytes;
-}
-
-/** Lets go of everything that this viewer holds. */
-export function encodeReleaseAll(): Uint8Array<ArrayBuffer> {
-  return record(BrowserType.releaseAll, 0)[0];
-}
-
-/** Asks for a pong with the same number. */
-export function encodePing(id: bigint): Uint8Array<ArrayBuffer> {
-  const [bytes, body] = record(BrowserType.ping, 8);
-  body.setBigUint64(0, id, true);
-  return bytes;
-}
-
-/** Asks for the whole picture. */
-export function encodeRefresh(): Uint8Array<ArrayBuffer> {
-  return record(BrowserType.refresh, 0)[0];
-}
-
-/** A part of what the person copied; the parts of one piece follow each other. */
-export function encodeClipboard(
-  kind: number,
-  more: boolean,
-  part: Uint8Array,
-): Uint8Array<ArrayBuffer> {
-  const [bytes, body] = record(BrowserType.clipboard, 4 + part.length);
-  body.setUint8(0, kind);
-  body.setUint8(1, more ? 1 : 0);
-  bytes.set(part, HEADER_BYTES + 4);
-  return bytes;
-}
-
-/** How large the place for the picture is. */
-export function encodeWindow(size: WindowSize): Uint8Array<ArrayBuffer> {
-  const [bytes, body] = record(BrowserType.window, 4);
-  body.setUint16(0, clamp(size.width, 0, 0xffff), true);
-  body.setUint16(2, clamp(size.height, 0, 0xffff), true);
-  return bytes;
-}
-
-function clamp(value: number, low: number, high: number): number {
-  return Math.min(high, Math.max(low, Math.round(value)));
 }
