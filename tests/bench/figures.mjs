@@ -24,6 +24,11 @@ export class Figures {
     })
   }
 
+  // One that was not measured, and why.
+  miss(metric, why) {
+    this.lines.push({ bench: this.bench, metric, value: null, unit: null, peer: null, ratio: null, repetitions: 0, min: null, max: null, why })
+  }
+
   async write(path) {
     const text = this.lines.map((line) => JSON.stringify(line) + '\n').join('')
     await writeFile(`${path}.new`, text)
@@ -33,7 +38,7 @@ export class Figures {
   table() {
     const rows = [['metric', 'value', 'unit', 'min', 'max', 'n', 'ratio', 'peer']]
     for (const { metric, value, unit, min, max, repetitions, ratio, peer } of this.lines) {
-      rows.push([metric, value, unit, min, max, repetitions, ratio ?? '', peer ?? ''].map(String))
+      rows.push([metric, value ?? 'not measured', unit ?? '', min ?? '', max ?? '', repetitions, ratio ?? '', peer ?? ''].map(String))
     }
     const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)))
     return rows.map((row) => row.map((cell, column) => cell.padEnd(widths[column])).join('  ').trimEnd()).join('\n')

@@ -3,71 +3,25 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { command, domains, quickstart, results, root, until, useVidictl, vidictl, vidictlJson } from '../e2e/stack.mjs'
 import { connected, open, openFirstApp, quietMoment, signIn } from '../e2e/browser.mjs'
-import { Figures, calibrate, repetitions, seconds } from './figures.mjs'
+import { calibrate, repetitions, seconds } from './figures.mjs'
 import { PEER, startPeer } from './peer.mjs'
 import { fromClick, fromNavigation, watchNavigations } from './picture.mjs'
+import { Suite, need } from './suite.mjs'
 
 const QUIET_MOMENTS = 5
 const DESKTOPS = 3
-const need = (name) => {
-  if (!process.env[name]) throw new Error(`${name} is not set: run tests/bench/run main`)
-  return process.env[name]
-}
 
-const figures = new Figures('main')
-const calibration = []
-const closing = []
-let interrupted = false
-process.on('SIGTERM', () => {
-  interrupted = true
-  closeAll().finally(() => process.exit(143))
-})
+const suite = new Suite('main')
+const { figures, closing } = suite
+const repeat = (work) => suite.repeat(work)
+await suite.run(measure)
 
-try {
-  await measure()
-} catch (error) {
-  failed(error)
-}
-await closeAll()
-
-function failed(error) {
-  if (interrupted) return
-  console.error(`error: ${error.stack ?? error}`)
-  process.exitCode = 1
-}
-
-async function closeAll() {
-  while (closing.length) await closing.pop()().catch((error) => console.error(`error: ${error.message}`))
-}
-
-// What one part cannot measure does not take the others' figures away; the run fails all the same.
 async function measure() {
-  for (const part of [kills, install]) await part().catch(failed)
-  const access = await quickstart('up').catch(failed)
-  if (access) {
-    useVidictl(access.vidictl)
-    for (const part of [warmStarts, createToReady, pictures, wrongPixels, restarts, createDesktops]) await alone(part, access)
-  }
-  if (calibration.length) figures.add('calibration_sha256_s', 's', calibration)
-  await figures.write(need('VIDI_BENCH_OUT'))
-  console.log(figures.table())
-}
-
-// One part; the next one finds the daemons and the first desktop running, however this one ended.
-async function alone(part, access) {
-  const good = await part(access).then(() => true, failed)
-  await closeAll()
-  if (!good && !interrupted) await quickstart('up').catch(failed)
-}
-
-// The values of `work`, one after another, each with a look at how fast the machine is just then.
-async function repeat(work) {
-  const values = []
-  for (let index = 0; index < repetitions; index++) {
-    calibration.push(calibrate())
-    values.push(await work(index))
-  }
-  return values
+  await suite.parts([kills, install])
+  const access = await quickstart('up').catch((error) => suite.failed(error))
+  if (!access) return
+  useVidictl(access.vidictl)
+  await suite.alone([warmStarts, createToReady, pictures, wrongPixels, restarts, createDesktops], access)
 }
 
 // What tests/kill found just now: faults injected, and acknowledged things that were lost (0).
@@ -121,7 +75,7 @@ async function createDesktops() {
   await createOne('desktop', 'bench-first')
   const values = []
   for (let index = 0; index < DESKTOPS; index++) {
-    calibration.push(calibrate())
+    suite.calibration.push(calibrate())
     values.push(await createOne('desktop', `bench-desktop-${index}`))
   }
   figures.add('create_to_ready_desktop_s', 's', values)

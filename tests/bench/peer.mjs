@@ -21,20 +21,29 @@ export async function startPeer({ template, scratch, pids }) {
   const spicePort = await freePort()
   const guest = await startGuest({ template, scratch, ticket, spicePort, pids })
   try {
-    const httpPort = await freePort()
-    const server = start('websockify', ['--web', PAGES, `127.0.0.1:${httpPort}`, `127.0.0.1:${spicePort}`], pids)
-    await until('websockify', async () => {
-      alive(server)
-      return (await fetch(`http://127.0.0.1:${httpPort}/spice_auto.html`)).ok
-    })
-    return {
-      url: `http://127.0.0.1:${httpPort}/spice_auto.html?host=127.0.0.1&port=${httpPort}&password=${ticket}`,
-      stop: () => Promise.all([end(server), end(guest)]),
-    }
+    const server = await serveSpiceHtml5({ spicePort, ticket, pids })
+    return { ...server, guest: guest.pid, stop: () => Promise.all([server.stop(), end(guest)]) }
   } catch (error) {
     await end(guest)
     throw error
   }
+}
+
+// Serves the peer's pages for a SPICE server at this port of the loopback.
+export async function serveSpiceHtml5({ spicePort, ticket, pids }) {
+  const httpPort = await freePort()
+  const server = start('websockify', ['--web', PAGES, `127.0.0.1:${httpPort}`, `127.0.0.1:${spicePort}`], pids)
+  try {
+    await until('websockify', async () => {
+      alive(server)
+      return (await fetch(`http://127.0.0.1:${httpPort}/spice_auto.html`)).ok
+    })
+  } catch (error) {
+    await end(server)
+    throw error
+  }
+  const at = (port) => `http://127.0.0.1:${port}/spice_auto.html?host=127.0.0.1&port=${port}&password=${ticket}`
+  return { url: at(httpPort), at, port: httpPort, server: server.pid, stop: () => end(server) }
 }
 
 // The devices are those that the agent writes into a domain. Image compression stays at QEMU's default:

@@ -12,12 +12,12 @@ const FLAGS = [
 ]
 
 // `trust` false: the page CA is trusted for real by the caller (NSS), nothing is ignored.
-// `options` go to the browser: language, size, colours.
-export async function open({ ignoreCertificate = true, home, ...options } = {}) {
+// `flags` are Chromium's own; `options` go to the browser: language, size, colours.
+export async function open({ ignoreCertificate = true, home, flags = [], ...options } = {}) {
   const profile = home ?? (await mkdtemp(join(tmpdir(), 'vidi-e2e-')))
   const context = await chromium.launchPersistentContext(profile, {
     executablePath: '/usr/bin/chromium',
-    args: FLAGS,
+    args: [...FLAGS, ...flags],
     ignoreHTTPSErrors: ignoreCertificate,
     viewport: { width: 1280, height: 900 },
     ...options,
@@ -110,12 +110,14 @@ export async function pixels(page) {
 
 // Compares canvas and libvirt's screenshot at a moment when nothing moves: canvas, screenshot, a
 // quarter of a second, screenshot, canvas; both pairs equal, or another try. Gives what was seen.
+// `domain` may also be what gives the guest's picture.
 export async function quietMoment(page, domain, tries = 40) {
+  const look = typeof domain === 'function' ? domain : () => screenshot(domain)
   for (let attempt = 0; attempt < tries; attempt++) {
     await keepPixels(page)
-    const first = await screenshot(domain)
+    const first = await look()
     await delay(250)
-    const second = await screenshot(domain)
+    const second = await look()
     const same = await keepPixels(page)
     if (!same || !first.rgb.equals(second.rgb)) continue
     return compare(await keptPixels(page), second)

@@ -8,6 +8,8 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { join } from 'node:path'
 import { domains, guestFile, guestRun, metric, quickstart, results, until, useVidictl } from './stack.mjs'
 import { near, open, openFirstApp, photograph, place, quietMoment, signIn } from './browser.mjs'
+import { makeFilm, makeWebPage, openInGuest } from './looks.mjs'
+import * as sound from './sound.mjs'
 import { steps } from './steps.mjs'
 
 const COLORS_MIN = 1000
@@ -15,6 +17,8 @@ const COLORS_MIN = 1000
 const SCREEN = [1024, 768]
 // Where the template's panel has its buttons, on a screen of that size.
 const PANEL = { files: [95, 750], terminal: [127, 750], editor: [161, 750] }
+// A film of 50 frames on an emulated processor: of most of them something is seen.
+const FILM_FRAMES_MIN = 10
 // An emulated processor on a busy machine takes its time to start a program.
 const PROGRAM_SECONDS = 240
 
@@ -29,8 +33,10 @@ before(async () => {
   assert.equal(running.length, 1, 'quickstart leaves exactly one desktop running')
   domain = running[0]
   const [width, height] = SCREEN
-  browser = await open({ viewport: { width, height }, permissions: ['clipboard-read', 'clipboard-write'] })
+  const permissions = ['clipboard-read', 'clipboard-write', 'microphone']
+  browser = await open({ viewport: { width, height }, permissions, flags: sound.FLAGS })
   page = browser.page
+  await sound.listen(page)
 })
 
 after(async () => {
@@ -287,6 +293,31 @@ step('what is copied elsewhere is pasted into the guest, and on its disk when it
   assert.equal(await guestFile(domain, NOTE), PASTED)
 })
 
+// No key of any layout types these.
+const COMPOSED = '漢字と😀'
+
+step('what an input method composed is written in the guest, in order with keys, and its clipboard is as before', async () => {
+  const own = await page.evaluate(() => navigator.clipboard.readText())
+  await chord('Control+a')
+  await page.getByTestId('toolbar-show').click()
+  await page.getByTestId('toolbar-typing').click()
+  const devtools = await page.context().newCDPSession(page)
+  await devtools.send('Input.imeSetComposition', { text: 'かん', selectionStart: 2, selectionEnd: 2 })
+  await page.getByTestId('desktop-composing').waitFor()
+  await devtools.send('Input.insertText', { text: COMPOSED })
+  await page.keyboard.press('Enter')
+  await devtools.send('Input.insertText', { text: 'ñandú' })
+  await active(/^\*.*Mousepad/)
+  const written = `${COMPOSED}\nñandú`
+  // The text is with the program when the guest has fetched it; a key waits for that, saving too.
+  await chord('Control+s')
+  await until('the composed text on the disk', async () => (await guestFile(domain, NOTE)).trimEnd() === written, PROGRAM_SECONDS)
+    .catch(() => {})
+  assert.equal((await guestFile(domain, NOTE)).trimEnd(), written)
+  assert.equal(await page.evaluate(() => navigator.clipboard.readText()), own, 'it has no part in the clipboard of the person')
+  await page.getByTestId('screen-keys-close').click()
+})
+
 step('the file manager shows the file', async () => {
   await click(PANEL.files)
   await active(/^user$/)
@@ -305,6 +336,29 @@ step('a terminal that scrolls is right to the last pixel', async () => {
   await exact('scrolled-back')
 })
 
+// Nothing new came for a second.
+async function still() {
+  await until('a still picture', async () => {
+    const before = await frames()
+    await delay(1000)
+    return (await frames()) === before
+  }, PROGRAM_SECONDS)
+}
+
+step('a web page with a photo, and a film once it is over, are right to the last pixel', async () => {
+  await openInGuest(domain, await makeWebPage(domain, page))
+  await active(/^A page/)
+  await still()
+  await exact('web-page')
+  const address = await makeFilm(domain)
+  const before = await frames()
+  await openInGuest(domain, address)
+  await active(/^A film/)
+  await still()
+  assert.ok((await frames()) - before >= FILM_FRAMES_MIN, 'the film was seen to move')
+  await exact('film')
+})
+
 step('the screen of the guest follows the window, pixel for pixel', async () => {
   for (const size of [[1280, 900], SCREEN]) {
     const [width, height] = size
@@ -314,6 +368,20 @@ step('the screen of the guest follows the window, pixel for pixel', async () => 
     assert.deepEqual((await canvasSize()).box, [0, 0, width, height])
     await exact(`window-${width}x${height}`)
   }
+})
+
+step('what the guest plays is heard in the browser', async () => {
+  const { hertz, decibels } = await sound.playsTone(page, domain, 1000)
+  console.log(`desktop sound: ${hertz.toFixed(0)} Hz at ${decibels.toFixed(0)} dB`)
+})
+
+step('the guest hears the microphone, once it is switched on', async () => {
+  console.log(`desktop microphone: the loudest sample is ${await sound.hearsMicrophone(page, domain)}`)
+})
+
+step('files that are dropped and chosen are in the guest, byte for byte', async () => {
+  const speed = await sound.takesFiles(page, domain, 3 * 1024 * 1024)
+  console.log(`desktop files: ${(speed / 1e6).toFixed(1)} MB/s`)
 })
 
 step('everything the guest drew was understood', async () => {

@@ -149,21 +149,37 @@ step('a second tab takes over, and the first says so', async () => {
   await openFirstApp(page)
 })
 
-step("another user's desktop cannot be reached", async () => {
+step("another user's desktop is not shown without a yes", async () => {
   await createUser('eva', 'a long enough password', '--role', 'user')
-  const sessions = JSON.stringify(await vidictlJson('session', 'list'))
-  const session = /sessions\/([0-9a-f-]{36})/.exec(sessions)[1]
+  const { sessions } = await vidictlJson('session', 'list')
+  const [, session] = sessions.find(({ state }) => state === 'SESSION_STATE_CONNECTED').name.split('/sessions/')
   const other = await open()
   try {
     await signIn(other.page, access.url, 'eva', 'a long enough password')
     // An empty list has no size to be seen by.
     await other.page.getByTestId('app-list').waitFor({ state: 'attached' })
     assert.equal(await other.page.getByTestId('app-list').locator('button').count(), 0)
-    const code = await other.page.evaluate((id) => new Promise((resolve) => {
+    const ending = other.page.evaluate((id) => new Promise((resolve) => {
+      const socket = new WebSocket(`wss://${location.host}/display/${id}`, 'vidi.display.v1')
+      const types = []
+      socket.binaryType = 'arraybuffer'
+      // A hello of the protocol's version 1.
+      socket.onopen = () => socket.send(new Uint8Array([65, 0, 0, 0, 12, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]))
+      socket.onmessage = ({ data }) => {
+        const view = new DataView(data)
+        for (let at = 0; at < data.byteLength; at += 8 + view.getUint32(at + 4, true)) types.push(view.getUint8(at))
+      }
+      socket.onclose = (event) => resolve({ code: event.code, types })
+    }), session)
+    await page.getByTestId('request-refuse').click()
+    const { code, types } = await ending
+    assert.equal(code, 4004)
+    assert.deepEqual([...new Set(types)].sort((one, two) => one - two), [1, 12], 'hello and status, and nothing of the picture')
+    const none = await other.page.evaluate((id) => new Promise((resolve) => {
       const socket = new WebSocket(`wss://${location.host}/display/${id}`, 'vidi.display.v1')
       socket.onclose = (event) => resolve(event.code)
-    }), session)
-    assert.equal(code, 4003)
+    }), '00000000-0000-4000-8000-000000000000')
+    assert.equal(none, 4003, 'there is no such session')
   } finally {
     await other.close()
   }

@@ -1,7 +1,7 @@
 // The public API as a program uses it: gRPC over the controller's socket for the operator, gRPC-Web
 // through the gateway for users, repeated as docs/api.md tells clients.
 import { execFileSync } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { readFileSync, readdirSync } from 'node:fs'
 import { connect as connectHttp2 } from 'node:http2'
 import { Agent, request as requestHttps } from 'node:https'
 import { createRequire } from 'node:module'
@@ -23,7 +23,7 @@ const { FileDescriptorSetSchema } = require('@bufbuild/protobuf/wkt')
 const descriptors = join(results, 'vidi.descriptors')
 execFileSync('protoc', [
   `--proto_path=${join(root, 'proto')}`, '--include_imports', `--descriptor_set_out=${descriptors}`,
-  ...['sign_in', 'users', 'desktops', 'sessions', 'operations', 'hosts', 'templates', 'usage'].map((name) => `vidi/v1/${name}.proto`),
+  ...readdirSync(join(root, 'proto/vidi/v1')).filter((name) => name.endsWith('.proto')).map((name) => `vidi/v1/${name}`),
 ])
 const registry = createFileRegistry(fromBinary(FileDescriptorSetSchema, readFileSync(descriptors)))
 

@@ -17,7 +17,7 @@ const POLICIES = { RELEASE_POLICY_KEEP: 50, RELEASE_POLICY_STOP: 35, RELEASE_POL
 const METHODS = { start: 'StartDesktop', restart: 'RestartDesktop', stop: 'StopDesktop', unplug: 'StopDesktop', destroy: 'DeleteDesktop' }
 // The user's own wish ended a session.
 const RELEASED = 'SESSION_END_CAUSE_RELEASED'
-const CLOSE_CODES_KNOWN = new Set([1000, 1001, 1005, 1006, 1011, 1012, 1013, 4001, 4002, 4003])
+const CLOSE_CODES_KNOWN = new Set([1000, 1001, 1005, 1006, 1011, 1012, 1013, 4001, 4002, 4003, 4004])
 
 // The life of one user's desktop, decided by an operator.
 export class Owner {

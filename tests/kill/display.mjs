@@ -56,16 +56,21 @@ export class Display {
       if (this.status !== 101 || !head.includes(this.accept)) return this.socket.destroy()
       this.upgraded = true
       this.pending = this.pending.subarray(end + 4)
-      const hello = Buffer.alloc(12)
-      hello.writeUInt16LE(1, 0)
-      hello.writeUInt16LE(1024, 8)
-      hello.writeUInt16LE(768, 10)
-      this.record(HELLO, hello)
+      this.record(HELLO, this.hello())
     }
     for (let frame; (frame = firstFrame(this.pending)); ) {
       this.pending = frame.rest
       this.takeOne(frame)
     }
+  }
+
+  // What it says of itself: decodes nothing but PNG and JPEG, keeps no tiles.
+  hello() {
+    const hello = Buffer.alloc(12)
+    hello.writeUInt16LE(1, 0)
+    hello.writeUInt16LE(1024, 8)
+    hello.writeUInt16LE(768, 10)
+    return hello
   }
 
   takeOne({ final, opcode, body }) {
