@@ -4,9 +4,10 @@
 //! queued: the newest position replaces the one that waits, and relative motions add up. What
 //! waits is sent before a button, so that a click lands where the pointer was.
 
-use bytes::{BufMut, Bytes};
+use bytes::BufMut;
 
-use crate::channel::{Channel, ChannelEvent, CommonEvent, Message};
+use crate::channel::{Channel, CommonEvent, Message};
+use crate::delegate::delegate_to_channel;
 use crate::error::SpiceError;
 use crate::geometry::Point;
 use crate::link::{Capabilities, ChannelKind, LinkSetup};
@@ -175,6 +176,8 @@ impl MouseButton {
     }
 }
 
+delegate_to_channel!(InputsChannel, InputsEvent);
+
 impl InputsChannel {
     /// An inputs channel that begins to link. What is done before the link is made is sent after.
     pub fn new(setup: LinkSetup) -> Self {
@@ -184,36 +187,6 @@ impl InputsChannel {
 
     pub(crate) const fn over(channel: Channel) -> Self {
         Self { channel, pressed: 0, motions_in_flight: 0, waiting: None }
-    }
-
-    /// Takes bytes from the server, in any portions.
-    pub fn receive(&mut self, bytes: &[u8]) -> Result<(), SpiceError> {
-        self.channel.receive(bytes)
-    }
-
-    /// The next event; `None` when more bytes are needed.
-    pub fn next_event(&mut self) -> Result<Option<InputsEvent>, SpiceError> {
-        while let Some(event) = self.channel.next_event()? {
-            match event {
-                ChannelEvent::Common(common) => return Ok(Some(InputsEvent::Common(common))),
-                ChannelEvent::Message(message) => {
-                    if let Some(event) = self.handle(&message)? {
-                        return Ok(Some(event));
-                    }
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    /// All bytes that are to be sent to the server now, if any.
-    pub fn poll_transmit(&mut self) -> Option<Bytes> {
-        self.channel.poll_transmit()
-    }
-
-    /// Serial of the last message, for [`CommonEvent::WaitForChannels`].
-    pub const fn serial(&self) -> u64 {
-        self.channel.serial()
     }
 
     /// Presses a key; again while it is down is a repetition. `key_down`: code u32.

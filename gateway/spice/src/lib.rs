@@ -41,6 +41,7 @@ mod agent;
 mod channel;
 mod codec;
 pub mod cursor;
+mod delegate;
 pub mod display;
 mod error;
 mod geometry;

@@ -6,7 +6,8 @@
 
 use bytes::Bytes;
 
-use crate::channel::{Channel, ChannelEvent, CommonEvent, Message, too_large};
+use crate::channel::{Channel, CommonEvent, Message, too_large};
+use crate::delegate::delegate_to_channel;
 use crate::error::SpiceError;
 use crate::link::{Capabilities, ChannelKind, LinkSetup};
 use crate::unsupported::{Feature, Unsupported};
@@ -142,6 +143,8 @@ impl Volume {
     }
 }
 
+delegate_to_channel!(PlaybackChannel, PlaybackEvent);
+
 impl PlaybackChannel {
     /// A playback channel that begins to link; `best` is the most that its listeners play.
     pub fn new(setup: LinkSetup, best: SoundCodec) -> Self {
@@ -154,36 +157,6 @@ impl PlaybackChannel {
 
     pub(crate) const fn over(channel: Channel) -> Self {
         Self { channel, codec: None, playing: None }
-    }
-
-    /// Takes bytes from the server, in any portions.
-    pub fn receive(&mut self, bytes: &[u8]) -> Result<(), SpiceError> {
-        self.channel.receive(bytes)
-    }
-
-    /// The next event; `None` when more bytes are needed.
-    pub fn next_event(&mut self) -> Result<Option<PlaybackEvent>, SpiceError> {
-        while let Some(event) = self.channel.next_event()? {
-            match event {
-                ChannelEvent::Common(common) => return Ok(Some(PlaybackEvent::Common(common))),
-                ChannelEvent::Message(message) => {
-                    if let Some(event) = self.handle(&message)? {
-                        return Ok(Some(event));
-                    }
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    /// All bytes that are to be sent to the server now, if any.
-    pub fn poll_transmit(&mut self) -> Option<Bytes> {
-        self.channel.poll_transmit()
-    }
-
-    /// Serial of the last message, for [`CommonEvent::WaitForChannels`].
-    pub const fn serial(&self) -> u64 {
-        self.channel.serial()
     }
 
     fn handle(&mut self, message: &Message) -> Result<Option<PlaybackEvent>, SpiceError> {

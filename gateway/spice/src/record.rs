@@ -5,9 +5,10 @@
 //! (server/sound.cpp, `snd_record_handle_write`), so only packets whose length divides it are right.
 //! Opus packets have 480 frames and would be spoiled six times a second.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 
-use crate::channel::{Channel, ChannelEvent, CommonEvent, Message};
+use crate::channel::{Channel, CommonEvent, Message};
+use crate::delegate::delegate_to_channel;
 use crate::error::SpiceError;
 use crate::link::{Capabilities, ChannelKind, LinkSetup};
 use crate::playback::SoundForm;
@@ -64,6 +65,8 @@ pub enum RecordEvent {
     Stopped,
 }
 
+delegate_to_channel!(RecordChannel, RecordEvent);
+
 impl RecordChannel {
     /// A record channel that begins to link.
     pub fn new(setup: LinkSetup) -> Self {
@@ -73,36 +76,6 @@ impl RecordChannel {
 
     pub(crate) fn over(channel: Channel) -> Self {
         Self { channel, wanted: None, rest: BytesMut::new() }
-    }
-
-    /// Takes bytes from the server, in any portions.
-    pub fn receive(&mut self, bytes: &[u8]) -> Result<(), SpiceError> {
-        self.channel.receive(bytes)
-    }
-
-    /// The next event; `None` when more bytes are needed.
-    pub fn next_event(&mut self) -> Result<Option<RecordEvent>, SpiceError> {
-        while let Some(event) = self.channel.next_event()? {
-            match event {
-                ChannelEvent::Common(common) => return Ok(Some(RecordEvent::Common(common))),
-                ChannelEvent::Message(message) => {
-                    if let Some(event) = self.handle(&message)? {
-                        return Ok(Some(event));
-                    }
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    /// All bytes that are to be sent to the server now, if any.
-    pub fn poll_transmit(&mut self) -> Option<Bytes> {
-        self.channel.poll_transmit()
-    }
-
-    /// Serial of the last message, for [`CommonEvent::WaitForChannels`].
-    pub const fn serial(&self) -> u64 {
-        self.channel.serial()
     }
 
     /// Sends samples of one channel, 16 bits little endian, at the rate that is wanted; each goes to

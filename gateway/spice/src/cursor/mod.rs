@@ -4,11 +4,10 @@ mod shape;
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
-
 pub use shape::{CURSOR_SIDE_MAX, CursorShape};
 
-use crate::channel::{Channel, ChannelEvent, CommonEvent, Message, too_large};
+use crate::channel::{Channel, CommonEvent, Message, too_large};
+use crate::delegate::delegate_to_channel;
 use crate::error::SpiceError;
 use crate::geometry::Point;
 use crate::link::{Capabilities, ChannelKind, LinkSetup};
@@ -75,6 +74,8 @@ pub enum CursorEvent {
     },
 }
 
+delegate_to_channel!(CursorChannel, CursorEvent);
+
 impl CursorChannel {
     /// A cursor channel that begins to link.
     pub fn new(setup: LinkSetup) -> Self {
@@ -83,36 +84,6 @@ impl CursorChannel {
 
     pub(crate) const fn over(channel: Channel) -> Self {
         Self { channel, shapes: BTreeMap::new() }
-    }
-
-    /// Takes bytes from the server, in any portions.
-    pub fn receive(&mut self, bytes: &[u8]) -> Result<(), SpiceError> {
-        self.channel.receive(bytes)
-    }
-
-    /// The next event; `None` when more bytes are needed.
-    pub fn next_event(&mut self) -> Result<Option<CursorEvent>, SpiceError> {
-        while let Some(event) = self.channel.next_event()? {
-            match event {
-                ChannelEvent::Common(common) => return Ok(Some(CursorEvent::Common(common))),
-                ChannelEvent::Message(message) => {
-                    if let Some(event) = self.handle(&message)? {
-                        return Ok(Some(event));
-                    }
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    /// All bytes that are to be sent to the server now, if any.
-    pub fn poll_transmit(&mut self) -> Option<Bytes> {
-        self.channel.poll_transmit()
-    }
-
-    /// Serial of the last message, for [`CommonEvent::WaitForChannels`].
-    pub const fn serial(&self) -> u64 {
-        self.channel.serial()
     }
 
     fn handle(&mut self, message: &Message) -> Result<Option<CursorEvent>, SpiceError> {
