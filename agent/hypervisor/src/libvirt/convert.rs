@@ -11,6 +11,10 @@ use vidi_kit::ids::DesktopId;
 const NO_MEMORY_TEXTS: [&str; 3] =
     ["Cannot allocate memory", "cannot set up guest memory", "out of memory"];
 
+/// What libvirt says of a domain that has ended, is listed no longer and is not yet forgotten
+/// (`virDomainObjListAddLocked`).
+const BEING_REMOVED_TEXT: &str = "already being removed";
+
 /// A domain's state with its reason (virDomainState, virDomainPausedReason).
 pub(super) fn power(state: sys::virDomainState, reason: i32) -> DomainPower {
     let reason = u32::try_from(reason).unwrap_or_default();
@@ -49,6 +53,7 @@ pub(super) fn error(what: &'static str, id: DesktopId, error: &Error) -> Hypervi
         _ if NO_MEMORY_TEXTS.iter().any(|known| text.contains(known)) => {
             HypervisorError::NoMemory { id, text }
         }
+        _ if text.contains(BEING_REMOVED_TEXT) => HypervisorError::NotNow(text),
         _ => HypervisorError::Refused { what, text },
     }
 }

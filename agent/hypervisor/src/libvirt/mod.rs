@@ -51,6 +51,8 @@ const STRANGERS_MAX: usize = 8;
 const ASK_SECS_MAX: Duration = Duration::from_secs(30);
 /// A start takes about a second; where libvirt asks QEMU anew for each (see `acceleration`), 100 s.
 const START_SECS_MAX: Duration = Duration::from_secs(150);
+/// libvirt forgets a domain a moment after it stopped listing it, and starts none of its name before.
+const FORGET_TIME_MAX: Duration = Duration::from_secs(5);
 /// A plug that is pulled: libvirt waits up to 30 s for a QEMU that does not listen.
 const DESTROY_SECS_MAX: Duration = Duration::from_secs(60);
 /// The guest agent's own limit; the call's is above it.
@@ -184,23 +186,8 @@ impl LibvirtHypervisor {
             Err(_elapsed) => ProbeOutcome::NotReady("the guest did not boot in time".to_owned()),
         }
     }
-}
 
-#[async_trait]
-impl Hypervisor for LibvirtHypervisor {
-    async fn list(&self) -> Result<Vec<ObservedDomain>, HypervisorError> {
-        let owner = self.owner();
-        let what = "list the domains";
-        self.call(LIST_LANE, what, ASK_SECS_MAX, move |live| {
-            let domains = live.connect().list_all_domains(0);
-            domains.and_then(|domains| owner.list(&domains)).map_err(|error| {
-                HypervisorError::Refused { what, text: error.message().to_owned() }
-            })
-        })
-        .await
-    }
-
-    async fn start(&self, spec: &DomainSpec) -> Result<(), HypervisorError> {
+    async fn start_once(&self, spec: &DomainSpec) -> Result<(), HypervisorError> {
         let what = "start";
         let (spec, owner) = (spec.clone(), self.owner());
         self.link.ends().forget(spec.id.uuid());
@@ -221,6 +208,32 @@ impl Hypervisor for LibvirtHypervisor {
             }
         })
         .await
+    }
+}
+
+#[async_trait]
+impl Hypervisor for LibvirtHypervisor {
+    async fn list(&self) -> Result<Vec<ObservedDomain>, HypervisorError> {
+        let owner = self.owner();
+        let what = "list the domains";
+        self.call(LIST_LANE, what, ASK_SECS_MAX, move |live| {
+            let domains = live.connect().list_all_domains(0);
+            domains.and_then(|domains| owner.list(&domains)).map_err(|error| {
+                HypervisorError::Refused { what, text: error.message().to_owned() }
+            })
+        })
+        .await
+    }
+
+    async fn start(&self, spec: &DomainSpec) -> Result<(), HypervisorError> {
+        let deadline = Instant::now() + FORGET_TIME_MAX;
+        loop {
+            let started = self.start_once(spec).await;
+            if !matches!(started, Err(HypervisorError::NotNow(_))) || deadline <= Instant::now() {
+                return started;
+            }
+            tokio::time::sleep(FORGET_TIME_MAX / 20).await;
+        }
     }
 
     async fn shutdown(&self, id: DesktopId) -> Result<(), HypervisorError> {
