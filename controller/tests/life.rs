@@ -526,6 +526,40 @@ async fn hours_used_are_right_over_the_death_of_a_controller() {
     assert_eq!(stranger.unwrap_err().code(), Code::PermissionDenied);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_controller_that_dies_right_after_a_user_has_left_loses_nothing() {
+    let mut stack = Stack::new(Crash::Never).await;
+    let created = create(&stack, "r1").await.unwrap();
+    assert_done(&ended(&mut stack, &created).await);
+    let session = open(&stack).await.unwrap();
+    let epoch = grant(&stack, &session.name).await.unwrap();
+    let link = present(&stack, &session.name, epoch).await.unwrap();
+    beat(&link, &session.name, epoch, 2).await;
+    // The user leaves, the gateway says so, and the controller dies in the same second.
+    link.0.send(GatewayMessage::default()).await.unwrap();
+    state(&stack, &session.name, SessionState::Disconnected).await.unwrap();
+    stack.restart().await;
+    drop(link);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let left = used(&stack, "admin").await;
+    assert!((20..=22).contains(&left.connected_secs), "{left:?}");
+    // Who is back within the gap was never gone.
+    let epoch = grant(&stack, &session.name).await.unwrap();
+    let link = present(&stack, &session.name, epoch).await.unwrap();
+    state(&stack, &session.name, SessionState::Connected).await.unwrap();
+    let intervals = stack.world().usage.len();
+    for _ in 0..3 {
+        link.0.send(GatewayMessage::default()).await.unwrap();
+        state(&stack, &session.name, SessionState::Disconnected).await.unwrap();
+        assert!(!used(&stack, "admin").await.connected_now);
+        beat(&link, &session.name, epoch, 1).await;
+        state(&stack, &session.name, SessionState::Connected).await.unwrap();
+    }
+    assert_eq!(stack.world().usage.len(), intervals, "one interval with its gaps");
+    drop(link);
+    invariants::check(&stack.stored_world());
+}
+
 /// The only line of usage that this user sees.
 async fn used(stack: &Stack, user: &str) -> Usage {
     let request = ListUsageRequest { parent: "tenants/default".to_owned(), ..Default::default() };

@@ -9,8 +9,8 @@
 //
 // Of connections three things more are known. Who is back within 15 s was never gone: a gap that short
 // counts. A gateway or a controller that is halted loses the other: that time may count or not. An end
-// that no controller has written down, because it died within the gap or with the gateway, is put where
-// the controller last wrote that it was there, which it does every 60 s.
+// of which no controller heard, because it died too, is put where the controller last wrote that it
+// was there, which it does every 60 s.
 import { listAll } from './api.mjs'
 
 // A look of the observer, libvirt's event, the agent's round, its report, on a busy machine.
@@ -68,8 +68,7 @@ function connectedBounds(spans, windows) {
   spans.forEach((span, index) => {
     const whole = (span.to - span.from) / 1000
     const late = lateness(span.to, windows, CARRIERS.connected)
-    // Written once nobody has come back within the gap.
-    const untold = { from: span.to, to: span.to + (late + GAP_SECONDS) * 1000 }
+    const untold = { from: span.to, to: span.to + late * 1000 }
     const unheard = deaths.filter((death) => overlap(death, untold) > 0 || gateways.some((gateway) => overlap(gateway, death) > 0 && overlap(gateway, span) > 0))
     const lost = lateness(span.from, windows, CARRIERS.connected) + halts.reduce((sum, halt) => sum + overlap(span, halt), 0) + ALIVE_SECONDS * unheard.length
     low += Math.max(0, whole - lost)

@@ -9,8 +9,8 @@ use crate::model::{
     World,
 };
 
-/// Somebody who is back within this was never gone: a viewer that flaps costs one write in this time,
-/// and a controller or gateway that restarts finds its interval open.
+/// Somebody who is back within this was never gone: the interval goes on. A controller that starts leaves
+/// open what it finds open for this long, until the gateways have told it what they have.
 pub const GAP_MS: i64 = 15_000;
 /// While somebody is connected the leader writes this often that it is there: an interval that
 /// nobody can close is closed there, so that it is wrong by this at most.
@@ -126,7 +126,9 @@ impl<'a> Intervals<'a> {
         match (open, holder) {
             (Some((key, open)), Some((_, id, session))) if open.session == Some(id) => {
                 let Presence::Disconnected(since_ms) = session.presence else { return None };
-                let over = GAP_MS <= self.now_ms.saturating_sub(since_ms);
+                // Written at once: a controller that dies next must not take the moment with it.
+                let is_told = self.world.started_ms < since_ms;
+                let over = is_told || GAP_MS <= self.now_ms.saturating_sub(since_ms);
                 over.then(|| {
                     self.closed(key, open, attached_until(self.world, session, self.now_ms))
                 })
