@@ -17,6 +17,10 @@ pub const RELAY_PORT: u16 = 7444;
 pub const AGENT_METRICS_PORT: u16 = 9442;
 /// Where the relay's metrics and health are.
 pub const RELAY_METRICS_PORT: u16 = 9444;
+/// A film of 1920 x 1080 with 30 frames in a second looks good with it.
+const VIDEO_MBIT_S: u32 = 30;
+/// One Mbit/s is a slide show; ten times a network's usual speed is a slip of the finger.
+const VIDEO_MBIT_S_MAX: u32 = 10_000;
 const RELAY_SOCKET: &str = "/run/vidi/relay.sock";
 /// A desktop that is emulated on a busy machine takes 3 minutes to boot.
 const READY_SECS: u32 = 600;
@@ -143,6 +147,9 @@ pub struct RelayConfig {
     pub listen: SocketAddr,
     /// The agent's socket.
     pub agent_socket: PathBuf,
+    /// What a film on one desktop may take of the network to the gateway, in Mbit/s; 0 leaves it as it
+    /// is, which is up to 2 Gbit/s.
+    pub video_mbit_s: u32,
     /// Logs, metrics and health.
     pub telemetry: TelemetryConfig,
 }
@@ -153,6 +160,7 @@ impl Default for RelayConfig {
             state: PathBuf::from("/var/lib/vidi/relay"),
             listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, RELAY_PORT)),
             agent_socket: PathBuf::from(RELAY_SOCKET),
+            video_mbit_s: VIDEO_MBIT_S,
             telemetry: TelemetryConfig::default(),
         }
     }
@@ -163,6 +171,10 @@ impl RelayConfig {
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
         let config: Self = vidi_kit::config::load(path, Path::new(RELAY_CONFIG))?;
         check_socket_path("agent_socket", &config.agent_socket)?;
+        if VIDEO_MBIT_S_MAX < config.video_mbit_s {
+            let text = "0 to 10000 is possible; the usual one is 30".to_owned();
+            return Err(ConfigError::Value { key: "video_mbit_s", text });
+        }
         Ok(config)
     }
 }

@@ -71,6 +71,11 @@ pub const RELAY_METRICS: &[Metric] = &[
     Metric::counter("vidi_relay_channels_total", "Channels that were opened."),
     Metric::counter("vidi_relay_bytes_total", "Bytes carried.")
         .by("direction", &["to_gateway", "to_desktop"]),
+    Metric::counter(
+        "vidi_relay_pictures_total",
+        "Pictures that were sent in another form than the desktop's, or once more, exactly.",
+    )
+    .by("form", &["jpeg", "lz4", "exact"]),
     Metric::counter("vidi_relay_refusals_total", "Attachments and channels refused, by reason.")
         .by("reason", REFUSALS),
 ];

@@ -7,6 +7,8 @@ use serde::Deserialize;
 use vidi_display::Policy;
 use vidi_kit::config::{ConfigError, ControllerAccess, TelemetryConfig};
 
+use crate::model::{Network, Networks};
+
 /// Where the configuration lies when none is named.
 pub const DEFAULT_PATH: &str = "/etc/vidi/gateway.toml";
 /// Port of metrics and health on loopback.
@@ -29,6 +31,8 @@ pub struct Config {
     pub display: DisplayConfig,
     /// Recordings of sessions.
     pub recording: RecordingConfig,
+    /// The way to physical machines.
+    pub machines: MachinesConfig,
     /// The way from other gateways.
     pub peer: PeerConfig,
     /// The display as SPICE itself, for other viewers.
@@ -46,6 +50,7 @@ impl Default for Config {
             https: HttpsConfig::default(),
             display: DisplayConfig::default(),
             recording: RecordingConfig::default(),
+            machines: MachinesConfig::default(),
             peer: PeerConfig::default(),
             raw: RawConfig::default(),
             controller: ControllerAccess::default(),
@@ -106,6 +111,9 @@ pub struct DisplayConfig {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RecordingConfig {
+    /// Where they lie; empty: in `recordings` below `state`. Gateways that are given the same folder list
+    /// and show each other's.
+    pub folder: PathBuf,
     /// Days for which a recording is kept.
     pub keep_days: u32,
     /// Longest recording, in MiB.
@@ -116,7 +124,26 @@ pub struct RecordingConfig {
 
 impl Default for RecordingConfig {
     fn default() -> Self {
-        Self { keep_days: 30, mib_max: 4_096, hours_max: 24 }
+        Self { folder: PathBuf::new(), keep_days: 30, mib_max: 4_096, hours_max: 24 }
+    }
+}
+
+/// `[machines]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MachinesConfig {
+    /// Networks in which physical machines are dialled, as `10.20.0.0/16`; none: everywhere but on the
+    /// gateway's own machine and on its links.
+    pub networks: Vec<String>,
+}
+
+impl MachinesConfig {
+    /// The same, read.
+    pub fn networks(&self) -> Result<Networks, ConfigError> {
+        let networks: Result<_, _> =
+            self.networks.iter().map(|one| one.parse::<Network>()).collect();
+        let wrong = |text| ConfigError::Value { key: "[machines] networks", text };
+        Ok(Networks::new(networks.map_err(wrong)?))
     }
 }
 
@@ -212,13 +239,21 @@ impl Config {
                 text: "certificate and key are given together or not at all".to_owned(),
             });
         }
-        let RecordingConfig { keep_days, mib_max, hours_max } = self.recording;
+        let RecordingConfig { keep_days, mib_max, hours_max, .. } = self.recording;
+        let folder = &self.recording.folder;
+        if !folder.as_os_str().is_empty() && !folder.is_absolute() {
+            return Err(ConfigError::Value {
+                key: "[recording] folder",
+                text: format!("{} is not a path from the root on", folder.display()),
+            });
+        }
         if [keep_days, mib_max, hours_max].contains(&0) {
             return Err(ConfigError::Value {
                 key: "[recording]",
                 text: "keep_days, mib_max and hours_max are 1 or more".to_owned(),
             });
         }
+        self.machines.networks()?;
         for origin in &self.raw.origins {
             let host = origin.strip_prefix("https://").or(origin.strip_prefix("http://"));
             if !host.is_some_and(|host| !host.is_empty() && !host.contains(['/', ' '])) {
@@ -250,6 +285,17 @@ mod tests {
         assert_eq!(ways("[display]\nclipboard = \"from_guest\""), (false, true, true));
         assert_eq!(ways("[display]\nclipboard = \"off\""), (false, false, true));
         assert!(toml::from_str::<Config>("[display]\nclipboard = \"of\"").is_err());
+    }
+
+    #[test]
+    fn a_network_that_is_none_is_told() {
+        let check = |network: &str| {
+            let machines = MachinesConfig { networks: vec![network.to_owned()] };
+            Config { machines, ..Config::default() }.check()
+        };
+        assert!(check("10.20.0.0/16").is_ok());
+        let told = check("10.20.0.0").unwrap_err().to_string();
+        assert!(told.contains("[machines] networks") && told.contains("10.20.0.0"), "{told}");
     }
 
     #[test]

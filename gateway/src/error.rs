@@ -2,6 +2,7 @@
 
 use tonic::Code;
 use tonic_types::StatusExt;
+use vidi_spice::MoveTarget;
 
 use crate::model::Outlook;
 
@@ -29,6 +30,9 @@ pub enum GatewayError {
     /// A SPICE server does not take the password that is kept for it.
     #[error("the machine refuses the display password that is kept for it: set the right one")]
     PasswordRefused,
+    /// The desktop goes on on another host; where, in its server's words.
+    #[error("the desktop has moved to another host")]
+    Moved(MoveTarget),
     /// The desktop's display server spoke in a way that cannot be followed.
     #[error("the desktop's display cannot be followed: {0}")]
     Spice(String),
@@ -73,7 +77,7 @@ impl GatewayError {
                 "PASSWORD_REFUSED".to_owned(),
                 "the machine refuses the display password that is kept for it".to_owned(),
             ),
-            Self::Relay(_) => ("DISPLAY_LOST".to_owned(), self.to_string()),
+            Self::Relay(_) | Self::Moved(_) => ("DISPLAY_LOST".to_owned(), self.to_string()),
             Self::Spice(_) => ("DISPLAY_UNREADABLE".to_owned(), self.to_string()),
         };
         format!("{code}: {text}")
@@ -93,6 +97,7 @@ impl GatewayError {
             | Self::MachineUntrusted(_)
             | Self::PasswordRefused
             | Self::Relay(_)
+            | Self::Moved(_)
             | Self::Spice(_)
             | Self::Tls(_)
             | Self::PageCertificate(_)

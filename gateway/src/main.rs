@@ -91,9 +91,10 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let endings = controller.link(&tasks, presence_receiver, peer_address);
     let own = identity.clone();
     let relay = RelayDial::new(identity, tasks.clone());
-    let dial = Arc::new(AnyDial { relay, direct: DirectDial::new(tasks.clone()) });
-    let folder = config.state.join("recordings");
-    let recordings = RecordingFolder::open(&tasks, &clock, folder, &config.recording)?;
+    let direct = DirectDial::new(tasks.clone(), config.machines.networks()?);
+    let dial = Arc::new(AnyDial { relay, direct });
+    let who = (config.state.as_path(), controller.own_id());
+    let recordings = RecordingFolder::open(&tasks, &clock, who, &config.recording)?;
     let reach = Reach {
         tickets: tickets(&controller),
         dial,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
-use vidi_spice::Password;
+use vidi_spice::{MoveTarget, Password};
 
 use crate::error::GatewayError;
 use crate::model::{RecordingAbout, Terms};
@@ -51,6 +51,8 @@ pub struct RelayTicket {
 pub struct DirectTicket {
     /// `host:port`.
     pub address: String,
+    /// Where else it may be, in the order in which it is looked for there.
+    pub others: Vec<String>,
     /// How it is known to be the right one; none: plain TCP.
     pub tls: Option<ServerTrust>,
     /// What it asks for before it opens a channel; empty where it asks for nothing.
@@ -64,6 +66,30 @@ pub struct ServerTrust {
     pub ca: String,
     /// What it must be issued to.
     pub host_name: String,
+}
+
+impl DirectTicket {
+    /// Has the machine looked for first where it says that it moved to; `false`, and nothing else, where
+    /// that is none of its addresses. With TLS it is the port of TLS that counts, and nothing that a
+    /// server says changes what its certificate must be.
+    pub fn prefer(&mut self, target: &MoveTarget) -> bool {
+        let port = if self.tls.is_some() { target.tls_port } else { target.port };
+        let Some(port) = port else { return false };
+        let host = target.host.trim_start_matches('[').trim_end_matches(']');
+        let is_there = |address: &String| {
+            address.rsplit_once(':').is_some_and(|(own, own_port)| {
+                let own = own.trim_start_matches('[').trim_end_matches(']');
+                own.eq_ignore_ascii_case(host) && own_port.parse() == Ok(port)
+            })
+        };
+        if is_there(&self.address) {
+            return true;
+        }
+        let Some(at) = self.others.iter().position(is_there) else { return false };
+        let before = std::mem::replace(&mut self.address, self.others.remove(at));
+        self.others.insert(0, before);
+        true
+    }
 }
 
 impl fmt::Debug for RelayTicket {
@@ -136,8 +162,17 @@ pub trait Recordings: Send + Sync + fmt::Debug {
 pub struct RecordingPipe {
     /// What is to be kept, in order. It closes when the recording has ended by itself.
     pub entries: mpsc::Sender<RecordingEntry>,
-    /// Why it did, for people.
-    pub ended: oneshot::Receiver<String>,
+    /// Why it did.
+    pub ended: oneshot::Receiver<RecordingEnd>,
+}
+
+/// Why a recording ended by itself, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RecordingEnd {
+    /// It is as long or as large as one may be: another may follow at once.
+    Full(String),
+    /// It cannot be kept.
+    Fault(String),
 }
 
 /// One message of the gateway to a browser.
@@ -147,4 +182,47 @@ pub struct RecordingEntry {
     pub at: Duration,
     /// Whole records.
     pub message: Bytes,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_is_looked_for_where_it_moved_to_only_if_that_is_one_of_its_addresses() {
+        let named = |host: &str, port: u16, tls_port: u16| MoveTarget {
+            host: host.to_owned(),
+            port: Some(port),
+            tls_port: Some(tls_port),
+        };
+        let check = |tls: Option<ServerTrust>, target: &MoveTarget| {
+            let mut ticket = DirectTicket {
+                address: "lab-7:5900".to_owned(),
+                others: vec!["lab-8:5901".to_owned(), "[2001:db8::9]:5902".to_owned()],
+                tls,
+                password: Password::default(),
+            };
+            let allowed = ticket.prefer(target);
+            (allowed, [vec![ticket.address], ticket.others].concat().join(" "))
+        };
+        let (as_it_was, eight) = (
+            "lab-7:5900 lab-8:5901 [2001:db8::9]:5902",
+            "lab-8:5901 lab-7:5900 [2001:db8::9]:5902",
+        );
+        assert_eq!(check(None, &named("LAB-8", 5901, 1)), (true, eight.to_owned()));
+        assert_eq!(check(None, &named("lab-7", 5900, 1)), (true, as_it_was.to_owned()));
+        let nine = "[2001:db8::9]:5902 lab-7:5900 lab-8:5901";
+        assert_eq!(check(None, &named("2001:db8::9", 5902, 1)), (true, nine.to_owned()));
+        let tls = ServerTrust { ca: String::new(), host_name: "lab".to_owned() };
+        assert_eq!(check(Some(tls.clone()), &named("lab-8", 1, 5901)), (true, eight.to_owned()));
+        for (tls, target) in [
+            (None, named("lab-8", 5900, 5901)),
+            (None, named("169.254.169.254", 80, 80)),
+            (None, named("lab-8.evil.test", 5901, 5901)),
+            (Some(tls.clone()), named("lab-8", 5901, 1)),
+            (Some(tls), MoveTarget { host: "lab-8".to_owned(), port: Some(5901), tls_port: None }),
+        ] {
+            assert_eq!(check(tls, &target), (false, as_it_was.to_owned()), "{target:?}");
+        }
+    }
 }

@@ -24,6 +24,10 @@ const PICTURE_SECONDS: &[f64] =
 /// Seconds of encoding one piece of a picture.
 const ENCODE_SECONDS: &[f64] = &[0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0];
 
+/// What parts of pictures are sent as, by their names in `vidi_display::PictureForm`.
+const PICTURE_FORMS: &[&str] =
+    &["fill", "copy", "recall", "palette", "raw", "png", "webp", "jpeg", "video"];
+
 /// All of it.
 pub const METRICS: &[Metric] = &[
     Metric::gauge("vidi_gateway_controller_linked", "1 while the controller's link is up."),
@@ -59,9 +63,30 @@ pub const METRICS: &[Metric] = &[
         "Encoding one piece of a picture, waiting for a core not counted.",
     ),
     Metric::counter(
+        "vidi_gateway_picture_parts_total",
+        "Parts of pictures that went to browsers, by form; of recalls, tiles.",
+    )
+    .by("form", PICTURE_FORMS),
+    Metric::counter("vidi_gateway_picture_bytes_total", "Bytes of these parts, by form.")
+        .by("form", PICTURE_FORMS),
+    Metric::gauge("vidi_gateway_video_regions", "Areas of pictures that are sent as video."),
+    Metric::gauge(
+        "vidi_gateway_packed_pictures",
+        "Sessions whose pixels are packed, since nothing has moved there for a while.",
+    ),
+    Metric::counter(
         "vidi_gateway_unsupported_draws_total",
         "Drawings of guests that were not carried out.",
     ),
+    Metric::counter(
+        "vidi_gateway_display_waits_total",
+        "Times that a guest had drawn more than a session may cost, and had to wait.",
+    ),
+    Metric::counter(
+        "vidi_gateway_moves_total",
+        "Physical machines that said that they moved, followed there or not.",
+    )
+    .by("outcome", &["followed", "refused"]),
     Metric::counter(
         "vidi_gateway_clipboard_bytes_total",
         "Bytes of clipboards that guests took and gave.",

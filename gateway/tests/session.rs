@@ -12,12 +12,15 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use vidi_display::Policy;
 use vidi_display::protocol::{BrowserHello, ViewerMessage};
 use vidi_gateway::error::GatewayError;
-use vidi_gateway::model::{CloseCode, Ending, Terms, Visitor};
-use vidi_gateway::ports::{Attachment, ChannelPipe, Dial, RelayTicket, Ticket, Tickets, Way};
+use vidi_gateway::model::{CloseCode, Ending, Recording, RecordingAbout, Terms, Visitor};
+use vidi_gateway::ports::{
+    Attachment, ChannelPipe, Dial, RecordingEnd, RecordingEntry, RecordingPipe, Recordings,
+    RelayTicket, Ticket, Tickets, Way,
+};
 use vidi_gateway::reconcile::registry::{FromViewer, Reach, Registry, ToViewer, Viewer};
 use vidi_kit::{Clock, Tasks};
 
@@ -186,6 +189,10 @@ struct Stage {
 }
 
 fn stage() -> Stage {
+    stage_that_keeps(None)
+}
+
+fn stage_that_keeps(recordings: Option<Arc<dyn Recordings>>) -> Stage {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("spice");
     let tickets = Arc::new(Counted::default());
@@ -199,7 +206,7 @@ fn stage() -> Stage {
             policy: Policy::default(),
             clock: Clock::system(),
             sharing: true,
-            recordings: None,
+            recordings,
         },
         presence_sender,
         endings_receiver,
@@ -238,9 +245,15 @@ async fn the_newest_viewer_has_the_session_until_the_controller_ends_it() {
     assert_eq!(second.until(|browser| 0 < browser.pixels_bytes).await, None);
     assert_eq!(stage.tickets.0.load(Ordering::SeqCst), before, "the picture was there already");
 
-    let ending =
-        |code, text: &str| Ending { session: SESSION.to_owned(), code, text: text.to_owned() };
+    let ending = |code, text: &str| {
+        let (session, text) = (SESSION.to_owned(), text.to_owned());
+        Ending { session, code, text, epoch: None }
+    };
+    // A word that was on its way while the session was attached here again.
+    let late = Ending { epoch: Some(before), ..ending(CloseCode::Ended, "it was elsewhere") };
+    stage.endings.send(late).await.unwrap();
     let elsewhere = ending(CloseCode::TakenOver, "another gateway has it attached");
+    let elsewhere = Ending { epoch: Some(before + 1), ..elsewhere };
     stage.endings.send(elsewhere).await.unwrap();
     assert_eq!(second.until(|_| false).await, Some(CloseCode::TakenOver));
     assert!(!second.status.contains(&4), "the session goes on");
@@ -250,5 +263,51 @@ async fn the_newest_viewer_has_the_session_until_the_controller_ends_it() {
     stage.endings.send(ending(CloseCode::Ended, "RELEASED: signed off")).await.unwrap();
     assert_eq!(third.until(|_| false).await, Some(CloseCode::Ended));
     assert!(third.status.contains(&4), "the browser is told that the session ended");
+    drop(machine);
+}
+
+type Begun = (RecordingAbout, mpsc::Receiver<RecordingEntry>, oneshot::Sender<RecordingEnd>);
+
+/// Hands what a recording's file would get to the test.
+#[derive(Debug)]
+struct Handed(mpsc::Sender<Begun>);
+
+impl Recordings for Handed {
+    fn begin(&self, about: RecordingAbout) -> RecordingPipe {
+        let (entries, receiver) = mpsc::channel(64);
+        let (end, ended) = oneshot::channel();
+        self.0.try_send((about, receiver, end)).unwrap();
+        RecordingPipe { entries, ended }
+    }
+}
+
+#[tokio::test]
+async fn what_is_always_recorded_goes_on_in_another_file_and_is_tried_again_after_a_fault() {
+    let (sender, mut begun) = mpsc::channel(4);
+    let stage = stage_that_keeps(Some(Arc::new(Handed(sender))));
+    let machine = Machine::start(&stage.socket);
+    let mut browser = Browser::open(&stage.registry).await;
+    assert_eq!(browser.until(|browser| 0 < browser.frames).await, None);
+    // Its policy is changed while it is shown.
+    assert!(begun.try_recv().is_err(), "it is not recorded yet");
+    let always = Terms { recording: Recording::Always, ..Terms::default() };
+    stage.registry.follow(SESSION, always);
+    let (about, mut entries, end) = begun.recv().await.unwrap();
+    assert_eq!(about.session, SESSION);
+    assert!(entries.recv().await.is_some_and(|entry| !entry.message.is_empty()));
+    // It is as long as one may be: not a moment is left out.
+    end.send(RecordingEnd::Full("it is long".to_owned())).unwrap();
+    drop(entries);
+    let next = tokio::time::timeout(Duration::from_secs(10), begun.recv());
+    let (_, mut entries, end) = next.await.unwrap().unwrap();
+    assert!(entries.recv().await.is_some_and(|entry| !entry.message.is_empty()));
+    // What cannot be kept is tried again after a while; from here on the clock is virtual.
+    end.send(RecordingEnd::Fault("the disk is full".to_owned())).unwrap();
+    drop(entries);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(begun.try_recv().is_err(), "a full disk is not asked again and again");
+    tokio::time::pause();
+    let next = tokio::time::timeout(Duration::from_secs(90), begun.recv());
+    drop(next.await.unwrap().unwrap());
     drop(machine);
 }

@@ -268,6 +268,12 @@ async fn who_was_let_in_comes_back_without_a_question() {
     let request = ana.listen().await.requests[0].0;
     ana.say(SharingMessage::Answer { request, rights: Some(ViewerRights::Look) }).await;
     ana.listen().await;
+    // Another window of the same person takes the place of the first, with its rights.
+    let mut first = ben;
+    let ben = Browser::open(&stage, "ben", Part::Colleague).await;
+    assert_eq!(first.listen().await.closed.as_ref().unwrap().0, CloseCode::TakenOver);
+    assert_eq!(ben.told.people, [named("ana", 1, 2, 0), named("ben", 0, 1, 1)]);
+    assert!(ana.listen().await.requests.is_empty());
     ben.from.send(FromViewer::Gone).await.unwrap();
     assert_eq!(ana.listen().await.people.len(), 1);
     let back = Browser::open(&stage, "ben", Part::Colleague).await;

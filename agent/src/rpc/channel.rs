@@ -1,15 +1,18 @@
-//! One SPICE channel: bytes between a gRPC stream and a socket, unchanged, both ways, no more held
-//! than the limits below.
+//! One SPICE channel: bytes between a gRPC stream and a socket, both ways, no more held than the limits
+//! below. What a display channel brings is condensed, where that was asked for; all else is unchanged.
 
 use std::io;
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
 use tonic::{Status, Streaming};
 use vidi_proto::v1::{ChannelRequest, ChannelResponse};
+use vidi_spice::display::{Condensed, Condenser, Step};
 
 /// Most data in one message, both ways (`relay.proto`).
 pub const DATA_BYTES_MAX: usize = 256 << 10;
@@ -22,11 +25,22 @@ pub const CHUNKS_MAX: usize = 2;
 pub type Answers = mpsc::Sender<Result<ChannelResponse, Status>>;
 
 /// Carries bytes until the socket ends, the gateway goes away, or something breaks. When the gateway
-/// ends its direction only that half of the socket is shut down.
-pub async fn pump(socket: UnixStream, requests: Streaming<ChannelRequest>, answers: &Answers) {
+/// ends its direction only that half of the socket is shut down. Films of a display channel keep below
+/// `video_mbit_s`; none leaves them as they are.
+pub async fn pump(
+    socket: UnixStream,
+    requests: Streaming<ChannelRequest>,
+    answers: &Answers,
+    video_mbit_s: Option<u32>,
+) {
     let (from_spice, to_spice) = socket.into_split();
-    let up = upward(requests, to_spice);
-    let down = downward(from_spice, answers);
+    let (tell, condenser) = oneshot::channel();
+    let up = upward(requests, to_spice, |first| {
+        let condenser = video_mbit_s.and_then(|mbit_s| Condenser::for_client(first, mbit_s));
+        // Nobody waits for it where the server spoke first.
+        drop(tell.send(condenser));
+    });
+    let down = downward(from_spice, answers, condenser);
     tokio::pin!(up, down);
     // Neither arm is polled again after the one that ends the channel; `up` may end alone.
     let ended = tokio::select! {
@@ -50,12 +64,17 @@ pub async fn pump(socket: UnixStream, requests: Streaming<ChannelRequest>, answe
 async fn upward(
     mut requests: Streaming<ChannelRequest>,
     mut to_spice: OwnedWriteHalf,
+    on_first: impl FnOnce(&[u8]),
 ) -> Result<OwnedWriteHalf, Status> {
     let to_desktop = metrics::counter!("vidi_relay_bytes_total", "direction" => "to_desktop");
+    let mut on_first = Some(on_first);
     while let Some(request) = requests.message().await? {
         if DATA_BYTES_MAX < request.data.len() {
             let text = format!("a message carries more than {DATA_BYTES_MAX} bytes");
             return Err(Status::invalid_argument(text));
+        }
+        if let Some(on_first) = on_first.take() {
+            on_first(&request.data);
         }
         to_spice.write_all(&request.data).await.map_err(|error| broken(&error))?;
         to_desktop.increment(request.data.len() as u64);
@@ -64,8 +83,22 @@ async fn upward(
     Ok(to_spice)
 }
 
-async fn downward(mut from_spice: OwnedReadHalf, answers: &Answers) -> Result<(), Status> {
+/// From the server to the gateway.
+async fn downward(
+    mut from_spice: OwnedReadHalf,
+    answers: &Answers,
+    condenser: oneshot::Receiver<Option<Condenser>>,
+) -> Result<(), Status> {
+    // Cancel-safe: both only look. A client of SPICE speaks first.
+    let mut condenser = tokio::select! {
+        biased;
+        condenser = condenser => condenser.ok().flatten(),
+        readable = from_spice.readable() => readable.map(|()| None).map_err(|error| broken(&error))?,
+    };
     let to_gateway = metrics::counter!("vidi_relay_bytes_total", "direction" => "to_gateway");
+    if let Some(condenser) = condenser.take() {
+        return condensed(from_spice, answers, &to_gateway, condenser).await;
+    }
     let mut buffer = BytesMut::new();
     loop {
         buffer.reserve(READ_BYTES);
@@ -79,12 +112,83 @@ async fn downward(mut from_spice: OwnedReadHalf, answers: &Answers) -> Result<()
         if read == 0 {
             return Ok(());
         }
-        let data = buffer.split().freeze();
-        to_gateway.increment(data.len() as u64);
-        if answers.send(Ok(ChannelResponse { data })).await.is_err() {
-            return Ok(());
+        send(buffer.split().freeze(), answers, &to_gateway).await?;
+    }
+}
+
+/// The same through a condenser: while one picture is packed, the next is read.
+async fn condensed(
+    mut from_spice: OwnedReadHalf,
+    answers: &Answers,
+    to_gateway: &metrics::Counter,
+    mut condenser: Condenser,
+) -> Result<(), Status> {
+    let began = Instant::now();
+    let mut buffer = BytesMut::with_capacity(READ_BYTES);
+    let mut packing: Option<JoinHandle<Vec<u8>>> = None;
+    loop {
+        while packing.is_none()
+            && let Some(step) = condenser.step(began.elapsed())
+        {
+            match step {
+                Step::Send(bytes) => send(bytes, answers, to_gateway).await?,
+                Step::Pack(job) => packing = Some(tokio::task::spawn_blocking(move || job.run())),
+            }
+        }
+        count(condenser.take_condensed());
+        let wakes = condenser.wakes().filter(|_| packing.is_none());
+        let packed = async {
+            match &mut packing {
+                Some(packing) => packing.await,
+                None => std::future::pending().await,
+            }
+        };
+        // Cancel-safe: the channel is over when the gateway is gone, whatever was read; at the other
+        // arms nothing was read, and what is packed goes on.
+        tokio::select! {
+            biased;
+            () = answers.closed() => return Ok(()),
+            packed = packed => {
+                packing = None;
+                // A panic there leaves the picture as it is.
+                condenser.packed(&packed.unwrap_or_default(), began.elapsed());
+            }
+            read = from_spice.read_buf(&mut buffer), if condenser.has_room() => {
+                if read.map_err(|error| broken(&error))? == 0 {
+                    return Ok(());
+                }
+                condenser.receive(&buffer);
+                buffer.clear();
+            }
+            () = sleep_until(began + wakes.unwrap_or_default()), if wakes.is_some() => {
+                condenser.wake(began.elapsed());
+            }
         }
     }
+}
+
+fn count(Condensed { rough, lz4, exact }: Condensed) {
+    for (form, count) in [("jpeg", rough), ("lz4", lz4), ("exact", exact)] {
+        if count > 0 {
+            metrics::counter!("vidi_relay_pictures_total", "form" => form).increment(count);
+        }
+    }
+}
+
+/// In as many messages as it takes.
+async fn send(
+    mut bytes: Bytes,
+    answers: &Answers,
+    to_gateway: &metrics::Counter,
+) -> Result<(), Status> {
+    while !bytes.is_empty() {
+        let data = bytes.split_to(bytes.len().min(DATA_BYTES_MAX));
+        to_gateway.increment(data.len() as u64);
+        if answers.send(Ok(ChannelResponse { data })).await.is_err() {
+            return Err(Status::cancelled("the gateway is gone"));
+        }
+    }
+    Ok(())
 }
 
 fn broken(error: &io::Error) -> Status {

@@ -44,6 +44,8 @@ pub struct RelayService {
     tasks: Tasks,
     agent: AgentLine,
     policy: watch::Receiver<Option<Policy>>,
+    /// What films of one desktop may take; none: they go as they are.
+    video_mbit_s: Option<u32>,
     state: Arc<Mutex<State>>,
 }
 
@@ -68,11 +70,18 @@ struct Running {
 impl RelayService {
     /// The service; starts the task that ends attachments whose session no longer lives.
     pub fn start(tasks: &Tasks, agent: AgentLine, policy: watch::Receiver<Option<Policy>>) -> Self {
-        let service =
-            Self { tasks: tasks.clone(), agent, policy, state: Arc::new(Mutex::default()) };
+        let (tasks_of_own, state) = (tasks.clone(), Arc::new(Mutex::default()));
+        let service = Self { tasks: tasks_of_own, agent, policy, video_mbit_s: None, state };
         let revoking = service.clone();
         let _running = tasks.spawn("revoke", async move { revoking.revoke().await });
         service
+    }
+
+    /// Lets films of one desktop take so much of the network to the gateway, in Mbit/s; 0 leaves them
+    /// as they are.
+    #[must_use]
+    pub fn with_video(self, mbit_s: u32) -> Self {
+        Self { video_mbit_s: Some(mbit_s).filter(|mbit_s| *mbit_s > 0), ..self }
     }
 
     /// With its limits, for a server.
@@ -276,6 +285,8 @@ impl Relay for RelayService {
             return Err(Status::invalid_argument("the message that opens a channel has no data"));
         }
         let (answers, stream) = mpsc::channel(CHUNKS_MAX);
+        // Bytes for a reader of somebody else's are his.
+        let video_mbit_s = self.video_mbit_s.filter(|_| !opening.onward);
         let mut end = running.end.subscribe();
         // Cancel-safe: a socket that comes too late is closed.
         let socket = tokio::select! {
@@ -293,7 +304,7 @@ impl Relay for RelayService {
             let why = tokio::select! {
                 biased;
                 ended = end.wait_for(Option::is_some) => Some(reason(ended.ok().as_deref())),
-                () = pump(socket, requests, &answers) => None,
+                () = pump(socket, requests, &answers, video_mbit_s) => None,
             };
             if let Some(status) = why {
                 // A gateway that no longer reads must not hold this task.

@@ -4,13 +4,13 @@ use anyhow::bail;
 use vidi_proto::v1::desktop_service_client::DesktopServiceClient;
 use vidi_proto::v1::{
     Assignment, ChangeKind, CreateDesktopRequest, DeleteDesktopRequest, Desktop, DisplayPolicy,
-    ListDesktopsRequest, ListDesktopsResponse, Power, ReleasePolicy, RestartDesktopRequest,
-    StartDesktopRequest, StopDesktopRequest, WatchDesktopsRequest,
+    GetDesktopRequest, ListDesktopsRequest, ListDesktopsResponse, Power, ReleasePolicy,
+    RestartDesktopRequest, StartDesktopRequest, StopDesktopRequest, WatchDesktopsRequest,
 };
 
 use crate::arguments::{AfterUse, DesktopCommand, Format, Global, Wait, Yes};
 use crate::ask::confirm;
-use crate::connect::{Api, all_pages, connect};
+use crate::connect::{Api, PAGE_SIZE_MAX, all_pages, connect, there, whole_name};
 use crate::display_policy::{policy_fields, update, with_flags};
 use crate::failure::Failure;
 use crate::operations::follow;
@@ -129,7 +129,7 @@ async fn list(
 ) -> anyhow::Result<ListDesktopsResponse> {
     let desktops = all_pages(async |page_token| {
         let parent = format!("tenants/{}", global.tenant);
-        let request = ListDesktopsRequest { parent, page_size: 0, page_token };
+        let request = ListDesktopsRequest { parent, page_size: PAGE_SIZE_MAX, page_token };
         let page = client.list_desktops(request).await?.into_inner();
         Ok((page.desktops, page.next_page_token))
     })
@@ -143,6 +143,11 @@ async fn find(
     client: &mut DesktopServiceClient<Api>,
     wanted: &str,
 ) -> anyhow::Result<Desktop> {
+    if let Some(name) = whole_name(&global.tenant, "desktops", wanted)
+        && let Some(found) = there(client.get_desktop(GetDesktopRequest { name }).await)?
+    {
+        return Ok(found);
+    }
     pick(list(global, client).await?.desktops, wanted)
 }
 

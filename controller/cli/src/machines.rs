@@ -6,13 +6,13 @@ use anyhow::{Context, bail};
 use prost_types::FieldMask;
 use vidi_proto::v1::machine_service_client::MachineServiceClient;
 use vidi_proto::v1::{
-    CreateMachineRequest, DeleteMachineRequest, DisplayPolicy, ListMachinesRequest,
-    ListMachinesResponse, Machine, UpdateMachineRequest,
+    CreateMachineRequest, DeleteMachineRequest, DisplayPolicy, GetMachineRequest,
+    ListMachinesRequest, ListMachinesResponse, Machine, UpdateMachineRequest,
 };
 
 use crate::arguments::{Deletion, Global, MachineCommand};
 use crate::ask::confirm;
-use crate::connect::{Api, all_pages, connect, read_password};
+use crate::connect::{Api, all_pages, connect, read_password, there, whole_name};
 use crate::display_policy::{policy_fields, with_flags};
 use crate::failure::Failure;
 use crate::output::{Table, done, plain, short, show};
@@ -165,6 +165,11 @@ async fn find(
     client: &mut MachineServiceClient<Api>,
     wanted: &str,
 ) -> anyhow::Result<Machine> {
+    if let Some(name) = whole_name(&global.tenant, "machines", wanted)
+        && let Some(found) = there(client.get_machine(GetMachineRequest { name }).await)?
+    {
+        return Ok(found);
+    }
     let fits = |machine: &Machine| {
         let begins = ID_CHARS_MIN <= wanted.len() && short(&machine.name).starts_with(wanted);
         machine.name == wanted || begins || machine.display_name == wanted

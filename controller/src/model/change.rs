@@ -24,6 +24,14 @@ pub struct RequestKey {
     pub by: String,
 }
 
+impl RequestKey {
+    /// Under which name it is kept: what one caller asked is nothing to another. No id has a space.
+    pub fn kept_as(&self) -> String {
+        let Self { id, by, .. } = self;
+        if by.is_empty() { id.clone() } else { format!("{id} {}", by.replace('/', ":")) }
+    }
+}
+
 /// A wish of a caller or news from a link. Who may ask was judged before; the reconciler judges
 /// whether it is possible.
 #[derive(Clone, Debug)]

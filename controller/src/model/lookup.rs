@@ -7,13 +7,14 @@ use vidi_kit::ids::{
     DesktopId, HostId, MachineId, OperationId, SessionId, TemplateId, TenantId, UserId,
 };
 
+use super::change::RequestKey;
 use super::host::Observed;
 use super::machine::Machine;
 use super::map::Map;
 use super::power::Power;
 use super::resources::{
-    Allocation, Desktop, DesktopSpec, Host, Operation, SignIn, Template, TemplateVersion, Tenant,
-    User,
+    Allocation, Desktop, DesktopSpec, Host, Operation, Request, SignIn, Template, TemplateVersion,
+    Tenant, User,
 };
 use super::session::{Place, Session};
 use super::usage::{UsageInterval, UsageKey, UsageKind};
@@ -39,6 +40,11 @@ impl World {
     pub fn signed_in(&self, token_sha256: &str, now_ms: i64) -> Option<(&Arc<SignIn>, &Arc<User>)> {
         let sign_in = self.sign_ins.get(token_sha256).filter(|one| now_ms < one.expire_ms)?;
         Some((sign_in, self.user(&sign_in.tenant, &sign_in.user)?))
+    }
+
+    /// What was answered to a request that came before.
+    pub fn request(&self, tenant: &TenantId, request: &RequestKey) -> Option<&Arc<Request>> {
+        self.requests.get(&(tenant.clone(), request.kept_as()))
     }
 
     /// A template of a tenant.

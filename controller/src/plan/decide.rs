@@ -116,7 +116,7 @@ pub fn replay(
     request: Option<&RequestKey>,
 ) -> Result<Option<Request>, Refusal> {
     let Some(request) = request else { return Ok(None) };
-    match world.requests.get(&(tenant.clone(), request.id.clone())) {
+    match world.request(tenant, request) {
         None => Ok(None),
         Some(before) if before.body_sha256 == request.body_sha256 => Ok(Some((**before).clone())),
         Some(_) => Err(Refusal::RequestIdReused(request.id.clone())),
@@ -149,15 +149,17 @@ pub fn remember(
     request: Option<RequestKey>,
     answer: (Option<vidi_kit::ids::OperationId>, String),
 ) -> Result<Option<Row>, Refusal> {
-    let Some(RequestKey { id, body_sha256, by }) = request else { return Ok(None) };
-    let kept = view.world.caller_requests.get(&(tenant.clone(), by.clone()));
-    if REQUESTS_PER_CALLER_MAX <= kept.map_or(0, |count| **count) {
+    let Some(request) = request else { return Ok(None) };
+    let kept = request.kept_as();
+    let RequestKey { body_sha256, by, .. } = request;
+    let count = view.world.caller_requests.get(&(tenant.clone(), by.clone()));
+    if REQUESTS_PER_CALLER_MAX <= count.map_or(0, |count| **count) {
         let what = "remembered requests of one caller (leave request_id out, or wait a day)";
         return Err(Refusal::LimitExceeded { what, limit: REQUESTS_PER_CALLER_MAX });
     }
     let (operation, resource) = answer;
     let row = Request { body_sha256, operation, resource, by, create_ms: view.now_ms };
-    Ok(Some(Row::Request(tenant.clone(), id, row)))
+    Ok(Some(Row::Request(tenant.clone(), kept, row)))
 }
 
 #[cfg(test)]
@@ -193,5 +195,23 @@ mod tests {
         let expected = "tenant \"t\" is deleted since this request made it: \
                         to make it again take a new request_id";
         assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn what_one_caller_asked_is_nothing_to_another() {
+        let mut world = World::default();
+        let tenant: TenantId = "t".parse().unwrap();
+        let (new_id, new_operation) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let key = |user: &str, body| {
+            let by = format!("tenants/t/users/{user}");
+            RequestKey { id: "r".to_owned(), body_sha256: [body; 32], by }
+        };
+        let view = View { world: &world, now_ms: 7, trace: None, new_id, new_operation };
+        let row = remember(view, &tenant, Some(key("ana", 1)), (None, "made".to_owned()));
+        world.put(row.unwrap().unwrap());
+        let replayed = |key: RequestKey| replay(&world, &tenant, Some(&key));
+        assert_eq!(replayed(key("ana", 1)).unwrap().unwrap().resource, "made");
+        assert!(replayed(key("ana", 2)).is_err(), "the same id for something else");
+        assert!(replayed(key("ben", 2)).unwrap().is_none());
     }
 }

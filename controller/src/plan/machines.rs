@@ -1,7 +1,9 @@
 //! Decisions on physical machines: make, change, remove, claim; and what follows for one of them: the end
 //! of its session, its intervals of use.
 
-use vidi_kit::ids::{AppId, MachineId, TenantId, UserId};
+use std::sync::Arc;
+
+use vidi_kit::ids::{AppId, MachineId, SessionId, TenantId, UserId};
 
 use super::decide::{Decided, View, remember, replay};
 use super::desktops::app_id;
@@ -10,10 +12,9 @@ use super::sessions::{ended, opened};
 use super::usage;
 use super::users::unreachable_change;
 use crate::model::{
-    Answer, Change, EndCause, Key, Machine, MachineSettings, Place, Refusal, RequestKey, Row, Step,
-    World,
+    Answer, Change, EndCause, Key, Machine, MachineSettings, Place, Refusal, RequestKey, Row,
+    Session, Step, World,
 };
-use vidi_kit::ids::SessionId;
 
 /// Physical machines of one tenant: each is somebody's to set up by hand, and every menu looks through
 /// all of them.
@@ -30,23 +31,42 @@ pub(super) fn decide(view: View<'_>, change: Change) -> Result<Decided, Refusal>
             check_user(view.world, &tenant, &settings)?;
             let generation = old.generation + 1;
             let new = Machine { settings: *settings, generation, ..old.clone() };
-            let changed = new.settings != old.settings && !validate_only;
-            let row = changed.then_some(Row::Machine(tenant, id, new));
-            Ok(Decided::rows(Answer::Done, row))
+            if new.settings == old.settings || validate_only {
+                return Ok(Decided::nothing(Answer::Done));
+            }
+            // Whose it is not any more does not keep it.
+            let holder = view.world.machine_holder(&tenant, id);
+            let holder = holder.filter(|(_, session)| !new.is_for(&session.user));
+            let ended = holder.into_iter().flat_map(|(session, known)| {
+                end(view, &tenant, (session, known), EndCause::ByAdministrator)
+            });
+            let mut steps: Vec<Step> = ended.collect();
+            steps.push(Step::Put(Row::Machine(tenant, id, new)));
+            Ok(Decided { answer: Answer::Done, steps })
         }
         Change::DeleteMachine { tenant, machine: id, etag } => {
             checked(view.world, &tenant, id, &etag)?;
             let mut steps = Vec::new();
-            if let Some((session, known)) = view.world.machine_holder(&tenant, id) {
-                let cause = EndCause::Destroyed;
-                steps.push(Step::Put(ended(&tenant, session, known, cause, view.now_ms)));
-                steps.extend(usage::session_ends(view.world, &tenant, session, known, view.now_ms));
+            if let Some(holder) = view.world.machine_holder(&tenant, id) {
+                steps.extend(end(view, &tenant, holder, EndCause::Destroyed));
             }
             steps.push(Step::Delete(Key::Machine(tenant, id)));
             Ok(Decided { answer: Answer::Done, steps })
         }
         other => unreachable_change(&other),
     }
+}
+
+/// The steps that end the session on a machine.
+fn end(
+    view: View<'_>,
+    tenant: &TenantId,
+    (session, known): (SessionId, &Arc<Session>),
+    cause: EndCause,
+) -> Vec<Step> {
+    let ended = Step::Put(ended(tenant, session, known, cause, view.now_ms));
+    let counted = usage::session_ends(view.world, tenant, session, known, view.now_ms);
+    std::iter::once(ended).chain(counted).collect()
 }
 
 fn create(

@@ -73,7 +73,8 @@ pub fn to_close<'a>(
                     Presence::Ended(cause) => Closing::Ended(cause.clone()),
                     Presence::Opening | Presence::Connected | Presence::Disconnected(_) => {
                         let is_here = session.gateway.as_ref() == Some(gateway);
-                        return (!is_here).then_some((*id, present, Closing::Elsewhere));
+                        let closing = Closing::Elsewhere(session.epoch);
+                        return (!is_here).then_some((*id, present, closing));
                     }
                 },
             };
@@ -87,8 +88,8 @@ pub fn to_close<'a>(
 pub enum Closing {
     /// It is over.
     Ended(EndCause),
-    /// Another gateway has it attached.
-    Elsewhere,
+    /// Another gateway has it attached, by this epoch.
+    Elsewhere(u64),
 }
 
 /// A session that a gateway has attached.

@@ -288,7 +288,7 @@ impl DesktopService for DesktopsRpc {
 
 /// What the same caller was answered before for the same, under the same id.
 fn answered(world: &World, tenant: &TenantId, request: &RequestKey) -> Option<Operation> {
-    let before = world.requests.get(&(tenant.clone(), request.id.clone()))?;
+    let before = world.request(tenant, request)?;
     let id = before.operation.filter(|_| before.body_sha256 == request.body_sha256)?;
     Some(wire::operation(id, world.operations.get(&id)?))
 }

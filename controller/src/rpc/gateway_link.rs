@@ -30,7 +30,7 @@ use super::names::id;
 use super::page_certificate::certify_page;
 use super::status::invalid_field;
 use super::users::timestamp;
-use super::wire::{child, desktop_name, unexpected};
+use super::wire::{child, desktop_name, machine_name, unexpected};
 use super::{Caller, Parts};
 use crate::contract::{cause_to_wire, display_policy_to_wire};
 use crate::model::{Answer, Change, Granted, MachineSettings, Refusal, Way, World};
@@ -172,9 +172,11 @@ impl GatewayLink for GatewayLinkRpc {
         };
         let answer = match &granted.way {
             Way::Relay { .. } => self.relay_answer((&tenant, session, &gateway), &granted, answer),
-            Way::Direct(_, machine) => {
-                IssueGrantResponse { direct: Some(self.direct(&tenant, machine)?), ..answer }
-            }
+            Way::Direct(id, machine) => IssueGrantResponse {
+                direct: Some(self.direct(&tenant, machine)?),
+                machine: machine_name(&tenant, *id),
+                ..answer
+            },
         };
         Ok(Response::new(answer))
     }
@@ -334,11 +336,22 @@ fn closed_session(session: String, closing: Closing) -> ClosedSession {
         Closing::Ended(cause) => {
             let (code, away_secs) = cause_to_wire(&cause);
             let (reason, cause) = (cause.to_string(), code.into());
-            ClosedSession { session, reason, cause, away_secs, elsewhere: false }
+            ClosedSession { session, reason, cause, away_secs, ..ClosedSession::default() }
         }
-        Closing::Elsewhere => {
+        Closing::Elsewhere(epoch) => {
             let reason = "another gateway has it attached".to_owned();
-            ClosedSession { session, reason, elsewhere: true, ..ClosedSession::default() }
+            ClosedSession { session, reason, elsewhere: true, epoch, ..ClosedSession::default() }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_must_let_go_is_told_of_the_epoch_that_has_it() {
+        let closed = closed_session("s".to_owned(), Closing::Elsewhere(7));
+        assert_eq!((closed.elsewhere, closed.epoch), (true, 7));
     }
 }

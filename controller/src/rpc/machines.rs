@@ -23,6 +23,8 @@ use crate::contract::display_policy_to_wire;
 use crate::model::{self, Answer, Change, MachineSettings, Sealed, World};
 use crate::ports::Authority;
 
+/// Places where a machine may be: the hosts that it moves between.
+const ADDRESSES_MAX: usize = 4;
 /// Longest address, in bytes: a DNS name of 253, a colon, a port.
 const ADDRESS_BYTES_MAX: usize = 260;
 /// Longest host name, in bytes (RFC 1035).
@@ -158,6 +160,11 @@ impl MachineService for MachinesRpc {
         settings.password = if paths.iter().any(|path| path == PASSWORD) {
             seal(&*self.parts.authority, &tenant, &Zeroizing::new(asked.password))?
         } else {
+            // Only who knows it may have it told to another server, or by another way.
+            if before.settings.password.is_some() && is_moved(&before.settings, &settings) {
+                let rule = "give it again: the machine is to be reached in another way";
+                return Err(invalid_field(PASSWORD, rule));
+            }
             before.settings.password.clone()
         };
         // What was merged with is what is changed.
@@ -224,6 +231,14 @@ fn seal(
     sealed.map(Some).ok_or_else(|| Status::internal("the password cannot be wrapped"))
 }
 
+/// Whether another server could be the one that is asked for the password.
+fn is_moved(before: &MachineSettings, after: &MachineSettings) -> bool {
+    let way = |one: &MachineSettings| {
+        (one.address.clone(), one.tls, one.ca.clone(), one.host_name.clone())
+    };
+    way(before) != way(after)
+}
+
 fn parse_name(field: &str, name: &str) -> Result<(TenantId, MachineId), Status> {
     child(field, name, "machines")
 }
@@ -256,7 +271,7 @@ fn merged(before: Machine, asked: &Machine, paths: &[String]) -> Machine {
 /// What is chosen of a machine, judged; without the password.
 fn settings(tenant: &TenantId, asked: &Machine) -> Result<MachineSettings, Status> {
     check_display_name(&asked.display_name)?;
-    check_address(&asked.address)?;
+    check_addresses(&asked.address)?;
     let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
     if HOST_NAME_BYTES_MAX < asked.host_name.len() || !plain(&asked.host_name) {
         return Err(invalid_field("host_name", "a DNS name or an IP address is expected"));
@@ -284,7 +299,8 @@ fn settings(tenant: &TenantId, asked: &Machine) -> Result<MachineSettings, Statu
             Some(user)
         }
     };
-    let host = asked.address.rsplit_once(':').map_or("", |(host, _)| host);
+    let first = asked.address.split(',').next().unwrap_or_default();
+    let host = first.rsplit_once(':').map_or("", |(host, _)| host);
     let named = !asked.display_name.is_empty();
     Ok(MachineSettings {
         display_name: if named { asked.display_name.clone() } else { host.to_owned() },
@@ -296,6 +312,14 @@ fn settings(tenant: &TenantId, asked: &Machine) -> Result<MachineSettings, Statu
         assigned_user,
         display_policy: desktop_fields::display_policy(asked.display_policy.as_ref())?,
     })
+}
+
+/// `host:port`, and behind commas where else it may be.
+fn check_addresses(addresses: &str) -> Result<(), Status> {
+    if ADDRESSES_MAX < addresses.split(',').count() {
+        return Err(invalid_field("address", "a machine has at most 4 addresses"));
+    }
+    addresses.split(',').try_for_each(check_address)
 }
 
 /// `host:port`, an IPv6 address in brackets.
@@ -356,6 +380,16 @@ fn settings_on_wire(tenant: &TenantId, one: &MachineSettings) -> Machine {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_machine_may_be_in_a_few_places() {
+        for good in ["a:1", "a:1,b:2", "a:1,[2001:db8::7]:2,c:3,d:4"] {
+            assert!(check_addresses(good).is_ok(), "{good}");
+        }
+        for wrong in ["", "a:1,", ",a:1", "a:1, b:2", "a:1,b", "a:1,b:2,c:3,d:4,e:5"] {
+            assert!(check_addresses(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn an_address_is_a_host_and_a_port() {

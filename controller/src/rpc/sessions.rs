@@ -18,7 +18,7 @@ use super::page::Query;
 use super::status::not_found;
 use super::wire::{child, desktop_name, machine_name, request_key, session_name, unexpected};
 use super::{Caller, Parts, SignedIn, wire};
-use crate::model::{self, Answer, Change, Desktop, EndCause, Power, World};
+use crate::model::{self, Answer, Change, Desktop, EndCause, Permission, Power, World};
 
 /// The service.
 #[derive(Debug)]
@@ -71,6 +71,7 @@ impl SessionService for SessionsRpc {
                 power: desktop.status.power.word().to_owned(),
                 reason: reason(&desktop),
                 machine: String::new(),
+                raw: desktop.spec.display_policy.raw == Permission::Allowed,
             })
             .collect();
         apps.extend(machine_apps(&world, tenant, user));
@@ -186,6 +187,7 @@ fn machine_apps<'a>(
             machine: machine_name(tenant, id),
             state: state.to_owned(),
             ready: !in_use && !away,
+            raw: machine.settings.display_policy.raw == Permission::Allowed,
             ..App::default()
         }
     })

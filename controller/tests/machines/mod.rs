@@ -177,11 +177,18 @@ async fn an_update_keeps_the_password_unless_it_is_named_and_a_stale_one_is_refu
     let stack = Stack::new(Crash::Never).await;
     let made = create(&stack, lab()).await.unwrap();
     let named = wire::Machine { address: "lab-8:5901".to_owned(), ..made.clone() };
-    let changed = update(&stack, named, &["address"]).await.unwrap();
+    let told = update(&stack, named.clone(), &["address"]).await.unwrap_err();
+    assert!(told.message().contains("give it again"), "another server gets no password: {told:?}");
+    let named = wire::Machine { password: SECRET.to_owned(), ..named };
+    let changed = update(&stack, named, &["address", "password"]).await.unwrap();
     assert_eq!((changed.address.as_str(), changed.has_password), ("lab-8:5901", true));
+    let named = wire::Machine { display_name: "Lab 8".to_owned(), ..changed };
+    let changed = update(&stack, named, &["display_name"]).await.unwrap();
+    assert_eq!((changed.display_name.as_str(), changed.has_password), ("Lab 8", true));
     let stale = wire::Machine { display_name: "Old".to_owned(), ..made.clone() };
     let refused = update(&stack, stale, &["display_name"]).await.unwrap_err();
     assert_eq!(refused.code(), Code::Aborted, "{refused:?}");
+    let anas = open(&stack, "ana").await.unwrap();
     let ben = wire::Machine {
         assigned_user: "tenants/default/users/ben".to_owned(),
         etag: String::new(),
@@ -189,6 +196,8 @@ async fn an_update_keeps_the_password_unless_it_is_named_and_a_stale_one_is_refu
     };
     let changed = update(&stack, ben, &["assigned_user", "password"]).await.unwrap();
     assert!(!changed.has_password, "named and empty");
+    let ended = session(&stack, &anas.name).await.end_cause();
+    assert_eq!(ended, wire::SessionEndCause::ByAdministrator, "it is not hers any more");
     assert!(menu(&stack, "ana").await.is_empty());
     assert_eq!(open(&stack, "ana").await.unwrap_err().code(), Code::NotFound);
     assert_eq!(menu(&stack, "ben").await.len(), 1);
@@ -196,8 +205,43 @@ async fn an_update_keeps_the_password_unless_it_is_named_and_a_stale_one_is_refu
         let machine =
             wire::Machine { address: wrong.to_owned(), etag: String::new(), ..made.clone() };
         let refused = update(&stack, machine, &["address"]).await.unwrap_err();
-        assert_eq!(refused.code(), Code::InvalidArgument, "{wrong}");
+        assert!(refused.message().contains("host:port"), "{wrong}: {refused:?}");
     }
     let refused = update(&stack, made, &["status"]).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machines_policy_is_told_with_the_menu_the_grant_and_while_it_is_looked_at() {
+    let stack = Stack::new(Crash::Never).await;
+    let allowed = wire::DisplayPolicy {
+        raw: wire::Permission::Allowed.into(),
+        ..wire::DisplayPolicy::default()
+    };
+    let made = create(&stack, wire::Machine { display_policy: Some(allowed), ..lab() }).await;
+    let made = made.unwrap();
+    assert!(menu(&stack, "ana").await[0].raw);
+    let opened = open(&stack, "ana").await.unwrap();
+    let granted = grant(&stack, &opened.name, "").await.unwrap();
+    assert_eq!((&granted.machine, granted.desktop.as_str()), (&made.name, ""));
+    assert_eq!(granted.display_policy.unwrap().raw(), wire::Permission::Allowed);
+    let quiet = wire::DisplayPolicy {
+        sound: wire::Permission::Denied.into(),
+        files: wire::Permission::Denied.into(),
+        clipboard: wire::ClipboardWays::Off.into(),
+        recording: wire::Recording::Always.into(),
+        ..wire::DisplayPolicy::default()
+    };
+    let both = wire::DisplayPolicy { raw: wire::Permission::Allowed.into(), ..quiet };
+    let named = |policy| wire::Machine { display_policy: Some(policy), ..made.clone() };
+    let refused = update(&stack, named(both), &["display_policy"]).await.unwrap_err();
+    assert!(refused.message().contains("obey none of these"), "{refused:?}");
+    update(&stack, named(quiet), &["display_policy"]).await.unwrap();
+    assert!(!menu(&stack, "ana").await[0].raw);
+    let session = opened.name.rsplit('/').next().unwrap().to_owned();
+    let request = wire::AdmitRequest { token: "token-of-ana".to_owned(), session };
+    let mut client = GatewayLinkClient::new(stack.gateway());
+    let told = client.admit(request).await.unwrap().into_inner().display_policy.unwrap();
+    assert_eq!((told.raw(), told.sound()), (wire::Permission::Denied, wire::Permission::Denied));
+    assert_eq!(told.recording(), wire::Recording::Always);
 }

@@ -13,6 +13,9 @@ use crate::framebuffer::Plane;
 /// nearly at the same time.
 const BYTES_MAX: usize = 2 * 1024 * 1024;
 
+/// The same while one viewer looks, who asks for nothing twice but after a loss.
+const BYTES_ALONE_MAX: usize = 128 * 1024;
+
 /// Most results kept, so that small ones do not make the index large.
 const RESULTS_MAX: usize = 1024;
 
@@ -83,20 +86,31 @@ impl Cache {
         id
     }
 
-    /// Takes a result; `None` for a job that is not under way.
-    pub(crate) fn finish(&mut self, id: JobId, encoded: Encoded) -> Option<Bytes> {
+    /// Takes a result, for so many viewers; `None` for a job that is not under way.
+    pub(crate) fn finish(&mut self, id: JobId, encoded: Encoded, viewers: usize) -> Option<Bytes> {
         let key = self.running.remove(&id)?;
         let bytes = encoded.0;
         self.bytes += bytes.len();
         self.entries.insert(key, Entry::Done(bytes.clone()));
         self.done.push_back(key);
-        while self.bytes > BYTES_MAX || self.done.len() > RESULTS_MAX {
+        self.shrink(if viewers > 1 { BYTES_MAX } else { BYTES_ALONE_MAX });
+        Some(bytes)
+    }
+
+    /// Forgets all results: nobody has drawn or looked for a while.
+    pub(crate) fn rest(&mut self) {
+        self.shrink(0);
+        self.done.shrink_to_fit();
+    }
+
+    /// The oldest results go until the others have no more bytes than this.
+    fn shrink(&mut self, bytes_max: usize) {
+        while self.bytes > bytes_max || self.done.len() > RESULTS_MAX {
             let Some(oldest) = self.done.pop_front() else { break };
             if let Some(Entry::Done(bytes)) = self.entries.remove(&oldest) {
                 self.bytes -= bytes.len();
             }
         }
-        Some(bytes)
     }
 
     /// There will be no result of a job.

@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use vidi_spice::{Agent, AgentEvent, ClipboardKind, ClipboardPiece, FileOffer};
+use vidi_spice::{Agent, AgentEvent, ClipboardKind, ClipboardPiece, FileOffer, Rect};
 
 use crate::policy::Policy;
 use crate::protocol::ClipboardPart;
@@ -44,13 +44,8 @@ pub enum AgentCommand {
     },
     /// One is given up.
     CancelFile(u32),
-    /// A screen of so many columns and rows is wanted.
-    Resize {
-        /// Columns.
-        width: u32,
-        /// Rows.
-        height: u32,
-    },
+    /// Screens of these sizes at these places are wanted, by their numbers; an empty one is off.
+    Arrange(Vec<Rect>),
 }
 
 /// The clipboard between one guest and its viewers.
@@ -87,7 +82,7 @@ impl AgentCommand {
             Self::SendFile(offer) => agent.send_file(&offer),
             Self::FileData { id, data } => agent.file_data(id, data),
             Self::CancelFile(id) => agent.cancel_file(id),
-            Self::Resize { width, height } => agent.resize(width, height),
+            Self::Arrange(screens) => agent.arrange(&screens),
         }
     }
 }

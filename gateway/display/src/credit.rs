@@ -40,14 +40,40 @@ const ECHO_BYTES: u64 = 4 * 1024;
 /// Frames without an acknowledgement beyond which none is begun: two seconds of 16 ms.
 const FRAMES_MAX: usize = 125;
 
+/// The same where the browser draws slowly: one that it draws and one that is there when it has. Small
+/// ones hardly count in bytes, and each takes it as long as a large one.
+const SLOW_FRAMES_MAX: usize = 2;
+
 /// The shortest round trip holds for so long, then it is measured anew: routes change.
 const ROUND_TRIP_AGE_MAX: Duration = Duration::from_secs(10);
 
 /// Intervals shorter than this are taken as this long: below, clocks tell nothing about rates.
 const INTERVAL_MIN: Duration = Duration::from_micros(500);
 
+/// Which part of the way down to what arrived the believed rate goes with each frame that came late.
+const RATE_FALL: u64 = 8;
+
+/// From when on frames that come late tell of a slower line: what a lost packet held up comes all at once.
+const LATE_TIME: Duration = Duration::from_millis(100);
+
+/// By which part the believed rate rises with each frame that came sooner than it would have: doubled in
+/// two seconds of a film.
+const RATE_RISE: u64 = 64;
+
 /// Fastest believed rate in bytes per second, 10 Gbit/s, so that products fit.
 const RATE_MAX: u64 = 1_250_000_000;
+
+/// A browser that takes longer than this to draw a frame is slow: at this pace it shows ten in a second,
+/// with as much time for all else that it does.
+const DRAW_TIME_SLOW: Duration = Duration::from_millis(50);
+
+/// One that takes less than this is not slow any longer. Far below the other, since what a slow browser
+/// is sent is quickly drawn.
+const DRAW_TIME_QUICK: Duration = Duration::from_millis(5);
+
+/// How many frames in a row a browser draws quickly before it counts as quick: a blinking caret is quickly
+/// drawn by everybody.
+const QUICK_FRAMES: u32 = 60;
 
 /// The flow to one viewer.
 #[derive(Debug, Default)]
@@ -65,9 +91,13 @@ pub(crate) struct Credit {
     /// Bytes per second, 0 until measured.
     rate: u64,
     round_trip: Option<RoundTrip>,
-    /// Something was held back since the last acknowledgement.
-    held_back: bool,
+    /// Since when frames came later than the believed rate explains.
+    late_since: Option<Duration>,
     pace: Pace,
+    /// Its browser takes long to draw.
+    is_slow: bool,
+    /// Frames in a row that it drew quickly.
+    quick_frames: u32,
     /// Frames ended, modulo 2^32.
     sequence: u32,
 }
@@ -79,6 +109,8 @@ struct Frame {
     begun_at: Duration,
     /// `handed` after its end.
     end: u64,
+    /// Its bytes, with what went after the frame before it.
+    bytes: u64,
     /// When its end was written to the socket.
     sent_at: Option<Duration>,
     /// What was acknowledged when it was ended.
@@ -90,6 +122,8 @@ struct Frame {
 #[derive(Clone, Copy, Debug)]
 struct RoundTrip {
     shortest: Duration,
+    /// Of the frame that took so long: what the line took for them is in it.
+    bytes: u64,
     measured_at: Duration,
 }
 
@@ -112,10 +146,12 @@ impl Credit {
         Record::FrameEnd { sequence }.write(message);
         self.hand_over(message.len() - before);
         let acknowledged_at = if self.frames.is_empty() { begun_at } else { self.acknowledged_at };
+        let before = self.frames.back().map_or(self.acknowledged, |frame| frame.end);
         self.frames.push_back(Frame {
             sequence,
             begun_at,
             end: self.handed,
+            bytes: self.handed.saturating_sub(before),
             sent_at: None,
             acknowledged: self.acknowledged,
             acknowledged_at,
@@ -141,26 +177,29 @@ impl Credit {
         };
         let Some(frame) = self.frames.drain(..=position).next_back() else { return };
         let sent_at = frame.sent_at.unwrap_or(frame.begun_at);
-        self.measure_round_trip(now.saturating_sub(sent_at).saturating_sub(draw_time), now);
-        let lag = now.saturating_sub(frame.begun_at);
-        self.pace.acknowledged(lag.saturating_sub(self.round_trip().unwrap_or_default()), now);
+        let took = now.saturating_sub(sent_at).saturating_sub(draw_time);
+        self.measure_round_trip(took, frame.bytes, now);
+        self.judge(draw_time);
+        let round_trip = self.round_trip().unwrap_or_default();
+        self.pace.acknowledged(now.saturating_sub(frame.begun_at).saturating_sub(round_trip), now);
         // What arrived since the frame was sent, a round trip at least: acknowledgements that a stall
         // held back come all at once, and between two of those there is no time to divide by.
         let arrived = frame.end.saturating_sub(frame.acknowledged);
-        self.measure_rate(arrived, now.saturating_sub(frame.acknowledged_at));
+        let sample = rate_of(arrived, now.saturating_sub(frame.acknowledged_at));
+        let took = took.saturating_sub(round_trip);
+        self.measure_rate(sample, frame.bytes, took, now);
         self.acknowledged = frame.end;
         self.acknowledged_at = now;
-        self.held_back = false;
     }
 
     /// Whether a frame may be begun. While no frame's end is awaited it always may: what is not
     /// acknowledged then belongs to no frame (a pointer's shape, a frame given up), and never will
     /// be before another frame ends. A frame is never begun while the socket is full, since what
     /// waits there cannot be superseded.
-    pub(crate) fn allows_frame(&mut self) -> bool {
+    pub(crate) fn allows_frame(&self) -> bool {
         let allowed = self.frames.is_empty()
-            || (self.handed - self.acknowledged <= self.limit() && self.frames.len() < FRAMES_MAX);
-        self.held_back |= !allowed;
+            || (self.handed - self.acknowledged <= self.limit()
+                && self.frames.len() < self.frames_max());
         allowed && self.socket_has_room()
     }
 
@@ -170,7 +209,8 @@ impl Credit {
     pub(crate) fn allows_aside(&self) -> bool {
         let unacknowledged = self.handed - self.acknowledged;
         let allowed = self.frames.is_empty()
-            || (2 * unacknowledged <= self.limit() && self.frames.len() < FRAMES_MAX);
+            || !self.is_slow
+                && (2 * unacknowledged <= self.limit() && self.frames.len() < self.frames_max());
         allowed && self.socket_has_room()
     }
 
@@ -252,27 +292,66 @@ impl Credit {
         self.bytes_in(time).max(UNACKNOWLEDGED_BYTES)
     }
 
+    /// Whether the browser takes long to draw, so that few, large and cheap images are the quickest.
+    pub(crate) const fn draws_slowly(&self) -> bool {
+        self.is_slow
+    }
+
+    const fn frames_max(&self) -> usize {
+        if self.is_slow { SLOW_FRAMES_MAX } else { FRAMES_MAX }
+    }
+
+    fn judge(&mut self, draw_time: Duration) {
+        self.quick_frames = if draw_time < DRAW_TIME_QUICK { self.quick_frames + 1 } else { 0 };
+        self.is_slow =
+            DRAW_TIME_SLOW < draw_time || self.is_slow && self.quick_frames < QUICK_FRAMES;
+        self.quick_frames = self.quick_frames.min(QUICK_FRAMES);
+    }
+
     /// The shortest counts: a longer one holds the time in queues, which more credit lengthens.
-    fn measure_round_trip(&mut self, sample: Duration, now: Duration) {
+    fn measure_round_trip(&mut self, sample: Duration, bytes: u64, now: Duration) {
         let keep = self.round_trip.is_some_and(|held| {
             held.shortest < sample && now.saturating_sub(held.measured_at) < ROUND_TRIP_AGE_MAX
         });
         if !keep {
-            self.round_trip = Some(RoundTrip { shortest: sample, measured_at: now });
+            self.round_trip = Some(RoundTrip { shortest: sample, bytes, measured_at: now });
         }
     }
 
-    /// A higher sample counts at once. A lower one counts by an eighth, and only where the wire and
-    /// not the guest was what ended it.
-    fn measure_rate(&mut self, bytes: u64, interval: Duration) {
-        let micros = u64::try_from(interval.max(INTERVAL_MIN).as_micros()).unwrap_or(u64::MAX);
-        let sample = (bytes.saturating_mul(1_000_000) / micros.max(1)).min(RATE_MAX);
+    /// What really arrived counts at once where it is more than was believed. Where it is less, that
+    /// tells of the line only if the frame was so long that the line was busy with it, or frames come
+    /// later than they would on a line of the believed rate: else the guest had no more to send. A
+    /// short frame that came sooner than that raises the rate little by little, since a clock's jitter
+    /// does that too. `took` is the time beyond the round trip.
+    fn measure_rate(&mut self, sample: u64, frame_bytes: u64, took: Duration, now: Duration) {
+        // Beyond those of the shortest round trip, whose time on the line is not in `took` either.
+        let more_bytes = frame_bytes.saturating_sub(self.round_trip.map_or(0, |trip| trip.bytes));
+        let expected = self.time_of(more_bytes);
+        let is_long = self.limit().max(SLICE_BYTES_MAX) <= frame_bytes;
+        let late_since = (expected + QUEUE_TIME < took).then(|| self.late_since.unwrap_or(now));
+        self.late_since = late_since;
+        let is_late = late_since.is_some_and(|since| since + LATE_TIME <= now);
         if sample >= self.rate {
             self.rate = sample;
-        } else if self.held_back || bytes >= self.limit() / 2 {
-            self.rate -= (self.rate - sample) / 8;
+        } else if is_long || is_late {
+            self.rate -= (self.rate - sample) / RATE_FALL;
+        } else if took < expected && frame_bytes <= IN_SOCKET_BYTES_MIN {
+            let shown = rate_of(more_bytes, took);
+            self.rate += shown.saturating_sub(self.rate).min(self.rate / RATE_RISE);
         }
     }
+
+    /// How long the line takes for so many bytes, as far as is known.
+    fn time_of(&self, bytes: u64) -> Duration {
+        let micros = bytes.saturating_mul(1_000_000).checked_div(self.rate);
+        Duration::from_micros(micros.unwrap_or(0))
+    }
+}
+
+/// Bytes per second.
+fn rate_of(bytes: u64, time: Duration) -> u64 {
+    let micros = u64::try_from(time.max(INTERVAL_MIN).as_micros()).unwrap_or(u64::MAX);
+    (bytes.saturating_mul(1_000_000) / micros.max(1)).min(RATE_MAX)
 }
 
 #[cfg(test)]
@@ -329,14 +408,15 @@ mod tests {
         // 1 Mbit/s, with a stall of 300 ms each second after which all that waited is acknowledged.
         let mut credit = Credit::default();
         let mut waiting: VecDeque<(Duration, u32)> = VecDeque::new();
-        let mut highest = 0;
+        let (mut highest, mut wire_free_at) = (0, Duration::ZERO);
         for tick in 0..20_000_u32 {
             let now = MS * tick;
             if tick % 40 == 0 && credit.allows_frame() {
                 credit.hand_over(4992);
                 credit.end_frame(&mut Vec::new(), now);
                 credit.sent(usize::MAX, now);
-                waiting.push_back((now + MS * 80, credit.sequence));
+                wire_free_at = wire_free_at.max(now) + MS * 40;
+                waiting.push_back((wire_free_at + MS * 40, credit.sequence));
             }
             while tick % 1000 > 300 && waiting.front().is_some_and(|(at, _)| *at <= now) {
                 let (_, sequence) = waiting.pop_front().unwrap();
@@ -345,6 +425,64 @@ mod tests {
             highest = highest.max(credit.rate());
         }
         assert!((60_000..250_000).contains(&highest), "{highest} bytes a second are believed");
+    }
+
+    #[test]
+    fn a_guest_with_little_to_send_does_not_make_the_line_slow_nor_do_lost_packets() {
+        // 2 Mbit/s, 25 ms away; half of what it carries, and a stall of 100 ms in every second.
+        let mut credit = Credit::default();
+        let mut waiting: VecDeque<(Duration, u32)> = VecDeque::new();
+        let mut wire_free_at = Duration::ZERO;
+        for tick in 0..30_000_u32 {
+            let now = MS * tick;
+            // A whole picture first, from which the rate is known, then a film and a letter.
+            let bytes = match tick {
+                0..1000 => 50_000,
+                _ if tick % 500 < 33 => 100,
+                _ => 2500 + usize::try_from(tick % 7).unwrap() * 500,
+            };
+            if tick % 33 == 0 && credit.allows_frame() {
+                credit.hand_over(bytes);
+                credit.end_frame(&mut Vec::new(), now);
+                credit.sent(usize::MAX, now);
+                let takes = u32::try_from(bytes).unwrap() / 250;
+                wire_free_at = wire_free_at.max(now) + MS * takes;
+                waiting.push_back((wire_free_at + MS * 50, credit.sequence));
+            }
+            while tick % 1000 > 100 && waiting.front().is_some_and(|(at, _)| *at <= now) {
+                let (_, sequence) = waiting.pop_front().unwrap();
+                credit.acknowledge(sequence, Duration::ZERO, now);
+            }
+        }
+        let rate = credit.rate();
+        assert!((180_000..320_000).contains(&rate), "{rate} bytes a second are believed");
+    }
+
+    #[test]
+    fn a_browser_that_draws_slowly_has_two_frames_at_most_until_it_draws_quickly_for_long() {
+        let mut credit = Credit::default();
+        let mut now = Duration::ZERO;
+        let mut draw = |credit: &mut Credit, millis: u32| {
+            now += MS * 20;
+            credit.hand_over(100);
+            credit.end_frame(&mut Vec::new(), now);
+            credit.sent(usize::MAX, now);
+            credit.acknowledge(credit.sequence, MS * millis, now + MS * millis);
+            credit.draws_slowly()
+        };
+        assert!(!draw(&mut credit, 40));
+        assert!(draw(&mut credit, 60));
+        assert!(draw(&mut credit, 20), "what it is sent now is quickly drawn");
+        let (mut begun, after_three) = (0, MS * 60);
+        while credit.allows_frame() {
+            credit.hand_over(100);
+            credit.end_frame(&mut Vec::new(), after_three);
+            credit.sent(usize::MAX, after_three);
+            begun += 1;
+        }
+        assert_eq!((begun, credit.allows_aside()), (SLOW_FRAMES_MAX, false));
+        assert!((1..QUICK_FRAMES).all(|_frame| draw(&mut credit, 1)));
+        assert!(!draw(&mut credit, 1));
     }
 
     #[test]

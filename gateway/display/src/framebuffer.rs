@@ -13,8 +13,9 @@ use vidi_spice::display::{
 };
 use vidi_spice::{Point, Rect, SurfaceId};
 
+use crate::changes::Changes;
 use crate::error::DisplayError;
-use crate::packed::Packed;
+use crate::packed::PixelRows;
 
 /// Most memory of all surfaces of one session: two monitors of 3840 x 2160 with the off-screen
 /// surfaces of a busy desktop, and few enough that a hundred hostile guests do not fill a gateway.
@@ -47,12 +48,12 @@ pub struct Plane {
     height: u32,
     /// The bits of each pixel that are kept: blue, green, red, and alpha off the screen.
     kept: u32,
-    /// INVARIANT: as many as `width` times `height`.
-    pixels: Vec<u32>,
+    /// INVARIANT: `height` rows of `width`.
+    pixels: PixelRows,
     /// Revision of the last change of each tile, row by row.
     revisions: Vec<u64>,
-    /// The pixels while nobody needs them; `pixels` is empty then.
-    packed: Option<Packed>,
+    /// The latest revision when pixels were packed last.
+    rested: u64,
 }
 
 impl Framebuffer {
@@ -106,31 +107,34 @@ impl Framebuffer {
         }
     }
 
-    /// Packs all surfaces. Until they are unpacked their pixels are not to be read or drawn.
-    pub fn pack(&mut self) {
+    /// Packs what nobody has drawn since the last call. Drawing and reading unpack what they need.
+    pub fn rest(&mut self) {
         for plane in self.surfaces.values_mut().chain(&mut self.last) {
-            if plane.packed.is_none() {
-                plane.packed = Some(Packed::new(&plane.pixels));
-                plane.pixels = Vec::new();
-            }
+            let per_row = index(plane.width.div_ceil(TILE)).max(1);
+            let (revisions, rested) = (&plane.revisions, plane.rested);
+            plane.pixels.rest(|band| {
+                let tiles = revisions.iter().skip(band * per_row).take(per_row);
+                tiles.into_iter().any(|revision| *revision > rested)
+            });
+            plane.rested = self.revision;
         }
     }
 
-    /// Makes the pixels of all surfaces what they were before they were packed.
-    pub fn unpack(&mut self) {
+    /// Makes all surfaces quick to draw on, and as [`Plane::pixels`] gives them.
+    pub fn wake(&mut self) {
         for plane in self.surfaces.values_mut().chain(&mut self.last) {
-            if let Some(packed) = plane.packed.take() {
-                plane.pixels = packed.pixels(index(plane.width) * index(plane.height));
-            }
+            let _all = plane.pixels.flat_mut();
         }
+    }
+
+    /// Whether there is nothing left to pack.
+    pub fn is_packed(&self) -> bool {
+        self.surfaces.values().chain(&self.last).all(|plane| plane.pixels.is_packed())
     }
 
     /// Bytes that all pixels take now.
     pub fn bytes_held(&self) -> usize {
-        let planes = self.surfaces.values().chain(&self.last);
-        planes
-            .map(|plane| plane.pixels.len() * 4 + plane.packed.as_ref().map_or(0, Packed::bytes))
-            .sum()
+        self.surfaces.values().chain(&self.last).map(|plane| plane.pixels.bytes()).sum()
     }
 
     /// The surface that is shown.
@@ -167,14 +171,13 @@ impl Framebuffer {
         Ok(())
     }
 
-    /// Puts pixels of an image or of a surface.
-    pub fn copy(&mut self, copy: &Copy) -> Result<(), DisplayError> {
+    /// Puts pixels of an image or of a surface; gives the areas in which others were there before.
+    pub fn copy(&mut self, copy: &Copy) -> Result<Vec<Rect>, DisplayError> {
         match &copy.source {
             CopySource::Pixels(pixels) => {
                 let (plane, revision) = self.plane(copy.surface)?;
-                for rect in &copy.rects {
-                    plane.draw(rect, pixels, copy.offset, revision);
-                }
+                let draw = |rect| plane.draw(rect, pixels, copy.offset, revision);
+                Ok(copy.rects.iter().flat_map(draw).collect())
             }
             CopySource::Surface(from) => {
                 let source = self.surfaces.get(from).ok_or(DisplayError::UnknownSurface(*from))?;
@@ -189,9 +192,9 @@ impl Framebuffer {
                 for (rect, pixels) in &parts {
                     plane.write(rect, pixels, revision);
                 }
+                Ok(copy.rects.clone())
             }
         }
-        Ok(())
     }
 
     /// Moves parts of a surface within it; each as if read whole first.
@@ -206,6 +209,7 @@ impl Framebuffer {
     /// Draws with a rule.
     pub fn paint(&mut self, paint: &Paint) -> Result<(), DisplayError> {
         let id = paint.surface();
+        self.wake();
         self.revision += 1;
         // Taken out, so that the others can be read meanwhile.
         let mut plane = self.surfaces.remove(&id).ok_or(DisplayError::UnknownSurface(id))?;
@@ -258,8 +262,8 @@ impl Framebuffer {
 impl Plane {
     fn new([width, height]: [u32; 2], kept: u32, revision: u64) -> Self {
         let tiles = index(width.div_ceil(TILE)) * index(height.div_ceil(TILE));
-        let pixels = vec![0; index(width) * index(height)];
-        Self { width, height, kept, pixels, revisions: vec![revision; tiles], packed: None }
+        let pixels = PixelRows::new(index(width), index(height));
+        Self { width, height, kept, pixels, revisions: vec![revision; tiles], rested: 0 }
     }
 
     /// Bytes of the pixels.
@@ -288,12 +292,12 @@ impl Plane {
     }
 
     fn view(&self) -> View<'_> {
-        View { width: self.width, height: self.height, pixels: &self.pixels }
+        View { width: self.width, height: self.height, pixels: self.pixels.flat() }
     }
 
-    /// All pixels, top row first, without gaps.
+    /// All pixels, top row first, without gaps; none while some are packed.
     pub fn pixels(&self) -> &[u32] {
-        &self.pixels
+        self.pixels.flat()
     }
 
     /// A copy of the pixels of `area`, which is clipped, without gaps.
@@ -349,8 +353,7 @@ impl Plane {
         let (left, right) = columns(inside);
         let (top, bottom) = lines(inside);
         let lines = if left < right { top..bottom } else { 0..0 };
-        let stride = index(self.width);
-        lines.filter_map(move |y| self.pixels.get(y * stride + left..y * stride + right))
+        lines.filter_map(move |y| self.pixels.row(y).get(left..right))
     }
 
     /// Marks `rect`, clipped, as changed, and applies `paint` to each of its rows.
@@ -362,9 +365,8 @@ impl Plane {
         if left >= right {
             return;
         }
-        let rows = self.pixels.chunks_exact_mut(index(self.width).max(1));
-        for row in rows.take(bottom).skip(top) {
-            paint(row.get_mut(left..right).unwrap_or_default());
+        for y in top..bottom {
+            paint(self.pixels.row_mut(y).get_mut(left..right).unwrap_or_default());
         }
     }
 
@@ -378,21 +380,32 @@ impl Plane {
         });
     }
 
-    fn draw(&mut self, rect: &Rect, source: &Pixels, offset: Point, revision: u64) {
+    /// Gives the areas, one for a tile at most, that are others than before.
+    fn draw(&mut self, rect: &Rect, source: &Pixels, offset: Point, revision: u64) -> Vec<Rect> {
         let image = Rect::of_size(source.width, source.height);
         let readable = image.intersect(&rect.moved(offset)).moved(opposite(offset));
         let inside = readable.intersect(&self.bounds());
         let (from, to) = columns(&inside.moved(offset));
         let first = inside.moved(offset).top;
         let (mut line, kept) = (u32::try_from(first).unwrap_or(0), self.kept);
-        self.change(&inside, revision, |row| {
+        let mut changes = Changes::default();
+        let mut new = Vec::with_capacity(index(inside.width()));
+        let (left, right) = columns(&inside);
+        let (top, bottom) = if left < right { lines(&inside) } else { (0, 0) };
+        for (y, number) in (inside.top..inside.bottom).zip(top..bottom) {
+            let row = self.pixels.row_mut(number);
             let bytes = source.row(line).and_then(|all| all.get(from * 4..to * 4));
             let (pixels, _none) = bytes.unwrap_or_default().as_chunks::<4>();
-            for (to, &from) in row.iter_mut().zip(pixels) {
-                *to = u32::from_le_bytes(from) & kept;
-            }
+            new.clear();
+            new.extend(pixels.iter().map(|pixel| u32::from_le_bytes(*pixel) & kept));
+            changes.put_row(inside.left, y, row.get_mut(left..right).unwrap_or_default(), &new);
             line += 1;
-        });
+        }
+        let areas = changes.areas();
+        for area in &areas {
+            self.touch(area, revision);
+        }
+        areas
     }
 
     fn write(&mut self, rect: &Rect, pixels: &[u32], revision: u64) {
@@ -423,9 +436,10 @@ impl Plane {
             return;
         }
         let stride = index(self.width);
+        let pixels = self.pixels.flat_mut();
         let mut move_row = |row: usize| {
             let from = (from_top + row) * stride;
-            self.pixels.copy_within(from + left..from + right, (to_top + row) * stride + to);
+            pixels.copy_within(from + left..from + right, (to_top + row) * stride + to);
         };
         let count = from_bottom - from_top;
         if to_top <= from_top {

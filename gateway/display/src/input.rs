@@ -22,6 +22,10 @@ const WHEEL_STEPS_MAX: u8 = 16;
 /// Most input that waits for a guest which takes over a clipboard; nobody does more in that time.
 const WAITING_MAX: usize = 256;
 
+/// After this much silence of a viewer, what it holds is let go: browsers send a ping every second, so
+/// its line stands still, and the guest would repeat the key until that is noticed otherwise.
+const SILENCE_MAX: Duration = Duration::from_millis(2500);
+
 /// What the guest's keyboard and mouse do, in the words of [`InputsChannel`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InputEvent {
@@ -75,6 +79,17 @@ pub(crate) struct Input {
 struct Held {
     keys: Vec<Scancode>,
     buttons: Buttons,
+    /// When the last record came from the viewer.
+    heard_at: Duration,
+    /// Let go for its silence: nothing of this is pressed again before the viewer has let go of it too.
+    lapsed_keys: Vec<Scancode>,
+    lapsed_buttons: u8,
+}
+
+impl Held {
+    const fn is_anything(&self) -> bool {
+        !self.keys.is_empty() || self.buttons.bits() != 0
+    }
 }
 
 /// What the guest's pointer can do now.
@@ -86,6 +101,11 @@ pub(crate) struct Pointer {
 }
 
 impl Input {
+    /// Notes that a record came from a viewer, of whatever kind.
+    pub(crate) fn heard(&mut self, viewer: ViewerId, now: Duration) {
+        self.held.entry(viewer).or_default().heard_at = now;
+    }
+
     /// Takes a record of a viewer that may type and point; those about other things are ignored.
     pub(crate) fn handle(&mut self, viewer: ViewerId, message: &ViewerMessage, pointer: Pointer) {
         match *message {
@@ -124,7 +144,8 @@ impl Input {
             | ViewerMessage::File(_)
             | ViewerMessage::Speech(_)
             | ViewerMessage::CannotDecode { .. }
-            | ViewerMessage::Window { .. } => {}
+            | ViewerMessage::Window { .. }
+            | ViewerMessage::Windows(_) => {}
         }
     }
 
@@ -138,6 +159,22 @@ impl Input {
         self.held.remove(&viewer);
     }
 
+    /// Lets go of what viewers hold of whom nothing was heard for too long.
+    fn release_silent(&mut self, now: Duration) {
+        let is_silent = |held: &Held| held.is_anything() && held.heard_at + SILENCE_MAX <= now;
+        let silent: Vec<ViewerId> =
+            self.held.iter().filter_map(|(id, held)| is_silent(held).then_some(*id)).collect();
+        for viewer in silent {
+            let Some(held) = self.held.get(&viewer) else { continue };
+            let mut keys = held.lapsed_keys.clone();
+            keys.extend(&held.keys);
+            let buttons = held.lapsed_buttons | held.buttons.bits();
+            self.release_all(viewer);
+            let lapsed = Held { lapsed_keys: keys, lapsed_buttons: buttons, ..Held::default() };
+            self.held.insert(viewer, lapsed);
+        }
+    }
+
     /// Nothing goes to the guest before this, unless too much waits.
     pub(crate) const fn wait_until(&mut self, until: Duration) {
         self.waits_until = until;
@@ -145,13 +182,16 @@ impl Input {
 
     /// The next thing for the guest.
     pub(crate) fn next(&mut self, now: Duration) -> Option<InputEvent> {
+        self.release_silent(now);
         let may_go = self.waits_until <= now || WAITING_MAX < self.queue.len();
         self.queue.pop_front_if(|_| may_go)
     }
 
     /// When [`Self::next`] may have something.
     pub(crate) fn due_at(&self) -> Option<Duration> {
-        (!self.queue.is_empty()).then_some(self.waits_until)
+        let queued = (!self.queue.is_empty()).then_some(self.waits_until);
+        let holding = self.held.values().filter(|held| held.is_anything());
+        holding.map(|held| held.heard_at + SILENCE_MAX).chain(queued).min()
     }
 
     fn press(&mut self, viewer: ViewerId, key: Scancode) {
@@ -161,6 +201,9 @@ impl Input {
             return;
         }
         let held = self.held.entry(viewer).or_default();
+        if held.lapsed_keys.contains(&key) {
+            return;
+        }
         if !held.keys.contains(&key) {
             if held.keys.len() >= KEYS_HELD_MAX {
                 return;
@@ -173,6 +216,7 @@ impl Input {
     /// A release of what was not pressed here is passed over: another may hold it.
     fn release(&mut self, viewer: ViewerId, key: Scancode) {
         let Some(held) = self.held.get_mut(&viewer) else { return };
+        held.lapsed_keys.retain(|lapsed| *lapsed != key);
         let Some(position) = held.keys.iter().position(|held| *held == key) else { return };
         held.keys.remove(position);
         if !self.held.values().any(|held| held.keys.contains(&key)) {
@@ -187,7 +231,9 @@ impl Input {
 
     fn hold_buttons(&mut self, viewer: ViewerId, buttons: Buttons) {
         let before = self.buttons();
-        self.held.entry(viewer).or_default().buttons = buttons;
+        let held = self.held.entry(viewer).or_default();
+        held.lapsed_buttons &= buttons.bits();
+        held.buttons = Buttons::new(buttons.bits() & !held.lapsed_buttons);
         let after = self.buttons();
         for (button, bit) in BUTTONS {
             if before & bit == 0 && after & bit != 0 {
@@ -232,8 +278,12 @@ mod tests {
     }
 
     fn shown(input: &mut Input) -> String {
+        shown_at(input, Duration::ZERO)
+    }
+
+    fn shown_at(input: &mut Input, now: Duration) -> String {
         let mut lines = String::new();
-        while let Some(event) = input.next(Duration::ZERO) {
+        while let Some(event) = input.next(now) {
             lines += &format!("{event:?}\n");
         }
         lines
@@ -320,6 +370,56 @@ mod tests {
                 KeyUp(Scancode(Pause))
             "#]],
         );
+    }
+
+    #[test]
+    fn what_a_silent_viewer_holds_is_let_go_and_not_pressed_again() {
+        let mut input = Input::default();
+        let mut now = Duration::ZERO;
+        let mut tell = |input: &mut Input, after: Duration, viewer, message: ViewerMessage| {
+            now += after;
+            let before = shown_at(input, now);
+            input.heard(viewer, now);
+            input.handle(viewer, &message, POINTER);
+            before + &shown_at(input, now)
+        };
+        let second = Duration::from_secs(1);
+        let ping = || ViewerMessage::Ping([0; 8]);
+        let mut lines = tell(&mut input, second, ONE, key(true, 0x1e));
+        lines += &tell(&mut input, second, TWO, pointer(3, 1));
+        lines += &tell(&mut input, second, ONE, ping());
+        lines += "both are heard\n";
+        lines += &tell(&mut input, second, TWO, ping());
+        assert_eq!(input.due_at(), Some(second * 3 + SILENCE_MAX), "the first was heard at 3 s");
+        lines += &tell(&mut input, SILENCE_MAX - second, TWO, ping());
+        lines += "the first was silent; the key repeats, and is pressed anew after it was let go\n";
+        for down in [true, false, true] {
+            lines += &tell(&mut input, Duration::ZERO, ONE, key(down, 0x1e));
+        }
+        lines += "all are silent\n";
+        lines += &tell(&mut input, SILENCE_MAX, TWO, pointer(4, 1));
+        lines += &tell(&mut input, second, TWO, pointer(4, 3));
+        lines += &tell(&mut input, second, TWO, pointer(4, 2));
+        lines += &tell(&mut input, second, TWO, pointer(4, 3));
+        expect![[r#"
+            KeyDown(Scancode(Plain(30)))
+            MoveTo(Point { x: 3, y: 7 })
+            Press(Left)
+            both are heard
+            KeyUp(Scancode(Plain(30)))
+            the first was silent; the key repeats, and is pressed anew after it was let go
+            KeyDown(Scancode(Plain(30)))
+            all are silent
+            KeyUp(Scancode(Plain(30)))
+            Release(Left)
+            MoveTo(Point { x: 4, y: 7 })
+            MoveTo(Point { x: 4, y: 7 })
+            Press(Middle)
+            MoveTo(Point { x: 4, y: 7 })
+            MoveTo(Point { x: 4, y: 7 })
+            Press(Left)
+        "#]]
+        .assert_eq(&lines);
     }
 
     #[test]

@@ -17,16 +17,19 @@
 
 mod activity;
 mod cache;
+mod changes;
 mod clipboard;
 mod content;
 mod credit;
 mod damage;
 mod encoding;
 mod error;
+mod figures;
 mod files;
 pub mod framebuffer;
 mod glyphs;
 mod input;
+mod monitors;
 mod notices;
 mod pace;
 mod packed;
@@ -48,6 +51,7 @@ pub use clipboard::AgentCommand;
 pub use credit::IN_SOCKET_MESSAGES_MAX;
 pub use encoding::{EncodeJob, Encoded, JobId, encode};
 pub use error::DisplayError;
+pub use figures::{PictureFigures, PictureForm, Sent};
 pub use input::InputEvent;
 pub use policy::Policy;
 pub use session::{Cursor, Effect, Session, SoundWish, VIEWERS_MAX, ViewerId, ViewerRights};

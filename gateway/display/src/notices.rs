@@ -2,6 +2,7 @@
 
 use vidi_spice::{Locks, MouseMode, Point};
 
+use crate::monitors::Monitors;
 use crate::protocol::{CursorPicture, PointerMode, Record, SessionState};
 use crate::session::{Cursor, ViewerRights};
 use crate::viewer::Due;
@@ -19,6 +20,7 @@ pub(crate) struct Notices<'a> {
     pub(crate) state: SessionState,
     pub(crate) state_text: &'a str,
     pub(crate) abilities: Abilities,
+    pub(crate) monitors: &'a Monitors,
 }
 
 /// What a viewer with control can do beside typing and pointing.
@@ -53,6 +55,10 @@ impl Notices<'_> {
         }
         if due.fetched && self.rights == ViewerRights::Control {
             Record::Fetched.write(out);
+        }
+        if due.monitors {
+            let most = if self.abilities.follows_window { self.monitors.most() } else { 1 };
+            Record::Monitors { most, monitors: self.monitors.on() }.write(out);
         }
         if due.status {
             Record::Status { state: self.state, text: self.state_text }.write(out);

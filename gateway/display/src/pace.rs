@@ -11,7 +11,8 @@ const LAG_GOOD: Duration = Duration::from_millis(40);
 /// How long all must come soon before more is tried.
 const CALM_TIME: Duration = Duration::from_secs(1);
 
-/// Shortest time between two steps down: about a round trip in which the first can be felt.
+/// Shortest time between two steps down, and how long acknowledgements are late before the first: about a
+/// round trip, in which a step can be felt. What a lost packet held up comes all at once.
 const STEP_TIME: Duration = Duration::from_millis(100);
 
 /// Quality of JPEG on a good line.
@@ -29,6 +30,8 @@ pub(crate) struct Pace {
     /// INVARIANT: <= [`LEVEL_MAX`].
     level: u8,
     stepped_at: Duration,
+    /// Since when every acknowledgement came late.
+    late_since: Option<Duration>,
     /// Since when every acknowledgement came soon.
     calm_since: Option<Duration>,
 }
@@ -38,11 +41,15 @@ impl Pace {
     pub(crate) fn acknowledged(&mut self, lag: Duration, now: Duration) {
         if LAG_MAX < lag {
             self.calm_since = None;
-            if self.stepped_at + STEP_TIME <= now {
+            let since = *self.late_since.get_or_insert(now);
+            if since.max(self.stepped_at) + STEP_TIME <= now {
                 self.level = (self.level + 1).min(LEVEL_MAX);
                 self.stepped_at = now;
             }
-        } else if lag < LAG_GOOD {
+            return;
+        }
+        self.late_since = None;
+        if lag < LAG_GOOD {
             let since = *self.calm_since.get_or_insert(now);
             if since + CALM_TIME <= now {
                 self.level = self.level.saturating_sub(1);
@@ -88,7 +95,11 @@ mod tests {
             (pace.quality(), pace.interval().as_millis())
         };
         assert_eq!(run(&mut pace, 10, 2000), (80, 33));
-        assert_eq!(run(&mut pace, 100, 400), (60, 66));
+        for _lost_packet in 0..20 {
+            assert_eq!(run(&mut pace, 200, 80), (80, 33), "what is over at once is no lag");
+            assert_eq!(run(&mut pace, 10, 100), (80, 33));
+        }
+        assert_eq!(run(&mut pace, 100, 420), (60, 66));
         assert_eq!(run(&mut pace, 60, 5000), (60, 66), "between the two nothing changes");
         assert_eq!(run(&mut pace, 300, 5000), (30, 125), "there is a floor");
         assert_eq!(run(&mut pace, 10, 3100), (45, 125));

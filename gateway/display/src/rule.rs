@@ -11,9 +11,9 @@ use crate::protocol::BrowserHello;
 /// Up to here plain pixels beat an encoded image with its headers and its decoder's start.
 const RAW_PIXELS_MAX: u64 = 256;
 
-/// Up to here numbers of colours do, where there are few: 4 bits a pixel are then about what an
-/// encoded image needs with its headers, and no decoder has to be waited for.
-const PALETTE_PIXELS_MAX: u64 = 768;
+/// Up to here numbers of colours do, where there are few, and no decoder has to be waited for: a tile
+/// (`docs/display-protocol.md`, "Palette images").
+const PALETTE_PIXELS_MAX: u64 = 4096;
 
 /// From here on a photo's pixels are worth the headers of a JPEG, about 600 bytes.
 const JPEG_PIXELS_MIN: u64 = 1024;

@@ -37,10 +37,10 @@ const PICTURES_MAX: usize = 12;
 const STREAMS_MAX: usize = 4;
 
 /// Bits for a pixel of a coded picture: good quality for a film.
-const BITS_PER_PIXEL: f64 = 0.08;
+const BITS_PER_PIXEL: f64 = 0.065;
 
-/// Pictures a second that bit rates reckon with.
-const PICTURES_PER_SECOND: f64 = 24.0;
+/// Pictures a second that bit rates reckon with: those of a good line.
+pub(crate) const PICTURES_PER_SECOND: f32 = 30.0;
 
 /// Slowest and fastest stream, in bits per second.
 const BIT_RATES: [u32; 2] = [150_000, 6_000_000];
@@ -387,14 +387,14 @@ fn is_near(one: u32, other: u32) -> bool {
     one < other * RATE_STEP && other < one * RATE_STEP
 }
 
-/// Bits per second for an area on a line of so many bytes per second: two thirds of it, so that
+/// Bits per second for an area on a line of so many bytes per second: six tenths of it, so that
 /// letters find room beside.
 fn bit_rate(area: &Rect, rate: u64) -> u32 {
     let pixels = f64::from(u32::try_from(area.area()).unwrap_or(u32::MAX).min(1280 * 720));
-    let good = pixels * BITS_PER_PIXEL * PICTURES_PER_SECOND;
+    let good = pixels * BITS_PER_PIXEL * f64::from(PICTURES_PER_SECOND);
     let [least, most] = BIT_RATES;
     let good = if good < f64::from(most) { good as u32 } else { most };
-    let carried = u32::try_from(rate.saturating_mul(16) / 3).unwrap_or(u32::MAX);
+    let carried = u32::try_from(rate.saturating_mul(24) / 5).unwrap_or(u32::MAX);
     // Before anything is known of the line, what most carry.
     let carried = if rate == 0 { 1_000_000 } else { carried };
     good.min(carried).clamp(least, most)

@@ -72,6 +72,7 @@ pub(crate) struct Due {
     pub(crate) forgotten: bool,
     /// The guest fetched what it was offered.
     pub(crate) fetched: bool,
+    pub(crate) monitors: bool,
 }
 
 /// Measurements of one viewer.
@@ -101,6 +102,7 @@ impl Due {
         abilities: true,
         forgotten: false,
         fetched: false,
+        monitors: true,
     };
     const NONE: Self = Self {
         hello: false,
@@ -112,6 +114,7 @@ impl Due {
         abilities: false,
         forgotten: false,
         fetched: false,
+        monitors: false,
     };
 }
 
@@ -233,7 +236,7 @@ impl Viewer {
         Some(message.into())
     }
 
-    fn has_room_for_copied(&mut self) -> bool {
+    fn has_room_for_copied(&self) -> bool {
         let frames = self.picture.frames() - self.copied_at_frame;
         let is_between =
             self.picture.is_between_frames() && !(self.picture.changes() && frames == 0);
@@ -243,11 +246,11 @@ impl Viewer {
     }
 
     /// When there may be something to do for the picture.
-    pub(crate) fn due_at(&mut self, activity: &Activity, videos: &Videos) -> Option<Duration> {
+    pub(crate) fn due_at(&self, activity: &Activity, videos: &Videos) -> Option<Duration> {
         if self.is_held {
             return None;
         }
-        let begins = self.picture.begins_at(&mut self.credit);
+        let begins = self.picture.begins_at(&self.credit);
         let tidies = self.picture.tidies_at(activity, videos, &self.credit);
         begins.into_iter().chain(tidies).min()
     }

@@ -6,7 +6,8 @@ use proptest::prelude::*;
 use vidi_display::protocol::BrowserHello;
 use vidi_display::{Effect, Session, ViewerRights, encode};
 use vidi_spice::display::{
-    Combine, Copy, CopyBits, CopySource, DisplayEvent, Fill, Paint, Pixels, Surface, SurfaceFormat,
+    Combine, Copy, CopyBits, CopySource, DisplayEvent, Fill, Head, Monitors, Paint, Pixels,
+    Surface, SurfaceFormat,
 };
 use vidi_spice::{Point, Rect, SurfaceId};
 
@@ -67,6 +68,15 @@ fn events() -> impl Strategy<Value = DisplayEvent> {
         (ids(), rects(), sources(), points()).prop_map(|(surface, rects, source, offset)| {
             DisplayEvent::Copy(Copy { surface, rects, source, offset })
         }),
+        (ids(), rects(), any::<u16>(), 0..6_u32).prop_map(
+            |(surface, areas, allowed_max, first)| {
+                let head = |(id, area)| Head { id, surface, area };
+                DisplayEvent::Monitors(Monitors {
+                    allowed_max,
+                    heads: (first..).zip(areas).map(head).collect(),
+                })
+            }
+        ),
         (ids(), rects(), points()).prop_map(|(surface, rects, offset)| {
             DisplayEvent::CopyBits(CopyBits { surface, rects, offset })
         }),

@@ -19,13 +19,18 @@ const INBOX_BYTES_MAX: usize = MESSAGE_BYTES_MAX + (4 << 20);
 /// Largest message of the other channels: a pointer of 512 x 512 at 4 bytes, with its mask; the
 /// agent's chunks and the sound are far smaller.
 const SMALL_MESSAGE_BYTES_MAX: usize = 2 << 20;
-/// Bytes from which an emptied inbox gives its memory back, so that one large picture does not
-/// cost each idle desktop its size for ever.
-const INBOX_KEPT_BYTES: usize = 256 << 10;
+/// Bytes from which an emptied inbox gives its memory back, so that one picture does not cost each idle
+/// desktop its size for ever: a caret and a clock keep below.
+const INBOX_KEPT_BYTES: usize = 4 << 10;
 /// Messages inside one MSG_LIST; spice-server sends 2.
 const SUB_MESSAGES_MAX: u16 = 64;
 /// `SpiceMiniDataHeader`: type u16, size u32.
-const HEADER_BYTES: usize = 6;
+pub(crate) const HEADER_BYTES: usize = 6;
+/// Of our own: a display message that a relay put between the server's (type u16, body). The server
+/// does not know of it, so that it is not counted.
+pub(crate) const BESIDE: u16 = 60_000;
+/// The first of the messages that belong to a channel's kind.
+const FIRST_OF_KIND: u16 = 101;
 
 /// `SPICE_MSG_*` of `BaseChannel`.
 mod server {
@@ -268,8 +273,11 @@ impl Channel {
         }
         self.inbox.advance(HEADER_BYTES);
         let body = self.inbox.split_to(size).freeze();
-        if self.inbox.is_empty() && size > INBOX_KEPT_BYTES {
+        if self.inbox.is_empty() && self.inbox.capacity().max(size) > INBOX_KEPT_BYTES {
             self.inbox = BytesMut::new();
+        }
+        if kind == BESIDE && self.kind == ChannelKind::Display {
+            return beside(&body).map(Some);
         }
         self.serial = self.serial.wrapping_add(1);
         if self.acknowledge.window > 0 {
@@ -354,7 +362,7 @@ fn notice(body: &Bytes) -> Result<Notice, SpiceError> {
 }
 
 /// `protocol.h`, `SpiceSubMessageList`: count u16, offsets u32; at each: type u16, size u32, body.
-fn sub_messages(body: &Bytes) -> Result<VecDeque<Message>, SpiceError> {
+pub(crate) fn sub_messages(body: &Bytes) -> Result<VecDeque<Message>, SpiceError> {
     let mut reader = Reader::new(body, "message list");
     let count = reader.u16()?;
     if count > SUB_MESSAGES_MAX {
@@ -372,6 +380,15 @@ fn sub_messages(body: &Bytes) -> Result<VecDeque<Message>, SpiceError> {
         messages.push_back(Message { kind, body: sub.bytes(size)? });
     }
     Ok(messages)
+}
+
+/// What is inside of [`BESIDE`].
+fn beside(body: &Bytes) -> Result<Message, SpiceError> {
+    let mut reader = Reader::new(body, "message of a relay");
+    match reader.u16()? {
+        kind @ FIRST_OF_KIND.. => Ok(Message { kind, body: reader.rest() }),
+        _ => Err(reader.malformed("it is not of the display")),
+    }
 }
 
 /// A size or count above its limit.

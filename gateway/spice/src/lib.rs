@@ -61,7 +61,7 @@ mod totality;
 
 pub use agent::{
     Agent, AgentAbilities, AgentEvent, ClipboardKind, ClipboardPiece, FILE_NAME_BYTES_MAX,
-    FILE_WINDOW_BYTES, FILES_MAX, FileFailure, FileOffer, FileStatus, PNG_BYTES_MAX,
+    FILE_WINDOW_BYTES, FILES_MAX, FileFailure, FileOffer, FileStatus, PNG_BYTES_MAX, SCREENS_MAX,
     TEXT_BYTES_MAX,
 };
 pub use channel::{
@@ -75,7 +75,9 @@ pub use error::{Refusal, SpiceError};
 pub use geometry::{Point, Rect, SurfaceId};
 pub use inputs::{InputsChannel, InputsEvent, Locks, MouseButton, Scancode, WheelStep};
 pub use link::{Capabilities, ChannelKind, LinkSetup, Linked, Password, TicketSeed};
-pub use main_channel::{ChannelName, MainChannel, MainEvent, MouseMode, MouseModes, SessionInit};
+pub use main_channel::{
+    ChannelName, MainChannel, MainEvent, MouseMode, MouseModes, MoveTarget, SessionInit,
+};
 pub use playback::{
     PlaybackChannel, PlaybackEvent, SOUND_CHANNELS_MAX, SOUND_PACKET_BYTES_MAX, SOUND_RATE_MAX,
     SoundCodec, SoundForm, Volume,

@@ -12,6 +12,8 @@ use crate::wire::Reader;
 const CHANNELS_MAX: usize = 1024;
 /// Bytes of a desktop's name.
 const NAME_BYTES_MAX: usize = 4096;
+/// Bytes of the name of a host: what DNS has.
+const HOST_BYTES_MAX: usize = 253;
 
 /// `SPICE_MAIN_CAP_NAME_AND_UUID`
 const CAPABILITY_NAME_AND_UUID: u32 = 1;
@@ -42,6 +44,7 @@ mod server {
 
 /// `SPICE_MSGC_MAIN_*`
 mod client {
+    pub(super) const MIGRATE_CONNECT_ERROR: u16 = 103;
     pub(super) const ATTACH_CHANNELS: u16 = 104;
     pub(super) const MOUSE_MODE_REQUEST: u16 = 105;
     pub(super) const AGENT_START: u16 = 106;
@@ -51,6 +54,11 @@ mod client {
 
 /// A main channel connection. It asks for the list of channels, and for absolute mouse positions
 /// whenever the desktop can have them, by itself.
+///
+/// A desktop that moves to another host is followed by linking anew there, when it has moved
+/// ([`MainEvent::Moved`]). Connecting beforehand, seamlessly or not, would have to trust the address at a
+/// time when nothing has moved; it is not among our capabilities, and a server that begins with it
+/// nevertheless is told that it did not work, after which it does without.
 #[derive(Debug)]
 pub struct MainChannel {
     channel: Channel,
@@ -83,6 +91,23 @@ pub enum MainEvent {
     Name(String),
     /// The desktop's UUID.
     Uuid([u8; 16]),
+    /// The desktop is about to move; it may not come to that.
+    Moving(MoveTarget),
+    /// It stays.
+    Stays,
+    /// It is on another host now, if that is true: whoever follows decides which hosts may be named.
+    Moved(MoveTarget),
+}
+
+/// Where a server says that its desktop goes (`spice.proto`, `DstInfo`). Nothing of it is trustworthy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MoveTarget {
+    /// A name or an address; letters, digits and `.-:[]%_` only.
+    pub host: String,
+    /// Where it is reached without TLS.
+    pub port: Option<u16>,
+    /// Where it is reached by TLS.
+    pub tls_port: Option<u16>,
 }
 
 /// `spice.proto`, `init` of `MainChannel`.
@@ -216,11 +241,15 @@ impl MainChannel {
             server::AGENT_TOKEN => MainEvent::AgentTokens(reader.u32()?),
             server::NAME => MainEvent::Name(name(&mut reader)?),
             server::UUID => MainEvent::Uuid(reader.array()?),
-            server::MIGRATE_BEGIN
-            | server::MIGRATE_CANCEL
-            | server::MIGRATE_SWITCH_HOST
-            | server::MIGRATE_END
-            | server::MIGRATE_BEGIN_SEAMLESS
+            server::MIGRATE_BEGIN | server::MIGRATE_BEGIN_SEAMLESS => {
+                let target = move_target(&mut reader)?;
+                self.channel.send(client::MIGRATE_CONNECT_ERROR, &[])?;
+                MainEvent::Moving(target)
+            }
+            server::MIGRATE_CANCEL => MainEvent::Stays,
+            server::MIGRATE_SWITCH_HOST => MainEvent::Moved(move_target(&mut reader)?),
+            // Of who connected beforehand.
+            server::MIGRATE_END
             | server::MIGRATE_DESTINATION_SEAMLESS_ACK
             | server::MIGRATE_DESTINATION_SEAMLESS_NACK => unsupported(Feature::Migration),
             other => unsupported(Feature::Message(other)),
@@ -283,6 +312,31 @@ fn name(reader: &mut Reader<'_>) -> Result<String, SpiceError> {
     }
     let bytes = reader.bytes(length)?;
     Ok(String::from_utf8_lossy(&bytes).trim_end_matches('\0').to_owned())
+}
+
+/// `DstInfo`: port u16, TLS port u16, length u32 and pointer of the host, of the certificate's subject,
+/// with a NUL at their ends. The subject is passed over: what a certificate must be is not for a server
+/// to say.
+fn move_target(reader: &mut Reader<'_>) -> Result<MoveTarget, SpiceError> {
+    let (port, tls_port) = (reader.u16()?, reader.u16()?);
+    let (length, host) = (reader.u32()?, reader.pointer()?);
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    let Some(host) = host.filter(|_| length <= HOST_BYTES_MAX + 1) else {
+        return Err(reader.malformed("it names no host, or one with too long a name"));
+    };
+    let host = reader.at(host, "host to move to")?.bytes(length)?;
+    let host = host.strip_suffix(b"\0").unwrap_or(&host);
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b".-:[]%_".contains(byte);
+    if host.is_empty() || !host.iter().all(is_plain) {
+        return Err(reader.malformed("the host to move to has no name that a host can have"));
+    }
+    // QEMU says -1 where it was told of none.
+    let given = |port: u16| (1..u16::MAX).contains(&port).then_some(port);
+    Ok(MoveTarget {
+        host: String::from_utf8_lossy(host).into_owned(),
+        port: given(port),
+        tls_port: given(tls_port),
+    })
 }
 
 #[cfg(test)]
@@ -370,7 +424,7 @@ mod tests {
             sent b"""#]],
         );
         check(
-            116,
+            112,
             &Body::default(),
             expect![[r#"
             Ok(Some(Common(Unsupported(Unsupported { feature: Migration, place: None }))))
@@ -383,5 +437,50 @@ mod tests {
             Err(Truncated { what: "main channel message" })
             sent b"""#]],
         );
+    }
+
+    fn target(host: &[u8]) -> Body {
+        let length = u32::try_from(host.len()).unwrap();
+        let body = Body::default().u16(5900).u16(u16::MAX).u32(length).u32(20).u32(0).u32(0);
+        body.bytes(host)
+    }
+
+    #[test]
+    fn a_move_is_told_and_nobody_connects_beforehand() {
+        check(
+            101,
+            &target(b"host-b\0"),
+            expect![[r#"
+            Ok(Some(Moving(MoveTarget { host: "host-b", port: Some(5900), tls_port: None })))
+            sent b"g\0\0\0\0\0""#]],
+        );
+        check(
+            102,
+            &Body::default(),
+            expect![[r#"
+            Ok(Some(Stays))
+            sent b"""#]],
+        );
+        check(
+            111,
+            &target(b"10.0.0.9"),
+            expect![[r#"
+            Ok(Some(Moved(MoveTarget { host: "10.0.0.9", port: Some(5900), tls_port: None })))
+            sent b"""#]],
+        );
+    }
+
+    #[test]
+    fn a_move_to_no_host_ends_the_channel() {
+        let long = [b'a'; 255];
+        for host in [&b""[..], b"\0", b"a b", b"a\0b", b"a/b", b"a\nb", b"\xff", &long] {
+            let mut main = MainChannel::over(Channel::opened(ChannelKind::Main));
+            main.receive(&message(111, &target(host).0)).unwrap();
+            assert!(matches!(main.next_event(), Err(SpiceError::Malformed { .. })), "{host:?}");
+        }
+        let mut main = MainChannel::over(Channel::opened(ChannelKind::Main));
+        let nowhere = Body::default().u16(1).u16(2).u32(3).u32(0).u32(0).u32(0);
+        main.receive(&message(111, &nowhere.0)).unwrap();
+        assert!(main.next_event().is_err());
     }
 }

@@ -1,4 +1,19 @@
 //! What the server sent that this library does not carry out, by name.
+//!
+//! Each is named where it is met, [`Unsupported`] says where the picture may be wrong then, and nothing of
+//! it is among our capabilities. What is left out, and why no server that keeps to the protocol misses it:
+//!
+//! | what | why |
+//! | --- | --- |
+//! | glyphs that are outlines | `spice.proto` has no layout for them, `String` is bitmaps of 1, 4 or 8 bits; the reference renderer stops at any other, too |
+//! | filters of DRAW_COMPOSITE beyond nearest and means (`PIXMAN_FILTER_CONVOLUTION` and later) | their parameters are not in the message |
+//! | operators of DRAW_COMPOSITE that pixman does not have | there is nothing to compute |
+//! | GL_SCANOUT_UNIX, GL_DRAW | a descriptor of the server's own GPU, for a client on its host that says it can (`SPICE_DISPLAY_CAP_GL_SCANOUT`) |
+//! | streams of VP8, VP9, H.264, H.265 | sent only to who says it decodes them; drawings come instead |
+//! | moves with a connection made beforehand, seamless or not | sent only to who says it can; the server says afterwards where it went ([`crate::MainEvent::Moved`]) |
+//! | migration data of single channels | of seamless moves only |
+//! | CELT of the sound channels | sent only to who says it can; there is Opus and PCM |
+//! | the background mode of dashed lines | no renderer draws the gaps; the reference leaves them |
 
 use std::fmt;
 
@@ -32,7 +47,7 @@ pub enum Feature {
     UnknownSurface(SurfaceId),
     /// A video stream that is not Motion JPEG, with its codec (`enums.h`, `SpiceVideoCodecType`).
     Stream(u8),
-    /// A migration to another host.
+    /// A part of a move to another host that belongs to ways of moving which are not taken.
     Migration,
     /// A message of an unknown type.
     Message(u16),
@@ -41,7 +56,7 @@ pub enum Feature {
 /// Drawing operations (`spice.proto`, `DisplayChannel`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// DRAW_TEXT with glyphs that are outlines.
+    /// DRAW_TEXT with glyphs that are not bitmaps: the protocol has no layout for others.
     Text,
     /// DRAW_COMPOSITE with an operator or a filter that pixman does not have, or a filter whose
     /// parameters SPICE does not carry.

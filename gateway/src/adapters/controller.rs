@@ -76,7 +76,7 @@ impl Controller {
     }
 
     /// The gateway's own id.
-    pub(super) fn own_id(&self) -> String {
+    pub fn own_id(&self) -> String {
         self.identity.borrow().name.id.clone()
     }
 
@@ -187,7 +187,8 @@ impl Controller {
 /// A code goes before the sentence, by which the page says the same in the person's language.
 fn ending_of(closed: ClosedSession) -> Ending {
     if closed.elsewhere {
-        return Ending { session: closed.session, code: CloseCode::TakenOver, text: closed.reason };
+        let (session, text) = (closed.session, closed.reason);
+        return Ending { session, code: CloseCode::TakenOver, text, epoch: Some(closed.epoch) };
     }
     let text = match (closed.cause(), closed.away_secs) {
         (SessionEndCause::Unspecified, _) => closed.reason,
@@ -197,7 +198,7 @@ fn ending_of(closed: ClosedSession) -> Ending {
             format!("{name}{secs}: {}", closed.reason)
         }
     };
-    Ending { session: closed.session, code: CloseCode::Ended, text }
+    Ending { session: closed.session, code: CloseCode::Ended, text, epoch: None }
 }
 
 fn message_of(presence: &Presence, peer_address: &str) -> GatewayMessage {
@@ -258,7 +259,8 @@ impl Tickets for Controller {
             .await
             .map_err(|_elapsed| GatewayError::ControllerAway)??
             .into_inner();
-        let terms = terms_of(&answer);
+        let place = if answer.desktop.is_empty() { &answer.machine } else { &answer.desktop };
+        let terms = terms_of(answer.display_policy, &answer.user_display_name, place);
         let way = match answer.direct {
             Some(server) => Way::Direct(direct_ticket(server)?),
             None => Way::Relay(RelayTicket {
@@ -276,13 +278,15 @@ fn direct_ticket(server: DirectServer) -> Result<DirectTicket, GatewayError> {
     let spoken = Zeroizing::new(server.password);
     let password =
         Password::new(&spoken).map_err(|error| GatewayError::Spice(error.to_string()))?;
-    let host = server.address.rsplit_once(':').map_or("", |(host, _)| host);
+    let mut addresses = server.address.split(',').map(str::to_owned);
+    let address = addresses.next().unwrap_or_default();
+    let host = address.rsplit_once(':').map_or("", |(host, _)| host);
     let host_name = match server.host_name.as_str() {
         "" => host.trim_start_matches('[').trim_end_matches(']').to_owned(),
         name => name.to_owned(),
     };
     let tls = server.tls.then_some(ServerTrust { ca: server.ca, host_name });
-    Ok(DirectTicket { address: server.address, tls, password })
+    Ok(DirectTicket { address, others: addresses.collect(), tls, password })
 }
 
 /// As a port.
@@ -302,18 +306,18 @@ mod tests {
             cause: cause.into(),
             away_secs,
             elsewhere: false,
+            epoch: 0,
         };
-        for (closed, code, text) in [
-            (closed(SessionEndCause::Away, 600), CloseCode::Ended, "AWAY 600: so it is"),
-            (closed(SessionEndCause::NoHost, 0), CloseCode::Ended, "NO_HOST: so it is"),
-            (closed(SessionEndCause::Unspecified, 0), CloseCode::Ended, "so it is"),
-            (
-                ClosedSession { elsewhere: true, ..closed(SessionEndCause::Unspecified, 0) },
-                CloseCode::TakenOver,
-                "so it is",
-            ),
+        let elsewhere =
+            ClosedSession { elsewhere: true, epoch: 7, ..closed(SessionEndCause::Unspecified, 0) };
+        let ended = (CloseCode::Ended, None);
+        for (closed, (code, epoch), text) in [
+            (closed(SessionEndCause::Away, 600), ended, "AWAY 600: so it is"),
+            (closed(SessionEndCause::NoHost, 0), ended, "NO_HOST: so it is"),
+            (closed(SessionEndCause::Unspecified, 0), ended, "so it is"),
+            (elsewhere, (CloseCode::TakenOver, Some(7)), "so it is"),
         ] {
-            let ending = Ending { session: "s".to_owned(), code, text: text.to_owned() };
+            let ending = Ending { session: "s".to_owned(), code, text: text.to_owned(), epoch };
             assert_eq!(ending_of(closed), ending);
         }
     }

@@ -1,7 +1,8 @@
 //! Reaches a physical machine: its SPICE server itself, one TCP or TLS connection per channel.
 
 use std::io;
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,9 +20,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
+use tracing::debug;
 use vidi_kit::Tasks;
 
 use crate::error::GatewayError;
+use crate::model::Networks;
 use crate::ports::{Attachment, CHUNKS_MAX, ChannelPipe, DirectTicket, ServerTrust};
 
 /// A machine that does not answer within this is away: a name is looked up, a connection made and TLS
@@ -33,6 +36,10 @@ const PROBE_AFTER: Duration = Duration::from_secs(10);
 const UNACKNOWLEDGED_MS_MAX: u32 = 20_000;
 /// Largest piece that is read at once, in bytes; with [`CHUNKS_MAX`] it bounds what waits in a channel.
 const CHUNK_BYTES_MAX: usize = 64 << 10;
+/// What a silent connection holds for the first bytes: a keystroke's echo. More follows in larger pieces.
+const FIRST_BYTES: usize = 2 << 10;
+/// Addresses at which a machine is looked for; the controller takes no more.
+const ADDRESSES_MAX: usize = 4;
 /// Certificates that are looked at: a chain of authorities, or a few pinned ones.
 const CERTIFICATES_MAX: usize = 16;
 
@@ -40,19 +47,23 @@ const CERTIFICATES_MAX: usize = 16;
 #[derive(Debug)]
 pub struct DirectDial {
     tasks: Tasks,
+    networks: Arc<Networks>,
 }
 
 impl DirectDial {
-    /// What it starts ends with `tasks`.
-    pub fn new(tasks: Tasks) -> Self {
-        Self { tasks }
+    /// What it starts ends with `tasks`; machines elsewhere than in these networks are not dialled.
+    pub fn new(tasks: Tasks, networks: Networks) -> Self {
+        Self { tasks, networks: Arc::new(networks) }
     }
 
     /// Makes sure that the machine can be dialled; each channel then is a connection of its own.
     pub async fn attach(&self, ticket: &DirectTicket) -> Result<Box<dyn Attachment>, GatewayError> {
         let tls = ticket.tls.as_ref().map(secured).transpose()?;
+        let addresses = std::iter::once(&ticket.address).chain(&ticket.others);
         Ok(Box::new(DirectAttachment {
-            address: ticket.address.clone(),
+            addresses: addresses.take(ADDRESSES_MAX).cloned().collect(),
+            reached: OnceLock::new(),
+            networks: Arc::clone(&self.networks),
             tls,
             tasks: self.tasks.child(),
         }))
@@ -61,7 +72,10 @@ impl DirectDial {
 
 #[derive(Debug)]
 struct DirectAttachment {
-    address: String,
+    addresses: Vec<String>,
+    /// The one at which its first channel was opened: all of a machine is in one place.
+    reached: OnceLock<String>,
+    networks: Arc<Networks>,
     tls: Option<Secured>,
     tasks: Tasks,
 }
@@ -75,18 +89,22 @@ impl Drop for DirectAttachment {
 #[async_trait]
 impl Attachment for DirectAttachment {
     async fn open(&self) -> Result<ChannelPipe, GatewayError> {
-        let silent = |_elapsed| GatewayError::MachineAway(format!("{} is silent", self.address));
-        let connecting = connect(&self.address);
-        let stream = tokio::time::timeout(CONNECT_SECS_MAX, connecting).await.map_err(silent)?;
-        let stream = stream
-            .map_err(|error| GatewayError::MachineAway(format!("{}: {error}", self.address)))?;
-        let Some(Secured { config, name }) = &self.tls else {
-            return Ok(pumped(&self.tasks, stream));
-        };
-        let handshake = TlsConnector::from(Arc::clone(config)).connect(name.clone(), stream);
-        let stream = tokio::time::timeout(CONNECT_SECS_MAX, handshake).await.map_err(silent)?;
-        let stream = stream.map_err(|error| untrusted(&self.address, name, &error))?;
-        Ok(pumped(&self.tasks, stream))
+        if let Some(address) = self.reached.get() {
+            return self.open_at(address).await;
+        }
+        let mut told = GatewayError::MachineAway("it has no address".to_owned());
+        for address in &self.addresses {
+            match self.open_at(address).await {
+                Ok(pipe) => {
+                    drop(self.reached.set(address.clone()));
+                    return Ok(pipe);
+                }
+                // The first one is where it should be.
+                Err(error) if Some(address) == self.addresses.first() => told = error,
+                Err(error) => debug!(%error, "Not there either"),
+            }
+        }
+        Err(told)
     }
 
     /// Each channel says its end itself.
@@ -95,8 +113,33 @@ impl Attachment for DirectAttachment {
     }
 }
 
-async fn connect(address: &str) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect(address).await?;
+impl DirectAttachment {
+    async fn open_at(&self, address: &str) -> Result<ChannelPipe, GatewayError> {
+        let silent = |_elapsed| GatewayError::MachineAway(format!("{address} is silent"));
+        let connecting = connect(address, &self.networks);
+        let stream = tokio::time::timeout(CONNECT_SECS_MAX, connecting).await.map_err(silent)?;
+        let stream =
+            stream.map_err(|error| GatewayError::MachineAway(format!("{address}: {error}")))?;
+        let Some(Secured { config, name }) = &self.tls else {
+            return Ok(pumped(&self.tasks, stream));
+        };
+        let handshake = TlsConnector::from(Arc::clone(config)).connect(name.clone(), stream);
+        let stream = tokio::time::timeout(CONNECT_SECS_MAX, handshake).await.map_err(silent)?;
+        let stream = stream.map_err(|error| untrusted(address, name, &error))?;
+        Ok(pumped(&self.tasks, stream))
+    }
+}
+
+/// What a name leads to is judged, and that is what is dialled: it may lead elsewhere the next time.
+async fn connect(address: &str, networks: &Networks) -> io::Result<TcpStream> {
+    let found = tokio::net::lookup_host(address).await?;
+    let found: Vec<SocketAddr> = found.filter(|one| networks.allow(one.ip())).collect();
+    if found.is_empty() {
+        let text = "it is in no network in which this gateway dials machines: see [machines] networks \
+                    in gateway.toml";
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+    }
+    let stream = TcpStream::connect(found.as_slice()).await?;
     stream.set_nodelay(true)?;
     rustix::net::sockopt::set_socket_keepalive(&stream, true)?;
     rustix::net::sockopt::set_tcp_keepidle(&stream, PROBE_AFTER)?;
@@ -112,19 +155,35 @@ fn pumped<S: AsyncRead + AsyncWrite + Send + 'static>(tasks: &Tasks, stream: S) 
     let stop = tasks.stop_token();
     let _reading = tasks.spawn("direct-reading", async move {
         let mut buffer = BytesMut::new();
+        let mut room = FIRST_BYTES;
         loop {
-            buffer.reserve(CHUNK_BYTES_MAX);
+            if buffer.capacity() < room {
+                buffer = BytesMut::with_capacity(room);
+            }
             // Cancel-safe: what is not read stays in the socket, which ends here.
             let read = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
+                // A machine that says nothing would hold the connection for nobody.
+                () = incoming.closed() => return,
                 read = read.read_buf(&mut buffer) => read,
             };
             // The end and an error are the same to who reads: the channel is over.
-            if read.is_err()
-                || buffer.is_empty()
-                || incoming.send(buffer.split().freeze()).await.is_err()
-            {
+            if read.is_err() || buffer.is_empty() {
+                return;
+            }
+            // What fills its room is followed by more; else nothing is held while nothing comes.
+            let is_full = buffer.len() == buffer.capacity();
+            room = if is_full { CHUNK_BYTES_MAX } else { FIRST_BYTES };
+            let read = match is_full {
+                true => std::mem::take(&mut buffer).freeze(),
+                false => Bytes::copy_from_slice(&buffer),
+            };
+            buffer.clear();
+            if buffer.capacity() > room {
+                buffer = BytesMut::new();
+            }
+            if incoming.send(read).await.is_err() {
                 return;
             }
         }
@@ -318,14 +377,19 @@ mod tests {
         drop(stream.shutdown().await);
     }
 
+    fn everywhere() -> Networks {
+        Networks::new(vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()])
+    }
+
     async fn say(address: &str, tls: Option<(&str, &str)>) -> Result<Vec<u8>, String> {
         let tls = tls.map(|(ca, host_name)| ServerTrust {
             ca: ca.to_owned(),
             host_name: host_name.to_owned(),
         });
         let password = Password::default();
-        let ticket = DirectTicket { address: address.to_owned(), tls, password };
-        let dial = DirectDial::new(Tasks::new());
+        let ticket =
+            DirectTicket { address: address.to_owned(), others: Vec::new(), tls, password };
+        let dial = DirectDial::new(Tasks::new(), everywhere());
         let attachment = dial.attach(&ticket).await.map_err(|error| error.to_string())?;
         let mut pipe = attachment.open().await.map_err(|error| error.to_string())?;
         pipe.send.send(Bytes::from_static(b"REDQ")).await.unwrap();
@@ -371,5 +435,53 @@ mod tests {
         assert!(
             error.starts_with("the machine does not answer") && error.contains(&free.to_string())
         );
+    }
+
+    #[tokio::test]
+    async fn a_channel_that_is_dropped_ends_its_connection_though_the_machine_says_nothing() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let ticket =
+            DirectTicket { address, others: Vec::new(), tls: None, password: Password::default() };
+        let dial = DirectDial::new(Tasks::new(), everywhere());
+        let attachment = dial.attach(&ticket).await.unwrap();
+        let pipe = attachment.open().await.unwrap();
+        let (mut machine, _) = listener.accept().await.unwrap();
+        drop(pipe);
+        let ended = tokio::time::timeout(CONNECT_SECS_MAX, machine.read(&mut [0; 1])).await;
+        assert_eq!(ended.expect("the connection is held for nobody").unwrap(), 0);
+        drop(attachment);
+    }
+
+    #[tokio::test]
+    async fn a_machine_on_the_gateways_own_loopback_is_not_dialled_unless_that_is_allowed() {
+        let (address, _) = echo(None, "").await;
+        let ticket =
+            DirectTicket { address, others: Vec::new(), tls: None, password: Password::default() };
+        let dial = DirectDial::new(Tasks::new(), Networks::default());
+        let error = dial.attach(&ticket).await.unwrap().open().await.unwrap_err().to_string();
+        assert!(error.contains("[machines] networks"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_machine_is_found_where_else_it_may_be_and_all_of_its_channels_there() {
+        let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let (there, _) = echo(None, "").await;
+        let others = vec![there.clone()];
+        let address = free.to_string();
+        let ticket = DirectTicket { address, others, tls: None, password: Password::default() };
+        let dial = DirectDial::new(Tasks::new(), everywhere());
+        let attachment = dial.attach(&ticket).await.unwrap();
+        let first = attachment.open().await.unwrap();
+        // Somebody else listens now where the machine was looked for first.
+        let other = TcpListener::bind(free).await.unwrap();
+        drop(first);
+        let mut second = attachment.open().await.unwrap();
+        second.send.send(Bytes::from_static(b"REDQ")).await.unwrap();
+        assert_eq!(second.receive.recv().await.as_deref(), Some(&b"REDQ"[..]));
+        let nowhere = DirectTicket { others: Vec::new(), ..ticket };
+        drop(other);
+        let error = dial.attach(&nowhere).await.unwrap().open().await.unwrap_err().to_string();
+        assert!(error.contains(&free.to_string()), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! Recordings as files below one folder: `{tenant}/{session}-{start}.vidirec`, and what each is about
+//! Recordings as files below one folder, which gateways may share: `{tenant}/{session}-{start}.vidirec`, and what each is about
 //! beside it as JSON. The format is in docs/display-protocol.md, "Recordings".
 
 use std::fmt;
@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use prost_types::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ use vidi_kit::{Clock, Tasks};
 
 use crate::config::RecordingConfig;
 use crate::model::RecordingAbout;
-use crate::ports::{RecordingEntry, RecordingPipe, Recordings};
+use crate::ports::{RecordingEnd, RecordingEntry, RecordingPipe, Recordings};
 
 /// How every recording begins.
 const MAGIC: &[u8; 8] = b"VIDIREC1";
@@ -47,6 +47,8 @@ pub struct RecordingFolder {
     root: PathBuf,
     bytes_max: u64,
     time_max: Duration,
+    /// Who writes here; others may in a folder that is shared.
+    gateway: String,
 }
 
 /// What a recording is about, as the file beside it and the list say it.
@@ -66,6 +68,8 @@ pub struct About {
     pub user: String,
     /// The same for people.
     pub user_display_name: String,
+    /// The gateway that wrote it.
+    pub gateway: String,
     /// When it began.
     pub start: String,
     /// When it ended; none while it goes on, or where the gateway fell.
@@ -86,6 +90,8 @@ struct Writing {
     path: PathBuf,
     ready: Vec<u8>,
     bytes: u64,
+    /// The file was made, and by this one.
+    made: bool,
 }
 
 impl fmt::Debug for RecordingFolder {
@@ -99,25 +105,41 @@ impl fmt::Debug for RecordingFolder {
 pub struct KeptRecordings(Arc<RecordingFolder>);
 
 impl RecordingFolder {
-    /// Keeps recordings below `root`, and removes old ones from now on.
+    /// Keeps this gateway's recordings in the folder that is configured, else below `state`, and removes old
+    /// ones from now on.
     pub fn open(
         tasks: &Tasks,
         clock: &Clock,
-        root: PathBuf,
+        (state, gateway): (&Path, String),
         config: &RecordingConfig,
     ) -> io::Result<KeptRecordings> {
-        make_folder(&root, 0o700)?;
+        let own = config.folder.as_os_str().is_empty();
+        let root = if own { state.join("recordings") } else { config.folder.clone() };
+        if own {
+            make_folder(&root, 0o700)?;
+        } else if !root.is_dir() {
+            // Made here, it would be filled beside the file system that is to be mounted there.
+            let text = format!("[recording] folder: {} is not there: mount it", root.display());
+            return Err(io::Error::new(ErrorKind::NotFound, text));
+        }
         let folder = Arc::new(Self {
             tasks: tasks.clone(),
             clock: clock.clone(),
             root,
             bytes_max: u64::from(config.mib_max) << 20,
             time_max: Duration::from_secs(u64::from(config.hours_max) * HOUR_SECS),
+            gateway,
         });
         let (sweeper, stop) = (Arc::clone(&folder), tasks.stop_token());
         let hours_ms = i64::from(config.hours_max) * DAY_MS / 24;
         let kept_ms = i64::from(config.keep_days) * DAY_MS + hours_ms;
+        // None of these goes on: their gateway was this one, before it started.
+        let left = entries(&folder.root).flat_map(|tenant| entries(&tenant).collect::<Vec<_>>());
+        let left: Vec<PathBuf> = left.filter(|path| has_extension(path, "json")).collect();
         let _sweeping = tasks.spawn("recordings-sweep", async move {
+            let finisher = Arc::clone(&sweeper);
+            let finishing = move || left.iter().for_each(|about| finisher.finish_left(about));
+            drop(tokio::task::spawn_blocking(finishing).await);
             loop {
                 let (folder, before_ms) =
                     (Arc::clone(&sweeper), sweeper.clock.now_ms().saturating_sub(kept_ms));
@@ -133,14 +155,36 @@ impl RecordingFolder {
         Ok(KeptRecordings(folder))
     }
 
+    /// Writes down the end of a recording of this gateway, which fell meanwhile. Blocks.
+    fn finish_left(&self, json: &Path) {
+        let recording = json.with_extension("vidirec");
+        let Some(mut about) = read_description(json) else { return };
+        if about.gateway != self.gateway || about.end.is_some() {
+            return;
+        }
+        let Ok(kept) = fs::metadata(&recording) else {
+            // It fell before the first word.
+            drop(fs::remove_file(json));
+            return;
+        };
+        let end = kept.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        about.end = end.and_then(|end| i64::try_from(end.as_millis()).ok()).map(rfc3339);
+        about.bytes = Some(kept.len());
+        about.reason = "the gateway fell".to_owned();
+        if let Err(error) = describe(json, &about) {
+            warn!(file = %json.display(), %error, "A recording's end cannot be written down");
+        }
+    }
+
     /// Removes what began before this.
     fn sweep(&self, before_ms: i64) {
         for tenant in entries(&self.root) {
             for path in entries(&tenant) {
-                let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-                if start_of(&name).is_some_and(|start_ms| start_ms < before_ms) {
+                if start_of(&recording_of(&path)).is_some_and(|start_ms| start_ms < before_ms) {
                     match fs::remove_file(&path) {
                         Ok(()) => info!(file = %path.display(), "An old recording is removed"),
+                        // Another gateway was quicker.
+                        Err(error) if error.kind() == ErrorKind::NotFound => {}
                         Err(error) => {
                             warn!(file = %path.display(), %error, "Cannot remove a recording");
                         }
@@ -155,7 +199,7 @@ impl KeptRecordings {
     /// The recordings of a tenant, newest first. Blocks.
     pub fn list(&self, tenant: &TenantId) -> Vec<About> {
         let mut paths: Vec<(i64, PathBuf)> = entries(&self.0.root.join(tenant.as_str()))
-            .filter(|path| path.extension().is_some_and(|extension| extension == "vidirec"))
+            .filter(|path| has_extension(path, "vidirec"))
             .filter_map(|path| Some((start_of(&path.file_stem()?.to_string_lossy())?, path)))
             .collect();
         paths.sort_by_key(|(start_ms, _)| std::cmp::Reverse(*start_ms));
@@ -181,9 +225,9 @@ impl Recordings for KeptRecordings {
         let writing = Writing::new(folder, about);
         let _writing = self.0.tasks.spawn("recording", async move {
             metrics::gauge!("vidi_gateway_recordings").increment(1.0);
-            if let Err(reason) = record(writing, receiver, time_max).await {
+            if let Err(end) = record(writing, receiver, time_max).await {
                 // The session is gone first only at the gateway's own end.
-                drop(ended_sender.send(reason));
+                drop(ended_sender.send(end));
             }
             metrics::gauge!("vidi_gateway_recordings").decrement(1.0);
         });
@@ -191,19 +235,19 @@ impl Recordings for KeptRecordings {
     }
 }
 
-/// Writes until the session ends the recording (Ok) or it has to end (why, for people).
+/// Writes until the session ends the recording (Ok) or it has to end (why).
 async fn record(
     mut writing: Writing,
     mut entries: mpsc::Receiver<RecordingEntry>,
     time_max: Duration,
-) -> Result<(), String> {
+) -> Result<(), RecordingEnd> {
     let mut file = None;
     let ended = loop {
         let next = tokio::time::timeout(WRITE_PERIOD, entries.recv()).await;
         let is_late = next.is_err();
         let goes_on = match next {
             Ok(Some(RecordingEntry { at, .. })) if time_max < at => {
-                break Err("it has reached its longest time".to_owned());
+                break Err(RecordingEnd::Full("it has reached its longest time".to_owned()));
             }
             Ok(Some(entry)) => {
                 writing.add(&entry);
@@ -218,18 +262,21 @@ async fn record(
                 (writing, file, result)
             });
             let Ok((back, open, result)) = written.await else {
-                return Err("its writer failed".to_owned());
+                return Err(RecordingEnd::Fault("its writer failed".to_owned()));
             };
             (writing, file) = (back, open);
-            if let Err(reason) = result {
-                break Err(reason);
+            if let Err(end) = result {
+                break Err(end);
             }
         }
         if !goes_on {
             break Ok(());
         }
     };
-    let reason = ended.as_ref().err().cloned().unwrap_or_default();
+    let reason = match &ended {
+        Ok(()) => String::new(),
+        Err(RecordingEnd::Full(reason) | RecordingEnd::Fault(reason)) => reason.clone(),
+    };
     drop(tokio::task::spawn_blocking(move || writing.finish(reason)).await);
     ended
 }
@@ -248,12 +295,13 @@ impl Writing {
             desktop: about.desktop,
             user: about.user,
             user_display_name: about.user_display_name,
+            gateway: folder.gateway.clone(),
             start: rfc3339(start_ms),
             end: None,
             bytes: None,
             reason: String::new(),
         };
-        Self { folder, about, path, ready: MAGIC.to_vec(), bytes: 0 }
+        Self { folder, about, path, ready: MAGIC.to_vec(), bytes: 0, made: false }
     }
 
     fn add(&mut self, RecordingEntry { at, message }: &RecordingEntry) {
@@ -264,22 +312,24 @@ impl Writing {
     }
 
     /// Writes what is ready. Blocks.
-    fn write(&mut self, file: &mut Option<File>) -> Result<(), String> {
+    fn write(&mut self, file: &mut Option<File>) -> Result<(), RecordingEnd> {
         if self.ready.is_empty() {
             return Ok(());
         }
         if self.folder.bytes_max < self.bytes.saturating_add(self.ready.len() as u64) {
-            return Err("it has reached its largest size".to_owned());
+            return Err(RecordingEnd::Full("it has reached its largest size".to_owned()));
         }
         let written = self.try_write(file);
-        written.map_err(|error| match error.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-                "the gateway's disk is full".to_owned()
-            }
-            _ => {
-                warn!(file = %self.path.display(), %error, "A recording cannot be written");
-                "the gateway's disk does not take it".to_owned()
-            }
+        written.map_err(|error| {
+            RecordingEnd::Fault(match error.kind() {
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                    "the gateway's disk is full".to_owned()
+                }
+                _ => {
+                    warn!(file = %self.path.display(), %error, "A recording cannot be written");
+                    "the gateway's disk does not take it".to_owned()
+                }
+            })
         })
     }
 
@@ -290,9 +340,11 @@ impl Writing {
                 if let Some(folder) = self.path.parent() {
                     make_folder(folder, 0o700)?;
                 }
+                // First what it is about: who finds one alone knows whose it was.
+                self.describe()?;
                 let mut options = OpenOptions::new();
                 let new = options.write(true).create_new(true).mode(0o600).open(&self.path)?;
-                self.describe()?;
+                self.made = true;
                 file.insert(new)
             }
         };
@@ -309,13 +361,17 @@ impl Writing {
 
     /// Writes down what it is about. Blocks.
     fn describe(&self) -> io::Result<()> {
-        let text = serde_json::to_vec(&self.about)?;
-        write_atomically(&self.path.with_extension("json"), &text, 0o600)
+        describe(&self.path.with_extension("json"), &self.about)
     }
 
     /// Writes down its end. Blocks.
     fn finish(mut self, reason: String) {
         if self.bytes == 0 {
+            // Of what could not be begun nothing is left; most often there is nothing.
+            drop(fs::remove_file(self.path.with_extension("json")));
+            if self.made {
+                drop(fs::remove_file(&self.path));
+            }
             return;
         }
         self.about.end = Some(rfc3339(self.folder.clock.now_ms()));
@@ -346,13 +402,31 @@ fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> {
     fs::read_dir(folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()))
 }
 
+fn has_extension(path: &Path, wanted: &str) -> bool {
+    path.extension().is_some_and(|extension| extension == wanted)
+}
+
+/// The name of the recording to which a file belongs, also one of which only a part was written.
+fn recording_of(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let name = name.strip_prefix('.').unwrap_or(&name);
+    name.split('.').next().unwrap_or_default().to_owned()
+}
+
+fn describe(json: &Path, about: &About) -> io::Result<()> {
+    write_atomically(json, &serde_json::to_vec(about)?, 0o600)
+}
+
+fn read_description(json: &Path) -> Option<About> {
+    let is_small = fs::metadata(json).is_ok_and(|about| about.len() <= ABOUT_BYTES_MAX);
+    let text = is_small.then(|| fs::read(json).ok())??;
+    serde_json::from_slice(&text).ok()
+}
+
 /// What the file beside a recording says; its length is that of the recording now.
 fn read_about(path: &Path) -> Option<About> {
-    let json = path.with_extension("json");
-    let small = fs::metadata(&json).is_ok_and(|about| about.len() <= ABOUT_BYTES_MAX);
-    let text = if small { fs::read(&json).unwrap_or_default() } else { Vec::new() };
     // One whose description is lost is listed by its name.
-    let mut about: About = serde_json::from_slice(&text).unwrap_or_default();
+    let mut about = read_description(&path.with_extension("json")).unwrap_or_default();
     about.name = path.file_stem()?.to_string_lossy().into_owned();
     about.bytes = Some(fs::metadata(path).ok()?.len());
     Some(about)
@@ -367,10 +441,14 @@ mod tests {
 
     fn folder(config: &RecordingConfig) -> (tempfile::TempDir, KeptRecordings) {
         let root = tempfile::tempdir().unwrap();
-        let clock = Clock::manual(START_MS);
-        let path = root.path().to_owned();
-        let kept = RecordingFolder::open(&Tasks::new(), &clock, path, config).unwrap();
+        let kept = open(&root, "edge", config);
         (root, kept)
+    }
+
+    fn open(root: &tempfile::TempDir, gateway: &str, config: &RecordingConfig) -> KeptRecordings {
+        let config = RecordingConfig { folder: root.path().to_owned(), ..config.clone() };
+        let (clock, own) = (Clock::manual(START_MS), (Path::new("/nowhere"), gateway.to_owned()));
+        RecordingFolder::open(&Tasks::new(), &clock, own, &config).unwrap()
     }
 
     fn about() -> RecordingAbout {
@@ -440,12 +518,13 @@ mod tests {
         let pipe = kept.begin(about());
         pipe.entries.send(entry(0, b"one")).await.unwrap();
         pipe.entries.send(entry(3_600_001, b"late")).await.unwrap();
-        assert_eq!(pipe.ended.await.unwrap(), "it has reached its longest time");
+        let full = |text: &str| RecordingEnd::Full(text.to_owned());
+        assert_eq!(pipe.ended.await.unwrap(), full("it has reached its longest time"));
         let (_root, kept) = folder(&RecordingConfig { mib_max: 1, ..RecordingConfig::default() });
         let pipe = kept.begin(about());
         let big: &'static [u8] = vec![7; 300 << 10].leak();
         while pipe.entries.send(entry(0, big)).await.is_ok() {}
-        assert_eq!(pipe.ended.await.unwrap(), "it has reached its largest size");
+        assert_eq!(pipe.ended.await.unwrap(), full("it has reached its largest size"));
         let about = ended(&kept).await;
         assert!(about.bytes.is_some_and(|bytes| 0 < bytes && bytes <= 1 << 20));
         assert_eq!(about.reason, "it has reached its largest size");
@@ -462,9 +541,62 @@ mod tests {
             fs::write(file(start_ms, extension), b"{}").unwrap();
         }
         fs::write(tenant.join("notes.txt"), b"mine").unwrap();
+        // What a gateway left that fell while it wrote a description.
+        let part = tenant.join(format!(".{SESSION}-5.json.0123abc"));
+        fs::write(&part, b"{").unwrap();
         kept.0.sweep(50);
-        assert!(!file(5, "vidirec").exists() && !file(5, "json").exists());
+        assert!(!file(5, "vidirec").exists() && !file(5, "json").exists() && !part.exists());
         assert!(file(50, "vidirec").exists() && file(50, "json").exists());
         assert!(tenant.join("notes.txt").exists(), "what is no recording is left alone");
+    }
+
+    #[tokio::test]
+    async fn gateways_that_share_a_folder_list_each_others_recordings_and_end_only_their_own() {
+        let (root, kept) = folder(&RecordingConfig::default());
+        let tenant = root.path().join("t");
+        fs::create_dir(&tenant).unwrap();
+        let left = |start_ms: i64, gateway: &str, has_file: bool| {
+            let file = tenant.join(format!("{SESSION}-{start_ms}.vidirec"));
+            let about = About { gateway: gateway.to_owned(), ..About::default() };
+            describe(&file.with_extension("json"), &about).unwrap();
+            if has_file {
+                fs::write(&file, b"VIDIREC1").unwrap();
+            }
+            file
+        };
+        let (own, others) = (left(START_MS, "edge", true), left(START_MS + 1, "other", true));
+        let unborn = left(START_MS + 2, "edge", false);
+        let again = open(&root, "edge", &RecordingConfig::default());
+        let about = ended(&again).await;
+        assert_eq!((about.reason.as_str(), about.bytes), ("the gateway fell", Some(8)));
+        assert_eq!(about.name, own.file_stem().unwrap().to_string_lossy());
+        let other = read_about(&others).unwrap();
+        assert_eq!((other.end, other.gateway.as_str()), (None, "other"), "it may go on");
+        assert!(!unborn.with_extension("json").exists(), "it never began");
+        assert_eq!(kept.list(&"t".parse().unwrap()).len(), 2);
+    }
+
+    #[tokio::test]
+    async fn of_a_recording_that_cannot_be_begun_nothing_is_left() {
+        let (root, kept) = folder(&RecordingConfig::default());
+        let tenant = root.path().join("t");
+        fs::create_dir(&tenant).unwrap();
+        // Its place is taken by what is no file.
+        let taken = tenant.join(format!("{SESSION}-{START_MS}.vidirec"));
+        fs::create_dir(&taken).unwrap();
+        let pipe = kept.begin(about());
+        pipe.entries.send(entry(0, b"one")).await.unwrap();
+        assert!(matches!(pipe.ended.await.unwrap(), RecordingEnd::Fault(_)));
+        assert!(!taken.with_extension("json").exists());
+    }
+
+    #[test]
+    fn a_shared_folder_that_is_not_mounted_is_told_and_not_made() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("recordings");
+        let config = RecordingConfig { folder: folder.clone(), ..RecordingConfig::default() };
+        let own = (root.path(), "edge".to_owned());
+        let told = RecordingFolder::open(&Tasks::new(), &Clock::manual(0), own, &config);
+        assert!(told.unwrap_err().to_string().contains("mount it") && !folder.exists());
     }
 }

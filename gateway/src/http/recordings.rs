@@ -1,5 +1,7 @@
 //! `/recordings`: the list, and each recording, for those who may see what a tenant's people did.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
@@ -21,6 +23,8 @@ use crate::http::router::Edge;
 
 /// Roles of the tenant that may see its recordings.
 const ROLES: [&str; 2] = ["admin", "auditor"];
+/// No answer in this time means that the controller is away.
+const ANSWER_SECS_MAX: Duration = Duration::from_secs(10);
 /// Read from the disk at a time.
 const CHUNK_BYTES: usize = 64 << 10;
 
@@ -39,21 +43,24 @@ pub(crate) async fn answer(edge: &Edge, name: &str, request: Request) -> Respons
     if request.method != Method::GET {
         return (StatusCode::METHOD_NOT_ALLOWED, "this path takes GET only\n").into_response();
     }
-    let tenant = match who(edge, &request.headers).await {
-        Ok(tenant) => tenant,
+    let (tenant, user) = match who(edge, &request.headers).await {
+        Ok(who) => who,
         Err((code, text)) => return (code, text).into_response(),
     };
     let mut response = if name.is_empty() {
         list(edge, tenant).await
     } else {
-        one(edge, tenant, name, &request.headers).await
+        one(edge, (tenant, &user), name, &request.headers).await
     };
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
-/// The tenant whose recordings the caller may see.
-async fn who(edge: &Edge, headers: &HeaderMap) -> Result<TenantId, (StatusCode, &'static str)> {
+/// The tenant whose recordings the caller may see, and the caller's resource name.
+async fn who(
+    edge: &Edge,
+    headers: &HeaderMap,
+) -> Result<(TenantId, String), (StatusCode, &'static str)> {
     const AWAY: (StatusCode, &str) =
         (StatusCode::SERVICE_UNAVAILABLE, "the control plane does not answer\n");
     let signed_out = (StatusCode::UNAUTHORIZED, "not signed in: sign in first\n");
@@ -62,8 +69,9 @@ async fn who(edge: &Edge, headers: &HeaderMap) -> Result<TenantId, (StatusCode, 
     let mut asking = tonic::Request::new(WhoAmIRequest {});
     let bearer = format!("Bearer {token}").parse().map_err(|_malformed| signed_out)?;
     asking.metadata_mut().insert("authorization", bearer);
-    let who = SignInServiceClient::new(channel).who_am_i(asking).await;
-    let who = who.map_err(|status| match status.code() {
+    let mut client = SignInServiceClient::new(channel);
+    let who = tokio::time::timeout(ANSWER_SECS_MAX, client.who_am_i(asking)).await;
+    let who = who.map_err(|_elapsed| AWAY)?.map_err(|status| match status.code() {
         Code::Unauthenticated => signed_out,
         _ => AWAY,
     })?;
@@ -72,7 +80,8 @@ async fn who(edge: &Edge, headers: &HeaderMap) -> Result<TenantId, (StatusCode, 
         return Err((StatusCode::FORBIDDEN, "your roles do not allow this\n"));
     }
     let tenant = who.user.split('/').nth(1).unwrap_or_default();
-    tenant.parse().map_err(|_other| (StatusCode::FORBIDDEN, "this is for a tenant's people\n"))
+    let foreign = (StatusCode::FORBIDDEN, "this is for a tenant's people\n");
+    Ok((tenant.parse().map_err(|_other| foreign)?, who.user))
 }
 
 async fn list(edge: &Edge, tenant: TenantId) -> Response {
@@ -82,7 +91,12 @@ async fn list(edge: &Edge, tenant: TenantId) -> Response {
     ([(CONTENT_TYPE, "application/json")], body).into_response()
 }
 
-async fn one(edge: &Edge, tenant: TenantId, name: &str, headers: &HeaderMap) -> Response {
+async fn one(
+    edge: &Edge,
+    (tenant, user): (TenantId, &str),
+    name: &str,
+    headers: &HeaderMap,
+) -> Response {
     let (recordings, wanted) = (edge.recordings.clone(), name.to_owned());
     let found = {
         let tenant = tenant.clone();
@@ -100,7 +114,7 @@ async fn one(edge: &Edge, tenant: TenantId, name: &str, headers: &HeaderMap) -> 
             return (StatusCode::RANGE_NOT_SATISFIABLE, [(CONTENT_RANGE, range)]).into_response();
         }
     };
-    info!(%tenant, recording = name, "A recording is fetched");
+    info!(%tenant, user, recording = name, "A recording is fetched");
     let mut file = tokio::fs::File::from_std(file);
     if file.seek(std::io::SeekFrom::Start(from)).await.is_err() {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();

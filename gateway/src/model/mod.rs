@@ -1,16 +1,20 @@
 //! What the gateway knows, without any way to act on it.
 
+mod networks;
 mod recording;
 mod terms;
 mod visitor;
+mod work;
 
 pub mod raw;
 
 use std::collections::BTreeMap;
 
+pub use networks::{Network, Networks};
 pub use recording::RecordingAbout;
 pub use terms::{Recording, Terms};
 pub use visitor::{Admitted, Peer, Visitor};
+pub use work::{Turn, WorkBudget};
 
 /// Sessions that this gateway has attached and somebody looks at, by resource name.
 pub type Presence = BTreeMap<String, Present>;
@@ -33,6 +37,8 @@ pub struct Ending {
     pub code: CloseCode,
     /// Why, as docs/display-protocol.md tells it.
     pub text: String,
+    /// It does not concern who has it attached by this epoch or a later one; none: whoever has it.
+    pub epoch: Option<u64>,
 }
 
 /// How the browser is told why its socket closes (docs/display-protocol.md, End).

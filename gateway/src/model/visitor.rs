@@ -3,6 +3,8 @@
 use vidi_display::protocol::Part;
 use vidi_kit::trace::TraceId;
 
+use super::terms::Terms;
+
 /// A person who wants to look at a session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Visitor {
@@ -34,6 +36,8 @@ pub struct Admitted {
     pub trace: Option<TraceId>,
     /// Who it is.
     pub visitor: Visitor,
+    /// What the session's desktop or machine allows now.
+    pub terms: Terms,
     /// The gateway that has it attached, where that is another than this.
     pub elsewhere: Option<Peer>,
 }

@@ -2,21 +2,17 @@
 
 use std::time::Duration;
 
-use tonic::transport::Channel;
 use tonic::{Code, Status};
 use vidi_display::Policy;
+use vidi_display::protocol::Part;
 use vidi_kit::ids::DesktopId;
 use vidi_kit::trace;
-use vidi_proto::v1::desktop_service_client::DesktopServiceClient;
 use vidi_proto::v1::session_service_client::SessionServiceClient;
-use vidi_proto::v1::{
-    App, ClipboardWays, DisplayPolicy, GetDesktopRequest, GetSessionRequest, ListAppsRequest,
-    OpenAppRequest, Permission, Recording, Session, SessionState,
-};
+use vidi_proto::v1::{App, ListAppsRequest, OpenAppRequest, Session};
 
 use crate::adapters::controller::Controller;
 use crate::error::GatewayError;
-use crate::model::{self, Terms};
+use crate::model::{Recording, Terms};
 
 /// No answer in this time means that the controller is away.
 const ANSWER_SECS_MAX: Duration = Duration::from_secs(10);
@@ -59,7 +55,10 @@ impl Denied {
 
 impl From<GatewayError> for Denied {
     fn from(error: GatewayError) -> Self {
-        Self::Away(error.to_string())
+        match error {
+            GatewayError::Refused(status) => (*status).into(),
+            other => Self::Away(other.to_string()),
+        }
     }
 }
 
@@ -80,8 +79,7 @@ pub(super) async fn own_app(
     desktop: DesktopId,
     policy: Policy,
 ) -> Result<App, Denied> {
-    let channel = controller.channel()?;
-    let mut sessions = SessionServiceClient::new(channel.clone());
+    let mut sessions = SessionServiceClient::new(controller.channel()?);
     let asking = sessions.list_apps(bearer(token, ListAppsRequest {}));
     let apps = answered(asking).await?.apps;
     let [end, machine_end] =
@@ -89,7 +87,8 @@ pub(super) async fn own_app(
     let is_meant = |app: &App| app.desktop.ends_with(&end) || app.machine.ends_with(&machine_end);
     let app = apps.into_iter().find(is_meant);
     let app = app.ok_or_else(|| Denied::NotYours("this desktop is not yours".to_owned()))?;
-    judge_desktop(channel, token, &app.desktop, policy).await?;
+    // All of its terms come with its session: one is made only where there is something to open.
+    judge(&Terms { raw: app.raw, ..Terms::default() }, policy)?;
     Ok(app)
 }
 
@@ -104,85 +103,42 @@ pub(super) async fn open_app(
     answered(sessions.open_app(bearer(token, request))).await
 }
 
-/// Whether the session is still this user's and its desktop still open to other viewers.
+/// Whether the session is still this user's and its desktop or machine still open to other viewers.
 pub(super) async fn judge_session(
     controller: &Controller,
     token: &str,
     session: &str,
     policy: Policy,
 ) -> Result<(), Denied> {
-    let channel = controller.channel()?;
-    let mut sessions = SessionServiceClient::new(channel.clone());
-    let request = GetSessionRequest { name: session.to_owned() };
-    let found = answered(sessions.get_session(bearer(token, request))).await?;
-    if found.state() == SessionState::Ended {
+    let id = session.rsplit('/').next().unwrap_or(session);
+    let found = controller.admit(token, id).await?;
+    if found.visitor.part != Part::Owner {
+        return Err(Denied::NotYours("this session is somebody else's".to_owned()));
+    }
+    if found.has_ended {
         return Err(Denied::Ended);
     }
-    judge_desktop(channel, token, &found.desktop, policy).await
-}
-
-/// Of a physical machine its user may not ask: what is allowed there comes with each grant alone.
-async fn judge_desktop(
-    channel: Channel,
-    token: &str,
-    desktop: &str,
-    policy: Policy,
-) -> Result<(), Denied> {
-    if desktop.is_empty() {
-        return Ok(());
-    }
-    let request = GetDesktopRequest { name: desktop.to_owned() };
-    let mut desktops = DesktopServiceClient::new(channel);
-    let found = answered(desktops.get_desktop(bearer(token, request))).await?;
-    let of_desktop = found.spec.and_then(|spec| spec.display_policy).unwrap_or_default();
-    judge(&of_desktop, policy).map_err(Denied::Policy)
+    judge(&found.terms, policy)
 }
 
 /// Other clients obey nobody: they are let in only where there is nothing to obey.
-pub(super) fn judge(of_desktop: &DisplayPolicy, of_gateway: Policy) -> Result<(), &'static str> {
-    // A number that this gateway does not know is a restriction that it does not know.
-    let clipboard = ClipboardWays::try_from(of_desktop.clipboard);
-    let clipboard = matches!(clipboard, Ok(ClipboardWays::Unspecified | ClipboardWays::Both));
-    let recording = Recording::try_from(of_desktop.recording);
-    let recorded = !matches!(recording, Ok(Recording::Unspecified | Recording::Never));
-    let denied = |permission: i32| {
-        let permission = Permission::try_from(permission);
-        !matches!(permission, Ok(Permission::Unspecified | Permission::Allowed))
-    };
-    if of_desktop.raw() != Permission::Allowed {
-        return Err("other viewers are not allowed to this desktop; ask your administrator");
-    }
-    // A screen that does not follow the window is no secret.
-    if (Policy { resize: true, ..of_gateway }) != Policy::default() {
-        return Err("this gateway restricts what passes, which other viewers would not obey");
-    }
-    if !clipboard {
-        return Err("this desktop's clipboard is restricted, which other viewers would not obey");
-    }
-    if denied(of_desktop.files) {
-        return Err("files are kept out of this desktop, which other viewers would not obey");
-    }
-    if denied(of_desktop.sound) || denied(of_desktop.microphone) {
-        return Err("this desktop's sound is restricted, which other viewers would not obey");
-    }
-    if recorded {
-        return Err("this desktop is recorded, which other viewers would not be");
-    }
-    if of_desktop.watermark {
-        return Err("this desktop's picture is watermarked, which other viewers would not show");
-    }
-    Ok(())
-}
-
-/// The same of what came with a grant.
-pub(super) fn judge_terms(terms: &Terms, of_gateway: Policy) -> Result<(), Denied> {
+pub(super) fn judge(terms: &Terms, of_gateway: Policy) -> Result<(), Denied> {
     let everything = Policy::default();
-    let passes = Policy { resize: everything.resize, ..terms.policy.and(of_gateway) } == everything;
-    let is_kept = terms.recording != model::Recording::Never || terms.watermark;
-    if terms.raw && passes && !is_kept {
+    // A screen that does not follow the window is no secret.
+    let restricts = |policy: Policy| Policy { resize: everything.resize, ..policy } != everything;
+    Err(Denied::Policy(if !terms.raw {
+        "other viewers are not allowed to this desktop; ask your administrator"
+    } else if restricts(of_gateway) {
+        "this gateway restricts what passes, which other viewers would not obey"
+    } else if restricts(terms.policy) {
+        "this desktop restricts what passes, which other viewers would not obey"
+    } else if terms.recording != Recording::Never {
+        "this desktop is recorded, which other viewers would not be"
+    } else if terms.watermark {
+        "this desktop's picture is watermarked, which other viewers would not show"
+    } else {
         return Ok(());
-    }
-    Err(Denied::Policy("other viewers are not allowed to this desktop; ask your administrator"))
+    }))
 }
 
 async fn answered<T>(
@@ -205,67 +161,39 @@ fn bearer<T>(token: &str, message: T) -> tonic::Request<T> {
 mod tests {
     use super::*;
 
-    fn allowed() -> DisplayPolicy {
-        DisplayPolicy { raw: Permission::Allowed.into(), ..DisplayPolicy::default() }
-    }
-
     #[test]
     fn other_viewers_are_let_in_only_where_nothing_is_restricted() {
-        assert!(judge(&allowed(), Policy::default()).is_ok());
-        assert!(
-            judge(&DisplayPolicy::default(), Policy::default()).is_err(),
-            "it is off unless said"
-        );
-        let denied = Permission::Denied.into();
-        for restricted in [
-            DisplayPolicy { raw: denied, ..allowed() },
-            DisplayPolicy { clipboard: ClipboardWays::ToGuest.into(), ..allowed() },
-            DisplayPolicy { clipboard: ClipboardWays::FromGuest.into(), ..allowed() },
-            DisplayPolicy { clipboard: ClipboardWays::Off.into(), ..allowed() },
-            DisplayPolicy { files: denied, ..allowed() },
-            DisplayPolicy { sound: denied, ..allowed() },
-            DisplayPolicy { microphone: denied, ..allowed() },
-            DisplayPolicy { recording: Recording::Always.into(), ..allowed() },
-            DisplayPolicy { recording: Recording::OnRequest.into(), ..allowed() },
-            DisplayPolicy { watermark: true, ..allowed() },
-        ] {
-            assert!(judge(&restricted, Policy::default()).is_err(), "{restricted:?}");
-        }
-        for restricted in [
+        let all = || Terms { raw: true, ..Terms::default() };
+        assert!(judge(&all(), Policy::default()).is_ok());
+        let still = Policy { resize: false, ..Policy::default() };
+        assert!(judge(&all(), still).is_ok(), "a screen of its own size is no secret");
+        let restricted = [
             Policy { clipboard_to_guest: false, ..Policy::default() },
             Policy { clipboard_from_guest: false, ..Policy::default() },
-        ] {
-            assert!(judge(&allowed(), restricted).is_err(), "{restricted:?}");
+            Policy { files: false, ..Policy::default() },
+            Policy { sound: false, ..Policy::default() },
+            Policy { microphone: false, ..Policy::default() },
+        ];
+        for policy in restricted {
+            assert!(judge(&all(), policy).is_err(), "the gateway's own word: {policy:?}");
+            assert!(judge(&Terms { policy, ..all() }, Policy::default()).is_err(), "{policy:?}");
         }
-    }
-
-    #[test]
-    fn a_grant_decides_as_the_desktop_does() {
-        let all = || Terms { raw: true, ..Terms::default() };
-        assert!(judge_terms(&all(), Policy::default()).is_ok());
-        let still = Policy { resize: false, ..Policy::default() };
-        assert!(judge_terms(&all(), still).is_ok(), "a screen of its own size is no secret");
-        let quiet = Policy { sound: false, ..Policy::default() };
-        assert!(judge_terms(&all(), quiet).is_err(), "the gateway's own word");
         for terms in [
             Terms::default(),
-            Terms { policy: quiet, ..all() },
-            Terms { recording: model::Recording::OnRequest, ..all() },
+            Terms { recording: Recording::OnRequest, ..all() },
+            Terms { recording: Recording::Always, ..all() },
             Terms { watermark: true, ..all() },
         ] {
-            assert!(judge_terms(&terms, Policy::default()).is_err(), "{terms:?}");
+            assert!(judge(&terms, Policy::default()).is_err(), "{terms:?}");
         }
     }
 
     #[test]
-    fn a_number_that_is_not_known_is_a_restriction() {
-        for unknown in [
-            DisplayPolicy { raw: 99, ..allowed() },
-            DisplayPolicy { clipboard: 99, ..allowed() },
-            DisplayPolicy { files: 99, ..allowed() },
-            DisplayPolicy { recording: 99, ..allowed() },
-        ] {
-            assert!(judge(&unknown, Policy::default()).is_err(), "{unknown:?}");
-        }
+    fn what_the_controller_refuses_is_no_reason_to_try_again() {
+        let refused = |code| Denied::from(GatewayError::from(Status::new(code, "so")));
+        assert!(matches!(refused(Code::Unauthenticated), Denied::SignedOut));
+        assert!(matches!(refused(Code::NotFound), Denied::NotYours(_)));
+        assert!(matches!(refused(Code::Unavailable), Denied::Away(_)));
+        assert!(matches!(Denied::from(GatewayError::ControllerAway), Denied::Away(_)));
     }
 }

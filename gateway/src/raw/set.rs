@@ -72,6 +72,7 @@ impl From<SpiceError> for Refused {
 #[derive(Debug)]
 pub(super) struct Set {
     attachment: Box<dyn Attachment>,
+    epoch: u64,
     /// The desktop's own, where it has one: a physical machine.
     password: Password,
     /// Everything of this set ends with them.
@@ -117,8 +118,8 @@ impl Set {
         let reach = edge.registry.reach().clone();
         rights::judge_session(&edge.controller, &owner.token, &owner.session, reach.policy).await?;
         let ticket = reach.tickets.ticket(&owner.token, &owner.session, "").await?;
-        let full = || GatewayError::Relay("this gateway is full; try again".to_owned());
-        rights::judge_terms(&ticket.terms, reach.policy)?;
+        let full = || GatewayError::Relay("this gateway is full, or busy; try again".to_owned());
+        rights::judge(&ticket.terms, reach.policy)?;
         let seized = edge.registry.seize(&owner.session).await.ok_or_else(full)?;
         let attachment = reach.dial.attach(&ticket).await?;
         let password = match &ticket.way {
@@ -126,7 +127,8 @@ impl Set {
             Way::Direct(direct) => direct.password.clone(),
         };
         let tasks = edge.registry.tasks().child();
-        let set = Arc::new(Self { attachment, password, tasks, channels: Mutex::default() });
+        let (epoch, channels) = (ticket.epoch, Mutex::default());
+        let set = Arc::new(Self { attachment, epoch, password, tasks, channels });
         let opened = set.open(request).await?;
         edge.raw.tickets().opened(desktop, &hash, Arc::clone(&set));
         edge.registry.present(&owner.session, Some(Present { viewers: 1, epoch: ticket.epoch }));
@@ -198,7 +200,7 @@ impl Set {
         let why = tokio::select! {
             biased;
             () = self.tasks.stopping() => "its main channel is closed".to_owned(),
-            why = asked(&mut requests, &mut taken) => why,
+            why = asked(&mut requests, self.epoch, &mut taken) => why,
             why = self.attachment.ended() => why,
             why = watch_rights(edge, owner) => why,
         };
@@ -211,7 +213,11 @@ impl Set {
 
 /// Resolves when the session's own user wants it elsewhere, or the controller ends it, with the reason.
 /// Whom that user has let in finds nothing to look at.
-async fn asked(requests: &mut mpsc::Receiver<Request>, taken: &mut Option<Box<Viewer>>) -> String {
+async fn asked(
+    requests: &mut mpsc::Receiver<Request>,
+    epoch: u64,
+    taken: &mut Option<Box<Viewer>>,
+) -> String {
     loop {
         match requests.recv().await {
             Some(Request::View(viewer)) if viewer.visitor.part == Part::Owner => {
@@ -223,7 +229,11 @@ async fn asked(requests: &mut mpsc::Receiver<Request>, taken: &mut Option<Box<Vi
                 // A viewer that is gone needs no word; its queue is new and has room.
                 drop(viewer.outgoing.try_send(ToViewer::Close(CloseCode::TryAgain, text)));
             }
-            Some(Request::End(_code, text)) => return text,
+            // A word of an attachment before this one.
+            Some(Request::End(ending)) if ending.epoch.is_some_and(|of| of <= epoch) => {}
+            Some(Request::End(ending)) => return ending.text,
+            // Whether they let a set go on is asked by itself.
+            Some(Request::Terms(_)) => {}
             None => return "the gateway stops".to_owned(),
         }
     }

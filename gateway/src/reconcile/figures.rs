@@ -3,11 +3,16 @@
 use std::collections::BTreeMap;
 
 use tokio::time::Instant;
-use vidi_display::ViewerId;
+use vidi_display::{Session, ViewerId};
 
 /// One session's.
 #[derive(Debug, Default)]
-pub(crate) struct Figures(BTreeMap<ViewerId, Seen>);
+pub(crate) struct Figures {
+    viewers: BTreeMap<ViewerId, Seen>,
+    /// As counted last.
+    video_regions: usize,
+    is_packed: bool,
+}
 
 #[derive(Debug)]
 struct Seen {
@@ -20,14 +25,14 @@ struct Seen {
 impl Figures {
     pub(crate) fn arrived(&mut self, id: ViewerId, clicked: Option<Instant>) {
         let seen = Seen { arrived: Instant::now(), clicked, frames: 0 };
-        if self.0.insert(id, seen).is_none() {
+        if self.viewers.insert(id, seen).is_none() {
             metrics::gauge!("vidi_gateway_viewers").increment(1.0);
         }
     }
 
     /// `frames` have gone to the viewer's socket so far.
     pub(crate) fn progressed(&mut self, id: ViewerId, frames: u64) {
-        let Some(seen) = self.0.get_mut(&id) else { return };
+        let Some(seen) = self.viewers.get_mut(&id) else { return };
         let more = frames.saturating_sub(seen.frames);
         if more == 0 {
             return;
@@ -44,8 +49,31 @@ impl Figures {
         seen.frames = frames;
     }
 
+    /// Counts what the picture went as, and how it is now.
+    pub(crate) fn pictured(&mut self, display: &mut Session) {
+        for (form, sent) in display.take_picture_figures().each() {
+            let form = form.name();
+            metrics::counter!("vidi_gateway_picture_parts_total", "form" => form)
+                .increment(sent.parts);
+            metrics::counter!("vidi_gateway_picture_bytes_total", "form" => form)
+                .increment(sent.bytes);
+        }
+        self.is(display.video_regions(), display.is_packed());
+    }
+
+    fn is(&mut self, video_regions: usize, is_packed: bool) {
+        if (self.video_regions, self.is_packed) == (video_regions, is_packed) {
+            return;
+        }
+        let regions = metrics::gauge!("vidi_gateway_video_regions");
+        regions.increment(video_regions as f64 - self.video_regions as f64);
+        let packed = metrics::gauge!("vidi_gateway_packed_pictures");
+        packed.increment(f64::from(u8::from(is_packed)) - f64::from(u8::from(self.is_packed)));
+        (self.video_regions, self.is_packed) = (video_regions, is_packed);
+    }
+
     pub(crate) fn left(&mut self, id: ViewerId) {
-        if self.0.remove(&id).is_some() {
+        if self.viewers.remove(&id).is_some() {
             metrics::gauge!("vidi_gateway_viewers").decrement(1.0);
         }
     }
@@ -53,7 +81,8 @@ impl Figures {
 
 impl Drop for Figures {
     fn drop(&mut self) {
-        metrics::gauge!("vidi_gateway_viewers").decrement(self.0.len() as f64);
+        metrics::gauge!("vidi_gateway_viewers").decrement(self.viewers.len() as f64);
+        self.is(0, false);
     }
 }
 

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use vidi_spice::{
     Agent, AgentEvent, ChannelKind, ChannelName, Compression, CursorChannel, CursorEvent,
     DisplayChannel, DisplayEvent, GlzDictionary, ImageTransfer, InputsChannel, InputsEvent,
@@ -19,12 +21,16 @@ use vidi_spice::{
 };
 
 use crate::error::GatewayError;
-use crate::model::Terms;
+use crate::model::{Terms, Turn, WorkBudget};
 use crate::ports::{Attachment, ChannelPipe, Dial, Ticket, Way};
 use crate::reconcile::sound::GuestSound;
 
 /// The main channel has said all that is needed to go on within this time, or never will.
 const MAIN_SECS_MAX: Duration = Duration::from_secs(20);
+
+/// A drawing that costs so much, some hundredths of a second, is done while others have this thread's
+/// turn on another one.
+const LONG_WORK: u64 = 1 << 25;
 
 /// What an agent tells before the channels are known; a server passes nothing on until it is told to.
 const EARLY_EVENTS_MAX: usize = 64;
@@ -137,6 +143,11 @@ pub struct Guest {
     pub epoch: u64,
     /// What holds while it is attached.
     pub terms: Terms,
+    budget: WorkBudget,
+    /// Whether more may be drawn.
+    turn: Turn,
+    /// What the event that was given last costs.
+    work: u64,
 }
 
 /// Which channel woke the session.
@@ -186,6 +197,9 @@ impl Guest {
             mouse_mode,
             epoch: ticket.epoch,
             terms: ticket.terms.clone(),
+            budget: WorkBudget::default(),
+            turn: Turn::GoOn,
+            work: 0,
         };
         guest.transmit();
         Ok(guest)
@@ -217,8 +231,16 @@ impl Guest {
         }
     }
 
-    /// Waits for bytes on any channel, input's answers before pictures.
-    pub async fn wake(&mut self) -> Woken {
+    /// Waits for bytes on any channel, input's answers before pictures; `origin` is when time begins.
+    pub async fn wake(&mut self, origin: Instant) -> Woken {
+        let turn = self.turn;
+        let its_turn = async {
+            match turn {
+                Turn::GoOn => std::future::pending().await,
+                Turn::GiveWay => tokio::task::yield_now().await,
+                Turn::Wait(until) => tokio::time::sleep_until(origin + until).await,
+            }
+        };
         // Cancel-safe: each arm takes bytes and hands them to its channel in one step.
         let (woken, received) = tokio::select! {
             biased;
@@ -227,8 +249,12 @@ impl Guest {
             received = self.inputs.receive() => (Woken::Inputs, received),
             () = self.sound.wake() => (Woken::Sound, Ok(true)),
             received = self.cursor.receive() => (Woken::Cursor, received),
-            received = self.display.receive() => (Woken::Display, received),
+            () = its_turn => (Woken::Display, Ok(true)),
+            received = self.display.receive(), if turn == Turn::GoOn => (Woken::Display, received),
         };
+        if matches!(woken, Woken::Display) {
+            self.turn = Turn::GoOn;
+        }
         match received {
             Ok(true) => woken,
             Ok(false) => Woken::Lost("the desktop closed its display".to_owned()),
@@ -250,9 +276,38 @@ impl Guest {
         std::mem::take(&mut self.agent_events)
     }
 
-    /// The next event of the display channel.
-    pub fn display_event(&mut self) -> Result<Option<DisplayEvent>, GatewayError> {
-        self.display.channel.next_event().map_err(spice)
+    /// The next event of the display channel; none also where it is the turn of others.
+    pub fn display_event(&mut self, now: Duration) -> Result<Option<DisplayEvent>, GatewayError> {
+        if self.turn != Turn::GoOn {
+            return Ok(None);
+        }
+        let event = self.display.channel.next_event().map_err(spice)?;
+        self.work = self.display.channel.take_work();
+        self.turn = self.budget.spend(self.work, now);
+        if let Turn::Wait(_) = self.turn {
+            metrics::counter!("vidi_gateway_display_waits_total").increment(1);
+        }
+        Ok(event)
+    }
+
+    /// Does what the event that was given last asks for.
+    pub fn carry_out<T>(&self, act: impl FnOnce() -> T) -> T {
+        let has_others = || Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
+        if LONG_WORK <= self.work && has_others() {
+            tokio::task::block_in_place(act)
+        } else {
+            act()
+        }
+    }
+
+    /// Whether nothing more is to be drawn before something else happens.
+    pub fn is_quiet(&self) -> bool {
+        match self.turn {
+            Turn::GoOn => !self.display.more_waits(),
+            Turn::GiveWay => false,
+            // What there is may be shown meanwhile.
+            Turn::Wait(_) => true,
+        }
     }
 
     /// The next event of the inputs channel.

@@ -1,4 +1,7 @@
 //! Who and when, drawn over the picture of a session whose desktop asks for it.
+//!
+//! All viewers are sent the same encoded picture, so one text is over it for all of them: it names everybody
+//! who looks. A text for each viewer would have each tile encoded once for each.
 
 use std::time::Duration;
 
@@ -9,26 +12,42 @@ use crate::reconcile::session::SessionTask;
 const MINUTE_MS: i64 = 60_000;
 const DAY_MINUTES: i64 = 24 * 60;
 
+/// The text that is shown.
+#[derive(Debug, Default)]
+pub(super) struct Mark {
+    lines: Vec<String>,
+    /// When it changes by itself.
+    pub(super) at: Option<Instant>,
+}
+
 impl SessionTask {
-    /// Draws the text of this minute, or takes it away.
+    /// Draws the text of this minute and of those who are here, or takes it away.
     pub(super) fn mark(&mut self) {
-        if !self.terms.watermark {
-            self.mark_at = None;
-            return self.display.set_watermark(&[]);
+        let mut mark = Mark::default();
+        if self.terms.watermark {
+            let now_ms = self.registry.reach().clock.now_ms();
+            mark.lines = lines(&self.terms.user_display_name, self.people.guest_names(), now_ms);
+            let rest_ms = u64::try_from(MINUTE_MS - now_ms.rem_euclid(MINUTE_MS)).unwrap_or(0);
+            mark.at = Some(Instant::now() + Duration::from_millis(rest_ms));
         }
-        let now_ms = self.registry.reach().clock.now_ms();
-        let name = self.terms.user_display_name.clone();
-        self.display.set_watermark(&[name, minute(now_ms)]);
-        let rest_ms = u64::try_from(MINUTE_MS - now_ms.rem_euclid(MINUTE_MS)).unwrap_or(0);
-        self.mark_at = Some(Instant::now() + Duration::from_millis(rest_ms));
+        if mark.lines != self.mark.lines {
+            self.display.set_watermark(&mark.lines);
+        }
+        self.mark = mark;
     }
 
     /// Draws the next minute's text when it begins.
     pub(super) fn keep_marked(&mut self) {
-        if self.mark_at.is_some_and(|at| at <= Instant::now()) {
+        if self.mark.at.is_some_and(|at| at <= Instant::now()) {
             self.mark();
         }
     }
+}
+
+/// The session's user, its guests, and the minute.
+fn lines<'a>(user: &'a str, guests: impl Iterator<Item = &'a str>, now_ms: i64) -> Vec<String> {
+    let names = std::iter::once(user).chain(guests).map(str::to_owned);
+    names.chain([minute(now_ms)]).collect()
 }
 
 /// `2026-11-22 16:05 UTC`.
@@ -55,6 +74,13 @@ fn date(days: i64) -> (i64, i64, i64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn everybody_who_looks_is_named() {
+        let named = |guests: &[&'static str]| lines("Ana", guests.iter().copied(), 0);
+        assert_eq!(named(&[]), ["Ana", "1970-01-01 00:00 UTC"]);
+        assert_eq!(named(&["Ben", "Help"]), ["Ana", "Ben", "Help", "1970-01-01 00:00 UTC"]);
+    }
 
     #[test]
     fn a_minute_is_told_with_its_date() {

@@ -4,6 +4,7 @@
 mod encoding;
 mod figures;
 pub mod guest;
+mod heard;
 mod mark;
 mod people;
 mod recorder;

@@ -32,6 +32,8 @@ const REMEMBERED_MAX: usize = 256;
 #[derive(Debug, Default)]
 pub(super) struct People {
     seats: BTreeMap<ViewerId, Seat>,
+    /// The session's user, here or away.
+    pub(super) owner_user: String,
     next_request: u32,
     tries: VecDeque<Try>,
     left: VecDeque<(Instant, String, ViewerRights)>,
@@ -129,6 +131,7 @@ impl People {
 
     /// The session's user is here.
     pub(super) fn add_owner(&mut self, id: ViewerId, visitor: Visitor) {
+        self.owner_user.clone_from(&visitor.user);
         self.seats.insert(id, Seat { visitor, request: None, is_in: true });
         self.alone_since = None;
     }
@@ -261,6 +264,13 @@ impl People {
                 name: &seat.visitor.name,
             })
         }))
+    }
+
+    /// The guests that are in, for people.
+    pub(super) fn guest_names(&self) -> impl Iterator<Item = &str> {
+        let guests =
+            self.seats.values().filter(|seat| seat.is_in && seat.visitor.part != Part::Owner);
+        guests.map(|seat| seat.visitor.name.as_str())
     }
 
     /// All viewers that are in.

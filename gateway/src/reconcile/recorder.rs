@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tracing::{info, warn};
@@ -13,12 +13,14 @@ use vidi_display::protocol::{
 use vidi_display::{ViewerId, ViewerRights};
 
 use crate::model::{CloseCode, Recording, RecordingAbout};
-use crate::ports::{RecordingEntry, RecordingPipe};
+use crate::ports::{RecordingEnd, RecordingEntry, RecordingPipe};
 use crate::reconcile::registry::{FromViewer, ToViewer};
 use crate::reconcile::session::SessionTask;
 
 /// From so often in a recording everything is drawn anew: a player seeks to there.
 const WHOLE_PERIOD: Duration = Duration::from_secs(60);
+/// What is always recorded and cannot be is tried again after this: a full disk is made room on.
+const RETRY_PERIOD: Duration = Duration::from_secs(60);
 /// Messages between the session and its recorder.
 const MESSAGES_MAX: usize = 1_024;
 /// What the recorder says that the session has not taken.
@@ -34,6 +36,8 @@ pub(super) struct Recorder {
     viewer: Option<ViewerId>,
     /// Why the last one ended by itself.
     failed: Option<String>,
+    /// When the next one is tried by itself.
+    pub(super) retry_at: Option<Instant>,
 }
 
 impl SessionTask {
@@ -54,6 +58,7 @@ impl SessionTask {
     /// Ends what may not be recorded any more; a new attachment may try again what failed.
     pub(super) fn recorder_follows_terms(&mut self) {
         self.recorder.failed = None;
+        self.recorder.retry_at = None;
         if self.terms.recording == Recording::Never {
             self.stop_recording();
         }
@@ -61,10 +66,18 @@ impl SessionTask {
 
     /// Starts what is always recorded.
     pub(super) fn keep_recording(&mut self) {
-        let wanted = self.terms.recording == Recording::Always && self.recorder.failed.is_none();
-        if wanted && self.people.owner().is_some() {
+        let wanted = self.terms.recording == Recording::Always && self.recorder.retry_at.is_none();
+        if wanted && !self.people.present().is_empty() {
             self.start_recording();
             self.tell_recording();
+        }
+    }
+
+    /// Tries again what is always recorded and could not be.
+    pub(super) fn retry_recording(&mut self) {
+        if self.recorder.retry_at.is_some_and(|at| at <= Instant::now()) {
+            self.recorder.retry_at = None;
+            self.keep_recording();
         }
     }
 
@@ -73,18 +86,15 @@ impl SessionTask {
             return;
         }
         let Some(recordings) = self.registry.reach().recordings.clone() else {
-            self.recorder.failed = Some("this gateway keeps no recordings".to_owned());
-            return;
+            return self.recording_failed("this gateway keeps no recordings".to_owned());
         };
         let Ok(id) = self.display.add_viewer(hello(), ViewerRights::Look) else {
-            self.recorder.failed = Some("too many look at this session".to_owned());
-            return;
+            return self.recording_failed("too many look at this session".to_owned());
         };
-        let user = self.people.owner().map(|owner| self.people.user(owner).to_owned());
         let pipe = recordings.begin(RecordingAbout {
             session: self.name.clone(),
             desktop: self.terms.desktop.clone(),
-            user: user.unwrap_or_default(),
+            user: self.people.owner_user.clone(),
             user_display_name: self.terms.user_display_name.clone(),
         });
         let (outgoing, messages) = mpsc::channel(MESSAGES_MAX);
@@ -92,12 +102,20 @@ impl SessionTask {
         let _recording = self.registry.tasks().spawn("recorder", run(pipe, said, messages));
         self.viewers.insert(id, outgoing);
         self.incoming.insert(id, ReceiverStream::new(incoming));
-        self.recorder = Recorder { viewer: Some(id), failed: None };
+        self.recorder = Recorder { viewer: Some(id), ..Recorder::default() };
         info!("The recording begins");
+    }
+
+    /// It is told why; what is always recorded is tried again.
+    fn recording_failed(&mut self, reason: String) {
+        let always = self.terms.recording == Recording::Always;
+        let retry_at = always.then(|| Instant::now() + RETRY_PERIOD);
+        self.recorder = Recorder { viewer: None, failed: Some(reason), retry_at };
     }
 
     /// Ends the recording, if there is one.
     pub(super) fn stop_recording(&mut self) {
+        self.recorder.retry_at = None;
         if let Some(id) = self.recorder.viewer.take() {
             self.let_go(id, CloseCode::Ended, "the recording ends");
             info!("The recording ends");
@@ -105,13 +123,33 @@ impl SessionTask {
     }
 
     /// The recording has ended by itself; the session goes on.
-    pub(super) fn recording_over(&mut self, id: ViewerId, reason: String) {
+    pub(super) fn recording_over(&mut self, id: ViewerId, end: RecordingEnd) {
         if self.recorder.viewer == Some(id) {
+            let (RecordingEnd::Full(reason) | RecordingEnd::Fault(reason)) = &end;
             warn!(reason, "The recording ended before the session");
             metrics::counter!("vidi_gateway_recordings_failed_total").increment(1);
-            self.recorder = Recorder { viewer: None, failed: Some(reason) };
+            match end {
+                // What is always recorded goes on in another file.
+                RecordingEnd::Full(_) if self.terms.recording == Recording::Always => {
+                    self.recorder = Recorder::default();
+                    self.keep_recording();
+                }
+                RecordingEnd::Full(reason) | RecordingEnd::Fault(reason) => {
+                    self.recording_failed(reason);
+                }
+            }
             self.remove(id);
             self.tell_recording();
+        }
+    }
+
+    /// The recorder is gone without a word: it took nothing more, or its task fell.
+    pub(super) fn recorder_lost(&mut self, id: ViewerId) {
+        if self.recorder.viewer == Some(id) {
+            let reason = "the recorder could not follow".to_owned();
+            warn!(reason, "The recording ended before the session");
+            metrics::counter!("vidi_gateway_recordings_failed_total").increment(1);
+            self.recording_failed(reason);
         }
     }
 
@@ -156,9 +194,10 @@ async fn run(
     let mut has_changed = false;
     let RecordingPipe { entries, ended } = pipe;
     loop {
-        // Cancel-safe: `recv` takes a message or does not.
+        // Cancel-safe: `recv` takes a message or does not, `closed` only waits.
         let message = tokio::select! {
             biased;
+            () = entries.closed() => return say_over(ended, &session).await,
             message = messages.recv() => message,
             () = tokio::time::sleep_until(whole_at + WHOLE_PERIOD), if has_changed => {
                 has_changed = false;
@@ -182,9 +221,7 @@ async fn run(
         }
         let length = message.len();
         if entries.send(RecordingEntry { at: began.elapsed(), message }).await.is_err() {
-            let reason = ended.await.unwrap_or_else(|_lost| "its writer failed".to_owned());
-            drop(session.send(FromViewer::Over(reason)).await);
-            return;
+            return say_over(ended, &session).await;
         }
         // The session is gone when it takes no word any more: its messages end next.
         drop(session.send(FromViewer::Sent(length)).await);
@@ -192,6 +229,13 @@ async fn run(
             drop(session.send(FromViewer::Records(said)).await);
         }
     }
+}
+
+/// Says why the file takes no more. The session may be gone first.
+async fn say_over(ended: oneshot::Receiver<RecordingEnd>, session: &mpsc::Sender<FromViewer>) {
+    let lost = |_dropped| RecordingEnd::Fault("its writer failed".to_owned());
+    let end = ended.await.unwrap_or_else(lost);
+    drop(session.send(FromViewer::Over(end)).await);
 }
 
 /// Types and bodies of the records of one of our own messages.

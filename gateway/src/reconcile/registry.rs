@@ -1,6 +1,7 @@
 //! The sessions of this gateway: finds or starts the task of each.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,8 +15,8 @@ use vidi_kit::telemetry::Counted;
 use vidi_kit::trace::{self, TraceId};
 use vidi_kit::{Clock, Tasks};
 
-use crate::model::{CloseCode, Ending, Presence, Present, Visitor};
-use crate::ports::{Dial, Recordings, Tickets};
+use crate::model::{CloseCode, Ending, Presence, Present, Terms, Visitor};
+use crate::ports::{Dial, RecordingEnd, Recordings, Tickets};
 use crate::reconcile::session::SessionTask;
 
 /// Requests that wait for one session's task: viewers that arrive, endings.
@@ -30,7 +31,6 @@ const LET_GO_SECS_MAX: Duration = Duration::from_secs(10);
 const SESSIONS_MAX: usize = 2_000;
 
 /// A browser that wants to look at a session, after all checks.
-#[derive(Debug)]
 pub struct Viewer {
     /// What its browser said of itself.
     pub hello: BrowserHello,
@@ -46,6 +46,13 @@ pub struct Viewer {
     pub outgoing: mpsc::Sender<ToViewer>,
 }
 
+impl fmt::Debug for Viewer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Its token is a secret.
+        formatter.debug_struct("Viewer").field("visitor", &self.visitor).finish_non_exhaustive()
+    }
+}
+
 /// What a viewer's socket tells its session.
 #[derive(Debug)]
 pub enum FromViewer {
@@ -55,8 +62,8 @@ pub enum FromViewer {
     Sent(usize),
     /// The socket is closed.
     Gone,
-    /// A recorder ends by itself, for this reason.
-    Over(String),
+    /// A recorder ends by itself.
+    Over(RecordingEnd),
 }
 
 /// What a session tells a viewer's socket.
@@ -73,8 +80,10 @@ pub enum ToViewer {
 pub enum Request {
     /// Take this viewer in.
     View(Box<Viewer>),
-    /// End with this code and text: the controller says so.
-    End(CloseCode, String),
+    /// What holds from now on; it was asked for after the session was attached.
+    Terms(Box<Terms>),
+    /// End: the controller says so, or somebody of this gateway takes the session over.
+    End(Ending),
 }
 
 /// How desktops are reached, and what they share with browsers beside the picture.
@@ -126,13 +135,13 @@ impl Registry {
         });
         let ended = Arc::clone(&registry);
         let _ending = tasks.spawn("session-endings", async move {
-            while let Some(Ending { session, code, text }) = endings.recv().await {
-                let requests = ended.lock().get(&session).cloned();
+            while let Some(ending) = endings.recv().await {
+                let requests = ended.lock().get(&ending.session).cloned();
                 if let Some(requests) = requests {
                     // One session's full queue must not hold up the others' endings. A task that is
                     // gone has ended already.
                     let _ending = ended.tasks.spawn("session-ending", async move {
-                        drop(requests.send(Request::End(code, text)).await);
+                        drop(requests.send(Request::End(ending)).await);
                     });
                 }
             }
@@ -166,6 +175,14 @@ impl Registry {
         }
     }
 
+    /// Tells a session what its desktop allows now, as the controller has just said it. A session that is
+    /// busy is told the next time.
+    pub fn follow(&self, session: &str, terms: Terms) {
+        if let Some(requests) = self.lock().get(session) {
+            drop(requests.try_send(Request::Terms(Box::new(terms))));
+        }
+    }
+
     /// Takes a session's place for a task that shows it in another way: who has it is told that it was
     /// taken over, and has let go when this returns. None when there is no room.
     pub(crate) async fn seize(self: &Arc<Self>, session: &str) -> Option<Seized> {
@@ -186,9 +203,14 @@ impl Registry {
                         return has_room;
                     }
                 };
-                let text = "the session was opened in another viewer".to_owned();
+                let ending = Ending {
+                    session: session.to_owned(),
+                    code: CloseCode::TakenOver,
+                    text: "the session was opened in another viewer".to_owned(),
+                    epoch: None,
+                };
                 // A task that is gone has let go.
-                drop(before.send(Request::End(CloseCode::TakenOver, text)).await);
+                drop(before.send(Request::End(ending)).await);
                 before.closed().await;
             }
         };
@@ -336,7 +358,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_session_whose_task_panics_leaves_its_place() {
+    async fn a_session_whose_task_panics_leaves_its_place_and_a_viewer_is_shown_without_its_token()
+    {
         const YIELDS_MAX: usize = 1_000;
         let (presence, _told) = watch::channel(Presence::new());
         let (_endings, endings) = mpsc::channel(1);
@@ -347,9 +370,10 @@ mod tests {
         let (outgoing, mut told) = mpsc::channel(64);
         let (_browser, incoming) = mpsc::channel(1);
         let hello = BrowserHello { webp: true, width: 800, height: 600, ..BrowserHello::default() };
-        let token = "token".to_owned();
+        let token = "open sesame".to_owned();
         let viewer =
             Viewer { hello, token, visitor: Visitor::default(), trace: None, incoming, outgoing };
+        assert!(!format!("{viewer:?}").contains(&viewer.token), "{viewer:?}");
         registry.add("s", viewer).await;
         while told.recv().await.is_some() {}
         for _ in 0..YIELDS_MAX {

@@ -15,13 +15,17 @@ use vidi_display::{
     AgentCommand, Effect, EncodeJob, Encoded, JobId, Session, ViewerId, ViewerRights,
 };
 use vidi_kit::Backoff;
-use vidi_spice::{AgentEvent, CommonEvent, DisplayEvent, InputsEvent, MainEvent};
+use vidi_spice::MoveTarget;
 
 use crate::error::GatewayError;
 use crate::model::{CloseCode, Outlook, Present, Terms};
 use crate::reconcile::encoding;
 use crate::reconcile::figures::{Figures, count_attach, count_clipboard};
 use crate::reconcile::guest::{Guest, Woken};
+use crate::reconcile::heard::{
+    follow, handle_cursor, handle_display, handle_inputs, handle_main, tell_agent_events,
+};
+use crate::reconcile::mark::Mark;
 use crate::reconcile::people::People;
 use crate::reconcile::recorder::Recorder;
 use crate::reconcile::registry::{FromViewer, Registry, Request, ToViewer, Viewer};
@@ -84,10 +88,12 @@ pub(crate) struct SessionTask {
     pub(super) recorder: Recorder,
     /// What holds since it was attached last.
     pub(super) terms: Terms,
-    /// When the text over the picture changes.
-    pub(super) mark_at: Option<Instant>,
+    /// The text over the picture.
+    pub(super) mark: Mark,
     /// Why the desktop was not reached, as it was last told.
     told: String,
+    /// Where the desktop last said that it moved to.
+    moved: Option<MoveTarget>,
 }
 
 impl SessionTask {
@@ -119,8 +125,9 @@ impl SessionTask {
             people: People::default(),
             recorder: Recorder::default(),
             terms: Terms::default(),
-            mark_at: None,
+            mark: Mark::default(),
             told: String::new(),
+            moved: None,
         }
     }
 
@@ -135,10 +142,11 @@ impl SessionTask {
                 }
                 Wake::Request(None) => return,
                 Wake::Request(Some(Request::View(viewer))) => self.view(*viewer),
-                Wake::Request(Some(Request::End(code, text))) => {
-                    info!(reason = text, "The controller has ended the session here");
-                    self.end(code, &text);
-                    return;
+                Wake::Request(Some(Request::Terms(terms))) => self.follow(*terms),
+                Wake::Request(Some(Request::End(ending))) => {
+                    if self.ends(&ending) {
+                        return;
+                    }
                 }
                 Wake::Viewer(id, event) => self.viewer(id, event),
                 Wake::Encoded(id, Some(encoded)) => self.display.encoded(id, encoded),
@@ -151,8 +159,7 @@ impl SessionTask {
                 Wake::Guest(woken) => self.guest(woken),
                 Wake::Deadline => {}
             }
-            self.expire_guests();
-            self.keep_marked();
+            self.follow_time();
             self.carry_out();
             if self.lonely_since.is_some_and(|since| LINGER_PERIOD <= since.elapsed()) {
                 debug!("Nobody looks; detached");
@@ -162,7 +169,7 @@ impl SessionTask {
     }
 
     async fn wake(&mut self) -> Wake {
-        let deadline = self.deadline();
+        let (deadline, origin) = (self.deadline(), self.origin);
         if let Link::Waiting(until) = &self.link
             && *until <= Instant::now()
             && self.people.owner().is_some()
@@ -172,7 +179,7 @@ impl SessionTask {
         let link = async {
             match &mut self.link {
                 Link::Connecting(connecting) => Wake::Connected(Box::new(connecting.await)),
-                Link::Connected(guest) => Wake::Guest(guest.wake().await),
+                Link::Connected(guest) => Wake::Guest(guest.wake(origin).await),
                 Link::Waiting(_) => std::future::pending().await,
             }
         };
@@ -201,15 +208,18 @@ impl SessionTask {
             Link::Waiting(until) if self.people.owner().is_some() => Some(*until),
             Link::Waiting(_) | Link::Connecting(_) | Link::Connected(_) => None,
         };
-        let guests = [self.people.due_at(), self.mark_at].into_iter().flatten().min();
+        let guests = [self.people.due_at(), self.mark.at, self.recorder.retry_at];
+        let guests = guests.into_iter().flatten().min();
         [idle, engine, lonely, behind, retry, guests].into_iter().flatten().min().unwrap_or(now)
     }
 
     fn connect(&self) -> Connecting {
         let reach = self.registry.reach().clone();
         let (token, name, told) = (self.token.clone(), self.name.clone(), self.told.clone());
+        let moved = self.moved.clone();
         Box::pin(async move {
-            let ticket = reach.tickets.ticket(&token, &name, &told).await?;
+            let mut ticket = reach.tickets.ticket(&token, &name, &told).await?;
+            follow(&mut ticket, moved.as_ref());
             Guest::connect(reach.dial.as_ref(), &ticket).await
         })
     }
@@ -224,11 +234,10 @@ impl SessionTask {
                 self.backoff.reset();
                 self.display.mouse_mode(guest.mouse_mode);
                 self.display.status(SessionState::Connected, "");
-                self.terms = guest.terms.clone();
-                self.display.allow(self.registry.reach().policy.and(self.terms.policy));
+                let terms = guest.terms.clone();
                 tell_agent_events(&mut guest, &mut self.display);
                 self.link = Link::Connected(Box::new(guest));
-                self.follow_terms();
+                self.follow_terms(terms);
                 self.tell_presence();
                 true
             }
@@ -308,7 +317,7 @@ impl SessionTask {
             }
             FromViewer::Sent(bytes) => self.display.sent(id, bytes, now),
             FromViewer::Gone => self.remove(id),
-            FromViewer::Over(reason) => self.recording_over(id, reason),
+            FromViewer::Over(end) => self.recording_over(id, end),
         }
     }
 
@@ -325,6 +334,9 @@ impl SessionTask {
             Woken::Lost(reason) => Err(GatewayError::Relay(reason)),
         };
         if let Err(error) = handled {
+            if let GatewayError::Moved(target) = &error {
+                self.moved = Some(target.clone());
+            }
             warn!(%error, "The desktop is lost; connecting again");
             metrics::counter!("vidi_gateway_reconnects_total").increment(1);
             self.display.display_closed();
@@ -347,6 +359,7 @@ impl SessionTask {
             self.act();
         }
         sound::count_sound(&mut self.display);
+        self.figures.pictured(&mut self.display);
     }
 
     fn act(&mut self) {
@@ -419,74 +432,19 @@ impl SessionTask {
         self.display.lost(id);
     }
 
+    /// By which the session is attached; none: it is not.
+    pub(super) fn epoch(&self) -> Option<u64> {
+        match &self.link {
+            Link::Connected(guest) => Some(guest.epoch),
+            Link::Connecting(_) | Link::Waiting(_) => None,
+        }
+    }
+
     pub(super) fn tell_presence(&self) {
-        let epoch = match &self.link {
-            Link::Connected(guest) => guest.epoch,
-            Link::Connecting(_) | Link::Waiting(_) => 0,
-        };
+        let epoch = self.epoch().unwrap_or(0);
         // Guests do not keep a session: without its user it is left.
         let viewers = u32::from(self.people.owner().is_some());
         let present = (0 < viewers && 0 < epoch).then_some(Present { viewers, epoch });
         self.registry.present(&self.name, present);
     }
-}
-
-fn tell_agent_events(guest: &mut Guest, display: &mut Session) {
-    for event in guest.take_agent_events() {
-        if let AgentEvent::Given(piece) = &event {
-            count_clipboard("from_guest", piece.data.len());
-        }
-        sound::count_file(&event);
-        display.agent_event(&event);
-    }
-}
-
-fn handle_main(guest: &mut Guest, display: &mut Session) -> Result<(), GatewayError> {
-    while let Some(event) = guest.main_event()? {
-        tell_agent_events(guest, display);
-        match event {
-            MainEvent::MouseMode(modes) => display.mouse_mode(modes.current),
-            MainEvent::Common(CommonEvent::Disconnecting(why)) => {
-                return Err(GatewayError::Spice(why.to_string()));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-fn handle_display(
-    guest: &mut Guest,
-    display: &mut Session,
-    now: Duration,
-) -> Result<(), GatewayError> {
-    while let Some(event) = guest.display_event()? {
-        if let DisplayEvent::Unsupported(what) = &event {
-            debug!(?what, "The guest draws what is not carried out");
-            metrics::counter!("vidi_gateway_unsupported_draws_total").increment(1);
-        }
-        if let Err(error) = display.display_event(&event, now) {
-            debug!(%error, "A drawing of the guest is refused");
-        }
-    }
-    if !guest.display.more_waits() {
-        display.drained();
-    }
-    Ok(())
-}
-
-fn handle_inputs(guest: &mut Guest, display: &mut Session) -> Result<(), GatewayError> {
-    while let Some(event) = guest.inputs_event()? {
-        if let InputsEvent::Locks(locks) = event {
-            display.locks(locks);
-        }
-    }
-    Ok(())
-}
-
-fn handle_cursor(guest: &mut Guest, display: &mut Session) -> Result<(), GatewayError> {
-    while let Some(event) = guest.cursor_event()? {
-        display.cursor_event(&event);
-    }
-    Ok(())
 }

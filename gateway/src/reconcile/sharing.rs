@@ -3,11 +3,11 @@
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
-use tracing::info;
+use tracing::{debug, info};
 use vidi_display::protocol::{AskedFor, Part, Record, SessionState, SharingMessage};
 use vidi_display::{ViewerId, ViewerRights};
 
-use crate::model::CloseCode;
+use crate::model::{CloseCode, Ending, Terms};
 use crate::reconcile::people::{Door, WITHOUT_OWNER_SECS_MAX};
 use crate::reconcile::registry::{ToViewer, Viewer};
 use crate::reconcile::session::SessionTask;
@@ -30,14 +30,21 @@ impl SessionTask {
         if !(self.registry.reach().sharing && self.terms.sharing) {
             return refuse(CloseCode::NotYours, "this session is not shared");
         }
-        let door = self.people.door(&visitor, now);
+        let earlier = self.people.earlier(&visitor.user);
+        let door = match earlier.filter(|earlier| self.people.is_in(*earlier)) {
+            // Another window of somebody who is in: a reload whose old socket has not ended yet.
+            Some(earlier) => {
+                Door::Return(self.display.rights(earlier).unwrap_or(ViewerRights::Look))
+            }
+            None => self.people.door(&visitor, now),
+        };
         let rights = match door {
             Door::Ask => ViewerRights::Wait,
             Door::Return(rights) => rights,
             Door::TooMany => return refuse(CloseCode::LetGo, TOO_MANY),
             Door::OwnerAway => return refuse(CloseCode::LetGo, USER_AWAY),
         };
-        if let Some(earlier) = self.people.earlier(&visitor.user) {
+        if let Some(earlier) = earlier {
             self.let_go(earlier, CloseCode::TakenOver, REPLACED);
         }
         let id = match self.display.add_viewer(hello, rights) {
@@ -124,7 +131,13 @@ impl SessionTask {
     }
 
     /// What time alone brings about.
-    pub(super) fn expire_guests(&mut self) {
+    pub(super) fn follow_time(&mut self) {
+        self.expire_guests();
+        self.keep_marked();
+        self.retry_recording();
+    }
+
+    fn expire_guests(&mut self) {
         let now = Instant::now();
         for (guest, what) in self.people.unanswered(now) {
             match what {
@@ -157,12 +170,22 @@ impl SessionTask {
         self.tell_people();
     }
 
-    /// What holds has changed: the session was attached again.
-    pub(super) fn follow_terms(&mut self) {
+    /// The controller says anew what holds.
+    pub(super) fn follow(&mut self, terms: Terms) {
+        // What holds for one that is not attached comes with its next attachment.
+        if self.epoch().is_some() && self.terms != terms {
+            info!("What the session's desktop allows has changed");
+            self.follow_terms(terms);
+        }
+    }
+
+    /// What holds may have changed: the session was attached again, or somebody has changed it.
+    pub(super) fn follow_terms(&mut self, terms: Terms) {
+        self.display.allow(self.registry.reach().policy.and(terms.policy));
+        self.terms = terms;
         if !(self.registry.reach().sharing && self.terms.sharing) {
             self.close_guests(CloseCode::NotYours, "this session is not shared any more");
         }
-        self.mark();
         self.recorder_follows_terms();
         self.keep_recording();
         self.tell_people();
@@ -177,6 +200,7 @@ impl SessionTask {
         self.figures.left(id);
         self.incoming.remove(&id);
         self.viewers.remove(&id);
+        self.recorder_lost(id);
         if had_owner && self.people.owner().is_none() {
             self.without_owner();
             self.tell_presence();
@@ -187,6 +211,18 @@ impl SessionTask {
             self.lonely_since.get_or_insert(Instant::now());
             self.stop_recording();
         }
+    }
+
+    /// Ends the session here, where it is not attached by a later grant than the ending is about.
+    pub(super) fn ends(&mut self, ending: &Ending) -> bool {
+        let is_old = |of: u64| self.epoch().is_some_and(|epoch| of <= epoch);
+        if ending.epoch.is_some_and(is_old) {
+            debug!("A word of an attachment before this one is passed over");
+            return false;
+        }
+        info!(reason = ending.text, "The session has ended here");
+        self.end(ending.code, &ending.text);
+        true
     }
 
     /// Tells every viewer that the session is over, or is so here.
@@ -237,6 +273,7 @@ impl SessionTask {
             self.display.tell(owner, self.people.requests());
         }
         self.tell_recording();
+        self.mark();
     }
 
     /// Who of the two kinds it is.

@@ -30,8 +30,8 @@ use vidi_proto::v1::{
 use crate::error::GatewayError;
 use crate::http::router::Edge;
 use crate::model::{Admitted, CloseCode, Peer};
-use crate::reconcile::registry::{FromViewer, ToViewer, Viewer};
-use crate::ws::display::{INCOMING_MAX, OUTGOING_MAX, Refusal, authorize, watch_rights};
+use crate::reconcile::registry::{FromViewer, ToViewer};
+use crate::ws::display::{Refusal, authorize, seat, watch_rights};
 use crate::ws::pump::Said;
 
 /// Largest message on the link: one of the display protocol, of which a large cursor is the longest.
@@ -40,7 +40,7 @@ const MESSAGE_BYTES_MAX: usize = 4 << 20;
 const VIEWS_MAX: u32 = 1_000;
 /// A gateway that does not answer HTTP/2 pings is gone.
 const KEEPALIVE: Duration = Duration::from_secs(10);
-/// The opening comes at once.
+/// The opening comes at once, and so does the answer to it.
 const OPENING_SECS_MAX: Duration = Duration::from_secs(10);
 /// Messages that wait for the link.
 const MESSAGES_MAX: usize = 64;
@@ -131,26 +131,21 @@ async fn serve_view(
             return drop(answers.send(Ok(closing(code, &text))).await);
         }
     };
-    let (incoming_sender, incoming) = mpsc::channel(INCOMING_MAX);
-    let (outgoing, outgoing_receiver) = mpsc::channel(OUTGOING_MAX);
-    let closer = outgoing.downgrade();
-    let Admitted { session: name, visitor, trace, .. } = found;
-    let viewer = Viewer { hello, token: token.clone(), visitor, trace, incoming, outgoing };
-    edge.registry.add(&name, viewer).await;
+    let (incoming, outgoing, closer) = seat(&edge, found, &token, hello).await;
     // Cancel-safe: when one direction ends, so does the view; nothing else is held.
     tokio::select! {
         biased;
-        () = forward(outgoing_receiver, &answers) => {}
-        problem = take(messages, &incoming_sender) => {
+        () = forward(outgoing, &answers) => {}
+        problem = take(messages, &incoming) => {
             if let Some(problem) = problem {
                 debug!(problem, "A browser broke the display protocol");
                 drop(answers.send(Ok(closing(CloseCode::Protocol, &problem))).await);
             }
         }
-        () = watch_rights(&edge.controller, &token, session, closer) => {}
+        () = watch_rights(&edge, &token, session, closer) => {}
     }
     // The session may be gone first.
-    drop(incoming_sender.send(FromViewer::Gone).await);
+    drop(incoming.send(FromViewer::Gone).await);
 }
 
 fn hello_of(bytes: &[u8]) -> Result<BrowserHello, String> {
@@ -242,7 +237,10 @@ pub(crate) async fn open(
     let mut client = GatewayPeerClient::new(channel)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let answers = client.view(ReceiverStream::new(receiver)).await?.into_inner();
+    let asking = client.view(ReceiverStream::new(receiver));
+    let silent = |_elapsed| GatewayError::HostAway(format!("{} is silent", peer.name));
+    let answers = tokio::time::timeout(OPENING_SECS_MAX, asking).await.map_err(silent)??;
+    let answers = answers.into_inner();
     let (outgoing, messages) = mpsc::channel(MESSAGES_MAX);
     let stop = tasks.stop_token();
     let _answering = tasks.spawn("peer-answers", async move {

@@ -20,7 +20,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tracing::{debug, warn};
-use vidi_display::protocol::Part;
+use vidi_display::protocol::{BrowserHello, Part};
 use vidi_kit::ids::SessionId;
 use vidi_proto::v1::PeerOpening;
 
@@ -28,7 +28,7 @@ use crate::adapters::controller::Controller;
 use crate::http::cookie;
 use crate::http::router::Edge;
 use crate::model::{Admitted, CloseCode, Outlook, Peer};
-use crate::reconcile::registry::{ToViewer, Viewer};
+use crate::reconcile::registry::{FromViewer, ToViewer, Viewer};
 use crate::rpc::peer;
 use crate::ws::pump;
 
@@ -46,9 +46,9 @@ const CLOSE_SECS_MAX: Duration = Duration::from_secs(2);
 /// Whether a viewer's sign-in and session are still good is asked this often.
 const RIGHTS_PERIOD: Duration = Duration::from_secs(20);
 /// Messages of a browser that wait for its session: input comes in small steps.
-pub(crate) const INCOMING_MAX: usize = 64;
+const INCOMING_MAX: usize = 64;
 /// Messages that wait for the socket; the engine's credit keeps them few.
-pub(crate) const OUTGOING_MAX: usize = 1_024;
+const OUTGOING_MAX: usize = 1_024;
 
 /// A browser's socket.
 pub type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
@@ -150,17 +150,12 @@ async fn view(
                     PeerOpening { token, session: session.to_string(), hello: first.to_vec() };
                 return view_through(edge, peer, opening, socket).await;
             }
-            let (incoming_sender, incoming) = mpsc::channel(INCOMING_MAX);
-            let (outgoing, outgoing_receiver) = mpsc::channel(OUTGOING_MAX);
-            let closer = outgoing.downgrade();
-            let Admitted { session: name, visitor, trace, .. } = found;
-            let viewer = Viewer { hello, token: token.clone(), visitor, trace, incoming, outgoing };
-            edge.registry.add(&name, viewer).await;
+            let (incoming, outgoing, closer) = seat(edge, found, &token, hello).await;
             // Cancel-safe: the end of the socket ends the checks, which hold nothing.
             tokio::select! {
                 biased;
-                () = pump::run(socket, incoming_sender, outgoing_receiver) => {}
-                () = watch_rights(&edge.controller, &token, session, closer) => {}
+                () = pump::run(socket, incoming, outgoing) => {}
+                () = watch_rights(edge, &token, session, closer) => {}
             }
         }
         Err(Refusal { code, text }) => {
@@ -168,6 +163,22 @@ async fn view(
             close(socket, code, &text).await;
         }
     }
+}
+
+/// A viewer's ends: what it does, what it is to be sent, and the way to close it.
+pub(crate) type Seat =
+    (mpsc::Sender<FromViewer>, mpsc::Receiver<ToViewer>, mpsc::WeakSender<ToViewer>);
+
+/// Hands an admitted viewer to its session.
+pub(crate) async fn seat(edge: &Edge, found: Admitted, token: &str, hello: BrowserHello) -> Seat {
+    let (incoming_sender, incoming) = mpsc::channel(INCOMING_MAX);
+    let (outgoing, outgoing_receiver) = mpsc::channel(OUTGOING_MAX);
+    let closer = outgoing.downgrade();
+    let Admitted { session, visitor, trace, .. } = found;
+    let token = token.to_owned();
+    let viewer = Viewer { hello, token, visitor, trace, incoming, outgoing };
+    edge.registry.add(&session, viewer).await;
+    (incoming_sender, outgoing_receiver, closer)
 }
 
 /// Shows a session that another gateway has attached. Its user would attach it here instead.
@@ -182,18 +193,23 @@ async fn view_through(edge: &Edge, peer: &Peer, opening: PeerOpening, socket: So
     }
 }
 
-/// Closes the viewer when its user signs out, the sign-in expires or the session is lost; never
-/// resolves, since the socket's end is the pump's. A controller that is away proves nothing.
+/// Closes the viewer when its user signs out, the sign-in expires or the session is lost, and tells the
+/// session what its desktop allows; never resolves, since the socket's end is the pump's. A controller that
+/// is away proves nothing.
 pub(crate) async fn watch_rights(
-    controller: &Controller,
+    edge: &Edge,
     token: &str,
     session: SessionId,
     closer: mpsc::WeakSender<ToViewer>,
 ) {
     loop {
         tokio::time::sleep(RIGHTS_PERIOD).await;
-        let Err(Refusal { code, text }) = authorize(controller, token, session).await else {
-            continue;
+        let Refusal { code, text } = match authorize(&edge.controller, token, session).await {
+            Ok(Admitted { session, terms, .. }) => {
+                edge.registry.follow(&session, terms);
+                continue;
+            }
+            Err(refusal) => refusal,
         };
         if code != CloseCode::TryAgain
             && let Some(closer) = closer.upgrade()

@@ -265,14 +265,15 @@ fn spice(xml: &mut Xml) -> io::Result<()> {
 }
 
 fn video(xml: &mut Xml, video: Video) -> io::Result<()> {
-    // qxl's surfaces: 64 MiB each of memory bars, 16 MiB of frame buffer, 2560x1600 at most.
+    // qxl's surfaces: 64 MiB each of memory bars, 16 MiB of frame buffer, 2560x1600 at most, or two
+    // monitors of 1920x1080. It shows the parts of one surface on up to so many monitors.
     let attributes: &[(&str, &str)] = match video {
         Video::Qxl => &[
             ("type", "qxl"),
             ("ram", "65536"),
             ("vram", "65536"),
             ("vgamem", "16384"),
-            ("heads", "1"),
+            ("heads", "4"),
             ("primary", "yes"),
         ],
         Video::Vga => &[("type", "vga"), ("vram", "16384"), ("heads", "1"), ("primary", "yes")],
@@ -455,7 +456,7 @@ mod tests {
                   <mouse mode="server"/>
                 </graphics>
                 <video>
-                  <model type="qxl" ram="65536" vram="65536" vgamem="16384" heads="1" primary="yes"/>
+                  <model type="qxl" ram="65536" vram="65536" vgamem="16384" heads="4" primary="yes"/>
                 </video>
                 <sound model="ich9">
                   <codec type="duplex"/>

@@ -13,8 +13,7 @@ It is made from the template's newest version and keeps that version. A click on
 starts it where it is off.";
 
 const UPDATE: &str = "\
-A session that goes on follows a changed policy when its browser connects the next time after its gateway
-has let go of it, 30 s after the last browser.
+A session that is shown follows a changed policy within 20 s.
 
 Examples:
   vidictl desktop update \"Ana's desktop\" --clipboard to-guest --files off --watermark on

@@ -28,7 +28,7 @@ pub(crate) enum MachineCommand {
         /// For people [default: the host of its address].
         #[arg(long)]
         name: Option<String>,
-        /// Of its SPICE server, as the gateways reach it.
+        /// Of its SPICE server, as the gateways reach it; behind commas where else it may be.
         #[arg(long, value_name = "HOST:PORT")]
         address: String,
         /// How it is reached.
@@ -52,14 +52,15 @@ pub(crate) enum MachineCommand {
         /// Id, beginning of an id, or name.
         machine: String,
     },
-    /// Change what is given. A session on it goes on; the next attachment follows.
+    /// Change what is given. A session on it goes on, the next attachment follows; but with --user that of
+    /// somebody else ends. A machine with a password that is to be reached in another way wants --password.
     Update {
         /// Id, beginning of an id, or name.
         machine: String,
         /// For people.
         #[arg(long)]
         name: Option<String>,
-        /// Of its SPICE server.
+        /// Of its SPICE server; behind commas where else it may be.
         #[arg(long, value_name = "HOST:PORT")]
         address: Option<String>,
         /// How it is reached.

@@ -11,12 +11,11 @@ use openh264::formats::YUVSlices;
 use openh264::{OpenH264API, Timestamp};
 use vidi_spice::Rect;
 
+use crate::video::PICTURES_PER_SECOND;
+
 /// Most pixels of a coded picture, 1280 x 720: with 24 of them a second about 0.4 of a core were
 /// measured. Larger areas are scaled down to it.
 const CODED_PIXELS_MAX: u64 = 1280 * 720;
-
-/// Pictures a second that the rate control reckons with.
-const FRAMES_PER_SECOND: f32 = 24.0;
 
 /// An encoder with what it remembers.
 pub(crate) struct VideoEncoder {
@@ -106,7 +105,7 @@ fn begin(bit_rate: u32) -> Option<Encoder> {
         .profile(Profile::Baseline)
         .rate_control_mode(RateControlMode::Bitrate)
         .bitrate(BitRate::from_bps(bit_rate))
-        .max_frame_rate(FrameRate::from_hz(FRAMES_PER_SECOND))
+        .max_frame_rate(FrameRate::from_hz(PICTURES_PER_SECOND))
         .skip_frames(true)
         .scene_change_detect(false)
         .num_threads(1)

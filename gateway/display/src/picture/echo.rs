@@ -21,11 +21,12 @@ use crate::tile_cache::Shown;
 /// What changes so soon after a key is taken as its answer.
 const ECHO_TIME: Duration = Duration::from_millis(100);
 
-/// Most pixels of an answer: a line of letters.
-const ECHO_PIXELS_MAX: u64 = 8192;
+/// Most pixels of an answer: a line of letters over a whole window, which most terminals and editors draw
+/// anew for one letter, and which takes a fraction of a millisecond to encode.
+const ECHO_PIXELS_MAX: u64 = 32_768;
 
-/// Most areas of an answer.
-const ECHO_AREAS_MAX: usize = 8;
+/// Most areas of an answer: as many tiles as such a line may lie in.
+const ECHO_AREAS_MAX: usize = 64;
 
 /// What has changed since the last key.
 #[derive(Debug, Default)]
@@ -141,9 +142,9 @@ impl Picture {
         credit: &Credit,
     ) -> VecDeque<Waiting> {
         let plane = source.plane;
-        self.is_partial = true;
         answer.pieces().for_each(|piece| self.damage.remove(&piece));
         let rest = std::mem::replace(&mut self.damage, answer);
+        self.is_partial = !rest.is_empty() || !self.carried.is_empty();
         let mut parts = self.take_damage(source, now, credit);
         rest.pieces().for_each(|piece| self.damage.add(&piece));
         // A part may cover a little more than the answer.

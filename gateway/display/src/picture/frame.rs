@@ -13,7 +13,7 @@ use crate::damage::Damage;
 use crate::encoding::is_skipped;
 use crate::framebuffer::Plane;
 use crate::palette;
-use crate::parts::{Part, parts};
+use crate::parts::{Grain, Part, parts};
 use crate::protocol::{Codec, Record, TileSlot};
 use crate::rule::{Form, Line, form};
 use crate::tile_cache::Shown;
@@ -196,7 +196,8 @@ impl Picture {
         let line = Line { browser: &self.browser, quality: credit.quality() };
         let is_lossy =
             |area: &Rect| plane.tiles_in(area).next().is_some_and(|tile| lossy.contains(&tile));
-        for part in parts(&self.damage, plane, is_lossy) {
+        let grain = if credit.draws_slowly() { Grain::Coarse } else { Grain::Fine };
+        for part in parts(&self.damage, plane, grain, is_lossy) {
             waiting.push_back(part_content(&part, &line, source));
         }
         self.damage.clear();
@@ -222,7 +223,9 @@ impl Picture {
             self.inexact.add(area);
         }
         for tile in damaged.into_iter().chain(lossy.iter().flat_map(|area| plane.tiles_in(area))) {
-            let shown = if self.inexact.touches(&plane.tile_area(tile)) {
+            let area = plane.tile_area(tile);
+            // What was left of it is damage still.
+            let shown = if self.inexact.touches(&area) || self.damage.touches(&area) {
                 Shown::Nothing
             } else if source.activity.is_changing(tile, now) {
                 Shown::Unknown
@@ -235,7 +238,8 @@ impl Picture {
     }
 
     /// Those of the damaged tiles that are sent in a form that is not exact: photos that change, or
-    /// that would fill the line, unless it is time to make them exact.
+    /// that would fill the line, and all that is new where the browser draws slowly, unless it is
+    /// time to make them exact.
     fn lossy_tiles(
         &self,
         source: &mut Source<'_>,
@@ -258,6 +262,10 @@ impl Picture {
         }
         let is_dear = credit.bytes_in(Line::EXACT_TIME_MAX) < pixels * Cost::PHOTO_BYTES;
         photos.retain(|tile| is_dear || source.activity.is_changing(*tile, now));
+        if credit.draws_slowly() {
+            let is_new = |tile: &&usize| now < source.activity.last_change(**tile) + QUIET_TIME;
+            photos.extend(damaged.iter().filter(is_new));
+        }
         photos
     }
 

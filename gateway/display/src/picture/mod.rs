@@ -49,6 +49,10 @@ const REFINE_TIME: Duration = Duration::from_millis(100);
 /// Most tiles that one frame makes exact: a few hundred milliseconds of encoding.
 const REFINED_TILES_MAX: usize = 256;
 
+/// Fewest where the browser draws slowly, to which each image is dear, whatever the line takes: two rows
+/// of a 1024 pixels wide picture.
+const REFINED_TILES_SLOW: usize = 32;
+
 /// The state of one viewer's picture.
 #[derive(Debug)]
 pub(crate) struct Picture {
@@ -182,7 +186,7 @@ impl Picture {
     }
 
     /// Whether pixels may have to be read for it.
-    pub(crate) const fn needs_pixels(&self) -> bool {
+    pub(crate) fn needs_pixels(&self) -> bool {
         self.changes()
             || self.frame.is_some()
             || !self.inexact.is_empty()
@@ -190,13 +194,14 @@ impl Picture {
     }
 
     /// Whether there is something to begin a frame for.
-    pub(crate) const fn changes(&self) -> bool {
-        !self.damage.is_empty() || !self.copies.is_empty() || self.size_is_due
+    pub(crate) fn changes(&self) -> bool {
+        let is_new = !self.damage.is_empty() || !self.copies.is_empty() || self.size_is_due;
+        is_new || !self.carried.is_empty()
     }
 
     /// When the next frame may begin as far as the pace goes; `None` while there is nothing to
     /// send, or while something else has to happen first.
-    pub(crate) fn begins_at(&self, credit: &mut Credit) -> Option<Duration> {
+    pub(crate) fn begins_at(&self, credit: &Credit) -> Option<Duration> {
         if !self.changes() || self.frame.is_some() {
             return None;
         }
@@ -246,7 +251,7 @@ impl Picture {
             self.learn(source, moment.now);
             self.refine(source, moment.now, credit);
         }
-        let on_time = |picture: &Self, credit: &mut Credit| {
+        let on_time = |picture: &Self, credit: &Credit| {
             picture.begins_at(credit).is_some_and(|at| at <= moment.now)
         };
         if may_begin && on_time(self, credit) {
@@ -292,11 +297,12 @@ impl Picture {
         }
         let pixels = credit.bytes_in(REFINE_TIME) / Cost::PHOTO_BYTES;
         let tiles = usize::try_from(pixels).unwrap_or(usize::MAX) / TILE_PIXELS;
+        let least = if credit.draws_slowly() { REFINED_TILES_SLOW } else { 1 };
         let quiet: Vec<Rect> = (self.inexact.tiles().zip(self.inexact.pieces()))
             .filter(|(tile, piece)| {
                 self.quiet_at((*tile, piece), source.activity, source.videos) <= now
             })
-            .take(tiles.clamp(1, REFINED_TILES_MAX))
+            .take(tiles.clamp(least, REFINED_TILES_MAX))
             .map(|(_tile, piece)| piece)
             .collect();
         for piece in &quiet {

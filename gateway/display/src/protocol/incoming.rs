@@ -10,7 +10,8 @@ use vidi_spice::{ClipboardKind, Scancode};
 
 use super::media::{FILE_FIELDS_BYTES, FILE_PART_BYTES_MAX};
 use super::{
-    FIRST_VIEW, FileMessage, HEADER_BYTES, SharingMessage, Speech, VERSION, media, sharing,
+    FIRST_VIEW, FileMessage, HEADER_BYTES, MonitorWindow, SharingMessage, Speech, VERSION, media,
+    monitors, sharing,
 };
 
 /// Longest message a browser may send, from the document.
@@ -99,6 +100,8 @@ pub enum ViewerMessage {
         /// Rows in device pixels.
         height: u16,
     },
+    /// Type 83: the places for the pictures of several monitors, from left to right.
+    Windows(Vec<MonitorWindow>),
     /// Type 76: video cannot be decoded.
     CannotDecode {
         /// Of which region.
@@ -270,6 +273,7 @@ fn decode_body(kind: u8, body: &[u8]) -> Result<Option<ViewerMessage>, Malformed
             return Ok(speech.map(ViewerMessage::Speech));
         }
         79..=82 => sharing::decode(kind, body).map(ViewerMessage::Sharing).ok_or(malformed),
+        83 => monitors::decode_windows(body).map(ViewerMessage::Windows).ok_or(malformed),
         71 | 73 => Err(malformed),
         _ => Err(Malformed::UnknownType(kind)),
     };
@@ -501,7 +505,7 @@ mod tests {
 
         #[test]
         fn no_body_makes_the_decoder_panic(
-            kind in 60_u8..80,
+            kind in 60_u8..90,
             body in proptest::collection::vec(any::<u8>(), 0..20),
         ) {
             let outcome = decode(&record(kind, &body));

@@ -2,6 +2,7 @@
 
 mod incoming;
 pub(crate) mod media;
+mod monitors;
 mod outgoing;
 mod sharing;
 
@@ -10,6 +11,7 @@ pub use incoming::{
     RECORD_BYTES_MAX, VideoWish, ViewerMessage, decode,
 };
 pub use media::{FILE_PART_BYTES_MAX, FileMessage, Speech};
+pub use monitors::{Monitor, MonitorWindow};
 pub use outgoing::{
     Codec, CursorPicture, PointerMode, Record, STATUS_TEXT_BYTES_MAX, SessionState, TileSlot,
     VideoPicture,

@@ -2,6 +2,7 @@
 
 use vidi_spice::{ClipboardKind, Point, Rect};
 
+use super::monitors::{Monitor, put_monitors};
 use super::{FIRST_VIEW, VERSION};
 
 /// Longest text of a status record; a sentence or two for people.
@@ -152,6 +153,13 @@ pub enum Record<'a> {
         /// Its number.
         region: u8,
     },
+    /// Type 28: which parts of the picture the guest's monitors show.
+    Monitors {
+        /// How many it can have.
+        most: u8,
+        /// Those that are on.
+        monitors: &'a [Monitor],
+    },
     /// Type 29: the open frame shows more than one moment of the guest's picture.
     Partial,
 }
@@ -236,6 +244,7 @@ impl Record<'_> {
             Self::Recall(_) => 17,
             Self::Video(_) => 18,
             Self::VideoEnd { .. } => 19,
+            Self::Monitors { .. } => 28,
             Self::Partial => 29,
             Self::Fetched => 30,
         }
@@ -304,6 +313,7 @@ impl Record<'_> {
             Self::Abilities(bits) => out.push(bits),
             Self::Keep(tiles) | Self::Recall(tiles) => put_tiles(out, tiles),
             Self::Video(picture) => put_video(out, &picture),
+            Self::Monitors { most, monitors } => put_monitors(out, most, monitors),
             Self::Partial => {}
             Self::VideoEnd { region } => out.extend_from_slice(&[region, 0, 0, 0]),
         }
@@ -338,7 +348,7 @@ fn put(out: &mut Vec<u8>, field: u16) {
     out.extend_from_slice(&field.to_le_bytes());
 }
 
-fn put_rect(out: &mut Vec<u8>, area: Rect) {
+pub(super) fn put_rect(out: &mut Vec<u8>, area: Rect) {
     put(out, edge(area.left));
     put(out, edge(area.top));
     put(out, u16::try_from(area.width()).unwrap_or(u16::MAX));

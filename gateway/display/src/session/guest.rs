@@ -8,6 +8,7 @@ use vidi_spice::{AgentAbilities, AgentEvent, CursorEvent, Locks, MouseMode, Rect
 use super::{BLANK_TIME_MAX, Cursor, Session, ViewerRights};
 use crate::error::DisplayError;
 use crate::framebuffer::opposite;
+use crate::monitors::Monitors;
 use crate::protocol::SessionState;
 
 impl Session {
@@ -23,13 +24,13 @@ impl Session {
             DisplayEvent::SurfaceCreated(surface) => {
                 let created = self.framebuffer.create(surface);
                 if surface.primary && created.is_ok() {
-                    self.window.shown([surface.width, surface.height]);
                     self.blank_until = Some(now + BLANK_TIME_MAX);
                     if let Some(plane) = self.framebuffer.primary() {
                         self.activity.start_over(plane, now);
                         self.videos.start_over(plane);
                     }
                     self.start_over();
+                    self.screens_shown();
                 }
                 created
             }
@@ -38,8 +39,8 @@ impl Session {
                 Ok(())
             }
             DisplayEvent::Copy(copy) => {
-                self.framebuffer.copy(copy)?;
-                self.changed(copy.surface, &copy.rects, now);
+                let changed = self.framebuffer.copy(copy)?;
+                self.changed(copy.surface, &changed, now);
                 Ok(())
             }
             DisplayEvent::Fill(fill) => {
@@ -62,9 +63,15 @@ impl Session {
                 self.changed(paint.surface(), paint.rects(), now);
                 Ok(())
             }
+            DisplayEvent::Monitors(monitors) => {
+                if self.monitors.told(monitors) {
+                    self.notify(|due| due.monitors = true);
+                }
+                self.screens_shown();
+                Ok(())
+            }
             DisplayEvent::Mark
             | DisplayEvent::Reset
-            | DisplayEvent::Monitors(_)
             | DisplayEvent::Common(_)
             | DisplayEvent::Unsupported(_) => Ok(()),
         }
@@ -74,10 +81,18 @@ impl Session {
     /// now, have the last picture until another guest has made a new one.
     pub fn display_closed(&mut self) {
         self.framebuffer.destroy_all();
+        self.monitors = Monitors::default();
+        self.notify(|due| due.monitors = true);
         self.undrained_since = None;
         self.input.wait_until(Duration::ZERO);
         self.agent_event(&AgentEvent::Abilities(AgentAbilities::default()));
         self.sound_linked(false, false);
+    }
+
+    fn screens_shown(&mut self) {
+        if let Some(screens) = self.shown_screens() {
+            self.window.shown(&screens);
+        }
     }
 
     /// Everything that the guest had sent is applied: a good moment to show. To be called when a

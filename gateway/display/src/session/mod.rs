@@ -16,8 +16,10 @@ use crate::clipboard::{AgentCommand, Clipboard, TAKE_OVER_TIME};
 use crate::content::Contents;
 use crate::encoding::{EncodeJob, Encoded, JobId};
 use crate::error::DisplayError;
+use crate::figures::PictureFigures;
 use crate::framebuffer::Framebuffer;
 use crate::input::{Input, InputEvent, Pointer};
+use crate::monitors::Monitors;
 use crate::notices::{Abilities, Notices};
 use crate::picture::{Moment, Source};
 use crate::policy::Policy;
@@ -27,7 +29,7 @@ pub use crate::session::media::SoundWish;
 use crate::video::Videos;
 use crate::viewer::{Due, Viewer, ViewerStatistics};
 use crate::watermark::Watermark;
-use crate::window::{Size, Window};
+use crate::window::Window;
 
 /// Most viewers of one session: its user, and those invited to look.
 pub const VIEWERS_MAX: usize = 16;
@@ -35,9 +37,9 @@ pub const VIEWERS_MAX: usize = 16;
 /// How long after its first damage a picture waits for the end of what the guest draws together.
 const DRAIN_TIME_MAX: Duration = Duration::from_millis(2);
 
-/// Pixels that nobody has drawn or needed for this long are packed: longer than anybody reads a page,
-/// and as long as a session without a viewer stays attached.
-const PACK_TIME: Duration = Duration::from_secs(30);
+/// Pixels that nobody has drawn for this long, or for twice as long, are packed, band by band: who reads
+/// a page or types in it leaves most of it alone.
+const PACK_TIME: Duration = Duration::from_secs(15);
 
 /// How long a new surface is kept back while nothing is drawn on it: SPICE makes it, then draws
 /// it, and black in between would be a flash at every new connection.
@@ -112,15 +114,17 @@ pub struct Session {
     effects: VecDeque<Effect>,
     /// When the oldest change was made that no end of a burst has followed.
     undrained_since: Option<Duration>,
-    /// When the pixels were last drawn or needed; none while they are packed.
+    /// When pixels were drawn or needed first since some were packed; none while all are.
     used_at: Option<Duration>,
     /// Until when a blank surface is kept back.
     blank_until: Option<Duration>,
     clipboard: Clipboard,
     window: Window,
+    monitors: Monitors,
     /// Text over the picture.
     watermark: Option<Watermark>,
     media: Media,
+    figures: PictureFigures,
 }
 
 impl Default for Session {
@@ -153,8 +157,10 @@ impl Session {
             blank_until: None,
             clipboard: Clipboard::new(policy),
             window: Window::new(policy.resize),
+            monitors: Monitors::default(),
             watermark: None,
             media: Media::new(policy),
+            figures: PictureFigures::default(),
         }
     }
 
@@ -192,6 +198,7 @@ impl Session {
     pub fn viewer_message(&mut self, id: ViewerId, message: &ViewerMessage, now: Duration) {
         let Some((viewer, rights)) = self.viewers.get_mut(&id) else { return };
         let may_control = *rights == ViewerRights::Control;
+        self.input.heard(id, now);
         match message {
             ViewerMessage::Ack { sequence, draw_time } => {
                 viewer.acknowledge(*sequence, *draw_time, now);
@@ -219,12 +226,16 @@ impl Session {
             }
             ViewerMessage::Clipboard(part) if may_control => self.clipboard.part(id, part),
             ViewerMessage::Window { width, height } if may_control => {
-                self.window.wish(id, *width, *height);
+                self.window.wish_later(id, *width, *height);
+            }
+            ViewerMessage::Windows(windows) if may_control => {
+                self.window.wish_several(id, windows);
             }
             ViewerMessage::File(message) if may_control => self.file_message(id, message),
             ViewerMessage::Speech(speech) if may_control => self.speech(id, speech),
             ViewerMessage::Clipboard(_)
             | ViewerMessage::Window { .. }
+            | ViewerMessage::Windows(_)
             | ViewerMessage::File(_)
             | ViewerMessage::Speech(_) => {}
         }
@@ -239,8 +250,9 @@ impl Session {
 
     /// The result of a job.
     pub fn encoded(&mut self, id: JobId, encoded: Encoded) {
+        let viewers = self.viewers.len();
         let video = self.videos.encoded(id, &encoded.0).then(|| encoded.0.clone());
-        if let Some(record) = video.or_else(|| self.cache.finish(id, encoded)) {
+        if let Some(record) = video.or_else(|| self.cache.finish(id, encoded, viewers)) {
             for (viewer, _) in self.viewers.values_mut() {
                 viewer.picture().encoded(id, &record);
             }
@@ -268,8 +280,8 @@ impl Session {
         if let Some(effect) = self.media.next() {
             return Some(effect);
         }
-        if let Some([width, height]) = self.window.next(self.shown_size(), now) {
-            return Some(Effect::Agent(AgentCommand::Resize { width, height }));
+        if let Some(screens) = self.window.next(self.shown_screens(), now) {
+            return Some(Effect::Agent(AgentCommand::Arrange(screens)));
         }
         if self.effects.is_empty() {
             self.rest(now);
@@ -279,12 +291,12 @@ impl Session {
     }
 
     /// When [`Session::poll`] may have something to do although nothing happens before.
-    pub fn next_deadline(&mut self) -> Option<Duration> {
+    pub fn next_deadline(&self) -> Option<Duration> {
         let input = self.input.due_at();
         let Some(_) = self.framebuffer.primary() else { return input };
         // Where the cache is full, the next result of a job makes room.
         let begins = if self.cache.has_room() {
-            let viewers = self.viewers.values_mut();
+            let viewers = self.viewers.values();
             viewers.filter_map(|(viewer, _)| viewer.due_at(&self.activity, &self.videos)).min()
         } else {
             None
@@ -300,27 +312,41 @@ impl Session {
         self.framebuffer.bytes_held()
     }
 
-    /// Unpacks the pixels if a viewer needs them, packs them if none has for long.
+    /// What parts of the picture went as since the last time, to all viewers.
+    pub fn take_picture_figures(&mut self) -> PictureFigures {
+        std::mem::take(&mut self.figures)
+    }
+
+    /// Areas that are moving pictures now.
+    pub fn video_regions(&self) -> usize {
+        self.videos.regions().len()
+    }
+
+    /// Whether there is a picture whose pixels are packed, since nobody has needed them for a while.
+    pub fn is_packed(&self) -> bool {
+        self.framebuffer.primary().is_some() && self.framebuffer.is_packed()
+    }
+
+    /// Packs the pixels that nobody has drawn for long.
     fn rest(&mut self, now: Duration) {
         let viewers = self.viewers.values_mut();
         if viewers.map(|(viewer, _)| viewer).any(|viewer| viewer.picture().needs_pixels()) {
             self.use_pixels(now);
-        } else if self.used_at.is_some_and(|at| at + PACK_TIME <= now) {
-            self.framebuffer.pack();
-            self.used_at = None;
+        }
+        if self.used_at.is_some_and(|at| at + PACK_TIME <= now) {
+            self.framebuffer.rest();
+            self.cache.rest();
+            self.used_at = (!self.framebuffer.is_packed()).then_some(now);
         }
     }
 
     fn use_pixels(&mut self, now: Duration) {
-        if self.used_at.is_none() {
-            self.framebuffer.unpack();
-        }
-        self.used_at = Some(now);
+        self.used_at = self.used_at.or(Some(now));
     }
 
     /// The picture of the guest, `0x00RRGGBB`, top row first, with its columns and rows.
     pub fn picture(&mut self) -> Option<(u32, u32, &[u32])> {
-        self.framebuffer.unpack();
+        self.framebuffer.wake();
         self.used_at = self.used_at.or(Some(Duration::ZERO));
         self.framebuffer.primary().map(|plane| (plane.width(), plane.height(), plane.pixels()))
     }
@@ -335,8 +361,10 @@ impl Session {
         self.viewers.get(&id).map(|(viewer, _)| viewer.statistics())
     }
 
-    fn shown_size(&self) -> Option<Size> {
-        self.framebuffer.primary().map(|plane| [plane.width(), plane.height()])
+    /// The guest's screens, by their numbers. One that tells of none has one with the whole picture.
+    fn shown_screens(&self) -> Option<Vec<Rect>> {
+        let whole = self.framebuffer.primary()?.bounds();
+        Some(self.monitors.screens().unwrap_or_else(|| vec![whole]))
     }
 
     fn abilities_changed(&mut self, before: Abilities) {
@@ -344,6 +372,7 @@ impl Session {
         if after != before {
             self.notify(|due| {
                 due.abilities = true;
+                due.monitors |= before.follows_window != after.follows_window;
                 due.forgotten |= before.takes_clipboard && !after.takes_clipboard;
             });
         }
@@ -402,11 +431,13 @@ impl Session {
                 state: self.state,
                 state_text: &self.state_text,
                 abilities,
+                monitors: &self.monitors,
             };
             let beside = self.media.next_message(id, viewer, now);
             let notice = viewer.next_notice(|due, out| notices.write(due, out));
             let copied = viewer.next_copied(now);
             let slice = source.as_mut().and_then(|source| viewer.next_slice(source, moment));
+            slice.iter().for_each(|slice| self.figures.count(slice));
             for message in [beside, notice, copied, slice].into_iter().flatten() {
                 self.effects.push_back(Effect::Send { viewer: id, message });
             }

@@ -20,7 +20,10 @@ impl Session {
         self.clipboard.allow(policy);
         self.window.allow(policy.resize);
         self.media.allow(policy);
-        self.notify(|due| due.abilities = true);
+        self.notify(|due| {
+            due.abilities = true;
+            due.monitors = true;
+        });
     }
 
     /// Text over the picture from now on, as it is sent; none for no lines.
@@ -138,9 +141,9 @@ mod tests {
         let id = session.add_viewer(hello(), ViewerRights::Wait).unwrap();
         let now = Duration::from_secs(1);
         assert_eq!(effects(&mut session, now).0, [(id, 1), (id, 12)]);
-        // But for packing the pixels, after half a minute.
+        // But for packing the pixels.
         let due = session.next_deadline();
-        assert_eq!(due, Some(now + Duration::from_secs(30)), "nothing is to be done for it");
+        assert_eq!(due, Some(crate::session::PACK_TIME), "nothing is to be done for it");
         session.set_rights(id, ViewerRights::Look);
         let (sent, _) = effects(&mut session, now);
         for kind in [1, 2, 3, 7, 12] {

@@ -177,9 +177,7 @@ impl Agent {
         if self.files.open.remove(&id).is_some() {
             // One that was not told of yet never will be.
             let before = self.files.messages.len();
-            self.files.messages.retain(|(kind, body)| {
-                !(*kind == kind::START && body.starts_with(&id.to_le_bytes()))
-            });
+            self.files.messages.retain(|message| !is_start(message, id));
             if before == self.files.messages.len() && self.abilities().files {
                 let mut body = Vec::new();
                 body.put_u32_le(id);
@@ -196,6 +194,10 @@ impl Agent {
 
     /// A status of the agent: id, result, details.
     pub(super) fn file_status(&mut self, id: u32, result: u32, free: Option<u64>) {
+        // Whoever was told of no file yet knows nothing of it.
+        if self.files.messages.iter().any(|message| is_start(message, id)) {
+            return;
+        }
         let Some(file) = self.files.open.get_mut(&id) else { return };
         let failure = match result {
             result::CAN_SEND_DATA => {
@@ -284,6 +286,11 @@ impl File {
         }
         taken.freeze()
     }
+}
+
+/// Whether a message is the one that offers this file.
+fn is_start((kind, body): &(u32, Vec<u8>), id: u32) -> bool {
+    *kind == kind::START && body.starts_with(&id.to_le_bytes())
 }
 
 /// A file name without folders, control characters and what the guest's system does not allow.

@@ -3,7 +3,9 @@
 use bytes::{BufMut, Bytes};
 
 use super::files::kind as file;
+use super::screens::put_screens;
 use super::{CLIPBOARD_BYTES_MAX, ClipboardKind, ClipboardPiece};
+use crate::geometry::Rect;
 use crate::wire::Reader;
 
 /// `VDAgentMessage`: protocol u32, type u32, opaque u64, size u32.
@@ -33,6 +35,7 @@ mod capability {
     pub(super) const REPLY: u32 = 2;
     pub(super) const CLIPBOARD_BY_DEMAND: u32 = 5;
     pub(super) const CLIPBOARD_SELECTION: u32 = 6;
+    pub(super) const SPARSE_MONITORS_CONFIG: u32 = 7;
     pub(super) const GUEST_LINE_END_CRLF: u32 = 9;
     pub(super) const MAX_CLIPBOARD: u32 = 10;
     pub(super) const FILE_XFER_DISABLED: u32 = 13;
@@ -87,10 +90,8 @@ pub(super) enum Outgoing {
         request: bool,
     },
     MaxClipboard,
-    Monitors {
-        width: u32,
-        height: u32,
-    },
+    /// By number; those that are off have no size.
+    Monitors(Vec<Rect>),
     Grab(ClipboardKind),
     Release,
     Request(ClipboardKind),
@@ -114,6 +115,11 @@ impl Capabilities {
 
     const fn has(self, capability: u32) -> bool {
         self.0 & (1 << capability) != 0
+    }
+
+    /// A list of monitors may have some that are off.
+    const fn has_sparse_monitors(self) -> bool {
+        self.has(capability::SPARSE_MONITORS_CONFIG)
     }
 
     pub(super) const fn has_monitors(self) -> bool {
@@ -263,11 +269,11 @@ impl Outgoing {
                 fields.put_i32_le(i32::try_from(CLIPBOARD_BYTES_MAX).unwrap_or(i32::MAX));
                 kind::MAX_CLIPBOARD
             }
-            Self::Monitors { width, height } => {
-                // `VDAgentMonitorsConfig` of one: count, flags; height, width, depth, x, y.
-                for field in [1, 0, height, width, 32, 0, 0] {
-                    fields.put_u32_le(field);
+            Self::Monitors(mut screens) => {
+                if !agent.has_sparse_monitors() {
+                    screens.retain(|screen| !screen.is_empty());
                 }
+                put_screens(&mut fields, &screens);
                 kind::MONITORS_CONFIG
             }
             Self::Grab(offered) => {
@@ -294,7 +300,7 @@ impl Outgoing {
     const fn is_about_clipboard(&self) -> bool {
         match self {
             Self::Grab(_) | Self::Release | Self::Request(_) | Self::Clipboard(_) => true,
-            Self::Announce { .. } | Self::MaxClipboard | Self::Monitors { .. } => false,
+            Self::Announce { .. } | Self::MaxClipboard | Self::Monitors(_) => false,
         }
     }
 }

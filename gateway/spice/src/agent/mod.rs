@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   MainEvent ──handle──▶ tokens, chunks ─▶ messages ─▶ AgentEvent
-//!   offer, give, resize ─▶ queue ─▶ chunks ──transmit──▶ MainChannel, one token each
+//!   offer, give, arrange ─▶ queue ─▶ chunks ──transmit──▶ MainChannel, one token each
 //! ```
 //!
 //! Each side opens with its capabilities; what an agent says before it has answered ours is meant
@@ -12,6 +12,7 @@
 
 mod files;
 mod message;
+mod screens;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -25,6 +26,7 @@ pub use self::files::{
 use self::message::{
     Capabilities, HEADER_BYTES, Header, Incoming, Outgoing, with_header, with_line_ends,
 };
+pub use self::screens::SCREENS_MAX;
 use crate::error::SpiceError;
 use crate::main_channel::{MainChannel, MainEvent};
 
@@ -274,14 +276,6 @@ impl Agent {
         }
     }
 
-    /// Asks the guest for a screen of this size, in pixels; its own driver may round it. A newer
-    /// wish replaces one that waits. `VDAgentMonitorsConfig`
-    pub fn resize(&mut self, width: u32, height: u32) {
-        if self.abilities().monitors {
-            self.queue_newest(Outgoing::Monitors { width: width & !1, height });
-        }
-    }
-
     const fn capabilities(&self) -> Capabilities {
         match self.state {
             State::Ready(capabilities) => capabilities,
@@ -411,9 +405,7 @@ impl Agent {
                 self.queue.retain(|waiting| {
                     matches!(
                         waiting,
-                        Outgoing::Announce { .. }
-                            | Outgoing::MaxClipboard
-                            | Outgoing::Monitors { .. }
+                        Outgoing::Announce { .. } | Outgoing::MaxClipboard | Outgoing::Monitors(_)
                     )
                 });
                 Some(AgentEvent::Offered { text, png })

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::channel::Channel;
 use crate::error::Refusal;
+use crate::geometry::Rect;
 use crate::link::ChannelKind;
 use crate::main_channel::{MouseMode, MouseModes, SessionInit};
 use crate::test_support::Body;
@@ -215,6 +216,23 @@ fn the_screens_height_stands_before_its_width_which_is_even() {
             "2: [01, 00, 00, 00, 00, 00, 00, 00, cf, 02, 00, 00, 00, 05, 00, 00, 20, 00, 00, 00, 00, 00, 00, 00, 00, 00, 00, 00]"
         ],
     );
+}
+
+#[test]
+fn several_screens_have_places_and_those_that_are_off_no_size() {
+    let screens = [Rect::new(0, 0, 1281, 719), Rect::default(), Rect::new(1280, 0, 1920, 480)];
+    let told = |capabilities| {
+        let mut guest = Guest::ready(capabilities);
+        guest.agent.arrange(&screens);
+        guest.told()
+    };
+    let words = |of: &[u32]| of.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
+    let first = [719, 1280, 32, 0, 0];
+    let third = [480, 640, 32, 1280, 0];
+    let sparse = [&[3, 1][..], &first, &[0, 0, 32, 0, 0], &third].concat();
+    assert_eq!(told(LINUX | (1 << 7)), [(2, words(&sparse))]);
+    let dense = [&[2, 1][..], &first, &third].concat();
+    assert_eq!(told(LINUX), [(2, words(&dense))]);
 }
 
 #[test]

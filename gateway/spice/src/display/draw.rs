@@ -12,6 +12,7 @@ use super::cache::{Fidelity, PIXMAP_CACHE_PIXELS};
 use super::event::Pixels;
 use super::image::{Caches, Image};
 use super::paint::{BitOrder, Bits};
+use super::work;
 
 /// Rectangles of one clip; a window system that needs more has lost its senses.
 const CLIP_RECTS_MAX: u32 = 16_384;
@@ -225,6 +226,7 @@ fn mask_image(reader: &mut Reader<'_>, caches: &mut Caches) -> Result<MaskImage,
     let top_down = bitmap_flags & TOP_DOWN != 0;
     let bits = Bits { width, height, stride, order, top_down, data };
     if flags & CACHE_ME != 0 {
+        caches.count(width, height, work::COPIED);
         match mask_picture(&bits) {
             Some(picture) => caches.pixmaps.insert(id, &picture, Fidelity::Lossless)?,
             None => caches.pixmaps.remove(id),

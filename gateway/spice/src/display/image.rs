@@ -12,6 +12,7 @@ use crate::wire::Reader;
 
 use super::bitmap::{Bitmap, Format, Picture};
 use super::cache::{Cached, Fidelity, PaletteCache, PixmapCache};
+use super::work;
 
 /// `SPICE_IMAGE_FLAGS_CACHE_ME`
 const CACHE_ME: u8 = 1;
@@ -59,6 +60,8 @@ pub(super) struct Caches {
     pub(super) palettes: PaletteCache,
     dictionary: GlzDictionary,
     waiting: Waiting,
+    /// Units of [`super::work`] that unpacking has cost.
+    work: u64,
 }
 
 /// The GLZ images of the message that is being handled: it is handled again when one of them had
@@ -75,7 +78,18 @@ struct Waiting {
 impl Caches {
     pub(super) fn new(dictionary: GlzDictionary) -> Self {
         let (pixmaps, palettes) = (PixmapCache::default(), PaletteCache::default());
-        Self { pixmaps, palettes, dictionary, waiting: Waiting::default() }
+        Self { pixmaps, palettes, dictionary, waiting: Waiting::default(), work: 0 }
+    }
+
+    /// What unpacking has cost since the last time.
+    pub(super) fn take_work(&mut self) -> u64 {
+        std::mem::take(&mut self.work)
+    }
+
+    /// Counts an image of so many pixels.
+    pub(super) fn count(&mut self, width: u32, height: u32, pixel: u64) {
+        let units = u64::from(width).saturating_mul(height.into()).saturating_mul(pixel);
+        self.work = self.work.saturating_add(units);
     }
 
     /// Tells after a message whether it is to be handled again, and when: not before this image
@@ -97,6 +111,7 @@ impl Caches {
             Some(picture) => Image::Picture(picture.clone()),
             None => Image::Unsupported(Feature::UncachedImage(id)),
         };
+        self.count(width, height, pixel_work(kind));
         let image = match kind {
             kind::FROM_CACHE => return Ok(cached(self.pixmaps.get(id))),
             kind::FROM_CACHE_LOSSLESS => return Ok(cached(self.pixmaps.get_lossless(id))),
@@ -173,7 +188,9 @@ impl Caches {
         let data = reader.bytes(usize::try_from(data).unwrap_or(usize::MAX))?;
         let top_down = flags & TOP_DOWN != 0;
         let bitmap = Bitmap { format, width, height, stride, top_down, palette, data };
-        Ok(Image::Picture(bitmap.decode()?))
+        let picture = bitmap.decode()?;
+        self.count(width, height, work::BITMAP);
+        Ok(Image::Picture(picture))
     }
 
     /// `LZPLTData`: flags u8, size u32, palette id u64 or pointer u32, data.
@@ -239,6 +256,18 @@ enum Palette<'a> {
     None,
     Colors(&'a [[u8; 4]]),
     Uncached(u64),
+}
+
+/// What a pixel of an image of this type costs until it can be drawn.
+const fn pixel_work(kind: u8) -> u64 {
+    match kind {
+        kind::QUIC | kind::JPEG => work::COMPUTED,
+        kind::JPEG_ALPHA => work::COMPUTED + work::COPIED,
+        kind::LZ_RGB | kind::LZ_PALETTE | kind::LZ4 | kind::GLZ_RGB | kind::ZLIB_GLZ_RGB => {
+            work::COPIED
+        }
+        _ => 0,
+    }
 }
 
 /// `BinaryData`: size u32, data.

@@ -3,6 +3,7 @@
 pub(crate) mod bitmap;
 mod cache;
 mod composite;
+mod condense;
 mod draw;
 mod event;
 mod form;
@@ -14,11 +15,13 @@ mod raster;
 mod streams;
 mod transfer;
 mod vector;
+mod work;
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+pub use condense::{Condensed, Condenser, Packing, Step};
 pub use event::{
     Combine, Copy, CopyBits, CopySource, DisplayEvent, Fill, Head, Monitors, Pixels, Surface,
     SurfaceFormat,
@@ -27,6 +30,7 @@ pub use event::{
 pub use paint::{Paint, Painting, View};
 pub use streams::STREAMS_MAX;
 pub use transfer::{Compression, ImageTransfer};
+pub use work::WORK_PER_MESSAGE_MAX;
 
 pub(crate) use bitmap::rgb555;
 
@@ -64,6 +68,7 @@ pub struct DisplayChannel {
     second: Option<DisplayEvent>,
     streams: streams::Streams,
     surfaces: BTreeMap<SurfaceId, Surface>,
+    work: work::Work,
 }
 
 impl DisplayChannel {
@@ -90,6 +95,7 @@ impl DisplayChannel {
             second: None,
             streams: BTreeMap::new(),
             surfaces: BTreeMap::new(),
+            work: work::Work::default(),
         }
     }
 
@@ -146,6 +152,12 @@ impl DisplayChannel {
         self.waiting.as_ref().map(|(_, awaited)| *awaited)
     }
 
+    /// What the events since the last time cost, with what their owner has to do for them: in units of
+    /// about one written pixel. No message costs more than [`WORK_PER_MESSAGE_MAX`].
+    pub fn take_work(&mut self) -> u64 {
+        self.work.take()
+    }
+
     /// Serial of the last message, for [`CommonEvent::WaitForChannels`].
     pub fn serial(&self) -> u64 {
         self.channel.serial().saturating_sub(u64::from(self.waiting.is_some()))
@@ -164,7 +176,12 @@ impl DisplayChannel {
 
     /// Handles a message, or keeps it when an image in it refers to one that has not come.
     fn handle_or_wait(&mut self, message: Message) -> Result<Option<DisplayEvent>, SpiceError> {
+        self.work.begin();
         let event = self.handle(&message)?;
+        self.work.add(self.caches.take_work())?;
+        for event in [&event, &self.second].into_iter().flatten() {
+            self.work.add(work::of_event(event))?;
+        }
         match self.caches.settle() {
             None => Ok(event),
             Some(awaited) => {

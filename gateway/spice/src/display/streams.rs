@@ -19,6 +19,7 @@ use super::bitmap::{Bitmap, Picture};
 use super::draw::{self, Base};
 use super::event::DisplayEvent;
 use super::numbers::server;
+use super::work;
 
 /// Streams at once; spice-server has 50.
 pub const STREAMS_MAX: usize = 64;
@@ -102,7 +103,7 @@ impl DisplayChannel {
     /// `stream_data`: id u32, time u32, size u32, frame; `stream_data_sized` has after the time
     /// width u32, height u32 and place of this frame.
     fn stream_data(
-        &self,
+        &mut self,
         kind: u16,
         reader: &mut Reader<'_>,
     ) -> Result<Option<DisplayEvent>, SpiceError> {
@@ -115,8 +116,12 @@ impl DisplayChannel {
             (stream.width, stream.height, stream.place)
         };
         let length = usize::try_from(reader.u32()?).unwrap_or(usize::MAX);
-        let frame = frame(&reader.bytes(length)?, Size::new(width, height)?, stream.top_down)?;
-        self.draw_frame(&Base::new(stream.surface, place, stream.clip.clone()), frame)
+        let (base, top_down) =
+            (Base::new(stream.surface, place, stream.clip.clone()), stream.top_down);
+        let size = Size::new(width, height)?;
+        self.caches.count(width, height, work::COMPUTED);
+        let frame = frame(&reader.bytes(length)?, size, top_down)?;
+        self.draw_frame(&base, frame)
     }
 }
 

@@ -16,6 +16,8 @@ const CAPABILITY_LZ4: u32 = 5;
 pub(super) const CAPABILITY_PREFERRED_COMPRESSION: u32 = 6;
 /// `SPICE_DISPLAY_CAP_MULTI_CODEC`; together with no codec: no video streams.
 const CAPABILITY_MULTI_CODEC: u32 = 8;
+/// Of our own: messages of a relay may come between the server's. Servers do not know it.
+pub(super) const CAPABILITY_BESIDE: u32 = 31;
 /// Window of a GLZ dictionary that no image fits into, so that none uses it.
 const NO_WINDOW_PIXELS: u32 = 1;
 /// Our number for the GLZ dictionary at the server: one for all display channels of a session.
@@ -62,6 +64,7 @@ impl ImageTransfer {
             CAPABILITY_LZ4,
             CAPABILITY_PREFERRED_COMPRESSION,
             CAPABILITY_MULTI_CODEC,
+            CAPABILITY_BESIDE,
         ])
     }
 

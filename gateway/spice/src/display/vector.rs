@@ -14,6 +14,7 @@ use super::paint::{
     Spent, Texture, Through, glyph_area, levels, spans,
 };
 use super::raster::{Input, RasterOperation};
+use super::work;
 
 /// Points of all lines of one message, those of curves included: 8 MiB of them.
 const STROKE_POINTS_MAX: usize = 1 << 20;
@@ -71,7 +72,7 @@ impl DisplayChannel {
         let operation =
             RasterOperation::from_descriptor(descriptor, Input::Brush, Input::Destination);
 
-        let surface = self.surface(base.surface)?;
+        let surface = *self.surface(base.surface)?;
         let brush = self.brush_source(brush, surface.format)?;
         let clip = base.rects(&surface.bounds())?;
         let Some(bounds) = clip.iter().copied().reduce(|all, rect| all.union(&rect)) else {
@@ -92,11 +93,12 @@ impl DisplayChannel {
                 spans(&Segment { from, to }, &bounds, dashes.as_mut(), out).map_err(too_long)?;
             }
         }
+        self.work.add(work::of_clipping(runs.len(), clip.len()))?;
         let rects = draw::clip_runs(runs, &clip, STROKE_RUNS_MAX)?;
         Ok(match &brush {
-            Source::Color(color) => colored(surface, rects, operation, *color),
+            Source::Color(color) => colored(&surface, rects, operation, *color),
             Source::Texture { .. } => {
-                painted(Paint { brush, ..Paint::new(surface, rects, Rule::Raster(operation)) })
+                painted(Paint { brush, ..Paint::new(&surface, rects, Rule::Raster(operation)) })
             }
         })
     }
@@ -113,17 +115,17 @@ impl DisplayChannel {
         let back_brush = draw::brush(reader, &mut self.caches)?;
         let (glyphs, depth, top_down) = read_string(&mut reader.at(string, "text")?)?;
 
-        let surface = self.surface(base.surface)?;
+        let surface = *self.surface(base.surface)?;
         let background = match self.brush_source(back_brush, surface.format)? {
             _ if back_area.is_empty() => None,
             Source::Color(color) => {
                 let rects = base.rects(&surface.bounds().intersect(&back_area))?;
-                colored(surface, rects, RasterOperation::BRUSH, color)
+                colored(&surface, rects, RasterOperation::BRUSH, color)
             }
             brush @ Source::Texture { .. } => {
                 let rects = base.rects(&surface.bounds().intersect(&back_area))?;
                 let rule = Rule::Raster(RasterOperation::BRUSH);
-                painted(Paint { brush, ..Paint::new(surface, rects, rule) })
+                painted(Paint { brush, ..Paint::new(&surface, rects, rule) })
             }
         };
         let has_foreground = !matches!(fore_brush, draw::Brush::None);
@@ -134,13 +136,15 @@ impl DisplayChannel {
         let bounds = rects.iter().copied().reduce(|all, rect| all.union(&rect));
         let foreground = match bounds {
             Some(bounds) if has_foreground => {
+                let areas = glyphs.iter().map(|glyph| glyph.area);
+                self.work.add(work::of_glyphs(areas, &bounds))?;
                 let texture = Texture::Levels(levels(&glyphs, depth, top_down, &bounds));
                 let placement = Placement::Shifted(Point::new(-bounds.left, -bounds.top));
                 let mask = Source::Texture { texture, placement, alpha: Alpha::Own };
                 let destination = alpha_of(surface.format);
                 let (operator, through) = (Operator::OVER, Through::Alpha);
                 let rule = Rule::Mix { operator, through, destination };
-                painted(Paint { source, mask, ..Paint::new(surface, rects, rule) })
+                painted(Paint { source, mask, ..Paint::new(&surface, rects, rule) })
             }
             _ => None,
         };

@@ -5,8 +5,10 @@
 #![expect(clippy::indexing_slicing, reason = "a place outside is a failed test")]
 
 mod differential;
+mod films;
 mod guest;
 mod images;
+mod moving;
 mod peer;
 mod picture;
 mod qemu;

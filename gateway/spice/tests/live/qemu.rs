@@ -118,6 +118,16 @@ impl Desktop {
         }
     }
 
+    /// Moves the machine to another that waits for it, and says to its viewers that they find it there.
+    pub(crate) fn move_to(&mut self, other: &Self, incoming: SocketAddr) {
+        let Address::Tcp(viewers) = other.address else { unreachable!("it is reached over TCP") };
+        let (host, port) = (viewers.ip(), viewers.port());
+        self.command(&format!(
+            r#"{{"execute":"client_migrate_info","arguments":{{"protocol":"spice","hostname":"{host}","port":{port}}}}}"#
+        ));
+        self.command(&format!(r#"{{"execute":"migrate","arguments":{{"uri":"tcp:{incoming}"}}}}"#));
+    }
+
     /// QEMU's own picture: width, height, red-green-blue bytes.
     pub(crate) fn screenshot(&mut self) -> (u32, u32, Vec<u8>) {
         self.screenshot_with("")

@@ -54,6 +54,18 @@ fn a_file_is_announced_sent_and_done() {
 }
 
 #[test]
+fn what_an_agent_says_of_a_file_before_it_was_told_of_it_counts_for_nothing() {
+    let mut guest = Guest::ready(LINUX);
+    for _again in 0..3 {
+        guest.agent.send_file(&offer(7, "a", 5));
+        assert_eq!(status(&mut guest, 7, 1), [], "it cannot know of it");
+        assert_eq!(status(&mut guest, 7, 0), []);
+        guest.agent.cancel_file(7);
+    }
+    assert_eq!(guest.told(), [], "and nothing of it waits");
+}
+
+#[test]
 fn an_empty_file_has_one_empty_message() {
     let mut guest = ready(0);
     assert_eq!(guest.told(), [(12, Body::default().u32(7).u64(0).0)]);
