@@ -219,6 +219,8 @@ describe("a line that falls silent", () => {
     const { sockets, first, states } = await silent();
     await vi.advanceTimersByTimeAsync(4500);
     expect(states().pop()).toBe("lost");
+    // Under the veil nobody holds anything.
+    expect(first.types()).toContain(71);
     first.answers = true;
     first.tell(peer.status(1, ""));
     expect(states().pop()).toBe("connected");
@@ -280,11 +282,53 @@ describe("a line that falls silent", () => {
     first.lose();
     await vi.advanceTimersByTimeAsync(0);
     expect(sockets).toHaveLength(2);
-    await vi.advanceTimersByTimeAsync(449);
+    await vi.advanceTimersByTimeAsync(299);
     expect(sockets).toHaveLength(2);
     await vi.advanceTimersByTimeAsync(2);
     expect(sockets).toHaveLength(3);
     expect(sockets[1]?.closedWith).toBeDefined();
+  });
+
+  it("is dialled often at first and then ever less, since browsers slow down who dials in vain", async () => {
+    const { first, sockets } = await silent();
+    first.lose();
+    const dials: number[] = [];
+    for (const seconds of [2, 8, 20, 30]) {
+      const count = sockets.length;
+      await vi.advanceTimersByTimeAsync(seconds * 1000);
+      dials.push(sockets.length - count);
+    }
+    expect(dials).toEqual([7, 7, 3, 3]);
+  });
+
+  it("is dialled after a pause, not at once, where one that hung is followed by one that was refused", async () => {
+    const { first, sockets, last } = await silent();
+    first.lose();
+    await vi.advanceTimersByTimeAsync(301);
+    expect(sockets).toHaveLength(3);
+    last().lose();
+    await vi.advanceTimersByTimeAsync(249);
+    expect(sockets).toHaveLength(3);
+    await vi.advanceTimersByTimeAsync(1);
+    expect(sockets).toHaveLength(4);
+  });
+
+  it("is asked about eight times a second at first, and after each hundredth of a longer break", async () => {
+    const { first, last, probes } = await silent();
+    first.lose();
+    await vi.advanceTimersByTimeAsync(0);
+    last().lose();
+    const asked = async (milliseconds: number) => {
+      const count = probes.length;
+      for (let passed = 0; passed < milliseconds; passed += 20) {
+        probes.at(-1)?.(false);
+        await vi.advanceTimersByTimeAsync(20);
+      }
+      return probes.length - count;
+    };
+    expect(await asked(2000)).toBeGreaterThanOrEqual(14);
+    await asked(58_000);
+    expect(await asked(3000)).toBeLessThanOrEqual(5);
   });
 
   it("is dialled as soon as a small request is answered where the one before was not", async () => {
@@ -298,7 +342,7 @@ describe("a line that falls silent", () => {
     last().lose();
     const count = sockets.length;
     probes.pop()?.(false);
-    await vi.advanceTimersByTimeAsync(250);
+    await vi.advanceTimersByTimeAsync(240);
     expect(sockets).toHaveLength(count);
     probes.pop()?.(true);
     await vi.advanceTimersByTimeAsync(0);

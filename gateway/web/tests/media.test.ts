@@ -10,7 +10,7 @@ import {
   encodeSpeech,
   type MediaRecord,
 } from "../src/display/media-protocol.js";
-import { Resampler } from "../src/display/microphone.js";
+import { Microphone, Resampler } from "../src/display/microphone.js";
 import { samplesOf, Schedule } from "../src/display/sound.js";
 import { Uploads } from "../src/display/uploads.js";
 
@@ -205,5 +205,45 @@ describe("uploads", () => {
     line.backlog = 0;
     await vi.advanceTimersByTimeAsync(1000);
     expect(line.passed).toEqual([1, 2, 3]);
+  });
+});
+
+describe("an opened microphone", () => {
+  const stream = () => {
+    const track = { stop: vi.fn(), onended: null };
+    return { track, opened: { getTracks: () => [track], getAudioTracks: () => [track] } as unknown as MediaStream };
+  };
+
+  it("is let go where the browser has no sound for it", async () => {
+    const { track, opened } = stream();
+    const states: string[] = [];
+    const microphone = new Microphone(
+      {
+        open: () => Promise.resolve(opened),
+        newContext: () => {
+          throw new DOMException("no sound card", "NotSupportedError");
+        },
+      },
+      () => undefined,
+      (state) => states.push(state),
+    );
+    await microphone.start();
+    expect(track.stop).toHaveBeenCalledOnce();
+    expect(states).toEqual(["asking", "refused"]);
+  });
+
+  it("is let go where it was switched off before the browser gave it", async () => {
+    const { track, opened } = stream();
+    let give: (stream: MediaStream) => void = () => undefined;
+    const microphone = new Microphone(
+      { open: () => new Promise((resolve) => (give = resolve)), newContext: () => expect.fail("it was switched off") },
+      () => undefined,
+      () => undefined,
+    );
+    const started = microphone.start();
+    microphone.stop();
+    give(opened);
+    await started;
+    expect(track.stop).toHaveBeenCalledOnce();
   });
 });

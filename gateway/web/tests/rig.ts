@@ -135,6 +135,8 @@ export async function rig() {
       drawn.push(`recall ${tiles.slot(0)} at ${tiles.x(0)}`);
       return tiles.slot(0) !== EMPTY_SLOT;
     },
+    split: (parts) => parts.length > 0 && drawn.push(`split ${parts.map(({ area }) => area.x).join()}`),
+    present: () => undefined,
   };
   const engine = new Engine({
     dial: () => {

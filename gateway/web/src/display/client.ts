@@ -5,9 +5,12 @@ import { ClipboardKeeper } from "./clipboard.js";
 import { cssCursor } from "./cursor.js";
 import { Engine } from "./engine.js";
 import { InputCapture, type InputHooks } from "./input.js";
+import type { InputSettings } from "./input-settings.js";
 import { platformOf } from "./keyboard.js";
+import { Listeners } from "./listeners.js";
 import { Media, type MediaView } from "./media.js";
 import type { EngineCommand, EngineEvent } from "./messages.js";
+import { MonitorWindows, type MonitorsView } from "./monitor-windows.js";
 import { Outbox } from "./outbox.js";
 import type { CursorShape, WindowSize } from "./protocol.js";
 import { browserSurroundings } from "./surroundings.js";
@@ -31,6 +34,10 @@ export interface DisplayOptions {
   onClipboardRefused(refused: boolean): void;
   /** Sound, microphone and files are like this now. */
   onMedia(view: MediaView): void;
+  /** The other monitors are like this now. */
+  onMonitors(view: MonitorsView): void;
+  /** What a monitor's window is called, counted from 1. */
+  monitorTitle(number: number): string;
 }
 
 /** One display on one canvas. The canvas is used up: a new client needs a new one. */
@@ -39,13 +46,15 @@ export class DisplayClient {
   readonly input: InputCapture;
   /** Sound, microphone and files. */
   readonly media: Media;
+  /** The windows of the guest's other monitors. */
+  readonly monitors: MonitorWindows;
   private readonly canvas: HTMLCanvasElement;
   private readonly engine: { command(command: EngineCommand, transfer?: Transferable[]): void };
   private readonly worker: Worker | undefined;
   private readonly outbox: Outbox;
   private readonly clipboard: ClipboardKeeper;
-  private readonly cleanups: (() => void)[] = [];
-  private guest = { width: 0, height: 0 };
+  private readonly listeners = new Listeners();
+  private guest = { x: 0, y: 0, width: 0, height: 0 };
   private cursor: CursorShape | undefined;
   private mayInput = false;
   private relative = false;
@@ -57,7 +66,7 @@ export class DisplayClient {
       this.engine.command({ type: "send", bytes, droppable }),
     );
     this.clipboard = new ClipboardKeeper(platform, {
-      system: browserClipboard,
+      system: browserClipboard(() => this.monitors.focused ?? window),
       outbox: this.outbox,
       refused: (refused) => options.onClipboardRefused(refused),
       now: () => performance.now(),
@@ -69,6 +78,17 @@ export class DisplayClient {
       clipboard: this.clipboard,
       outbox: this.outbox,
       hooks: options.hooks,
+    });
+    this.monitors = new MonitorWindows({
+      command: (command, transfer) => this.engine.command(command, transfer),
+      transfers: () => this.worker !== undefined,
+      input: (canvas, field, hooks) => {
+        const { clipboard, outbox } = this;
+        return new InputCapture({ canvas, field, platform, clipboard, outbox, hooks });
+      },
+      menu: () => options.hooks.menu(),
+      title: (number) => options.monitorTitle(number),
+      changed: (view) => options.onMonitors(view),
     });
     this.media = new Media({
       send: (bytes) => this.engine.command({ type: "send", bytes, droppable: false }),
@@ -107,6 +127,12 @@ export class DisplayClient {
     this.engine.command({ type: "window", window });
   }
 
+  /** What the person chose. */
+  set settings(settings: InputSettings) {
+    this.input.settings = settings;
+    this.monitors.settings = settings;
+  }
+
   /** The canvas is shown at another size. */
   placed(): void {
     this.showCursor();
@@ -116,9 +142,8 @@ export class DisplayClient {
   stop(): void {
     this.input.stop();
     this.media.stop();
-    for (const cleanup of this.cleanups) {
-      cleanup();
-    }
+    this.monitors.stop();
+    this.listeners.end();
     this.engine.command({ type: "stop" });
     this.worker?.terminate();
   }
@@ -136,14 +161,16 @@ export class DisplayClient {
   }
 
   private take(event: EngineEvent): void {
+    this.monitors.take(event);
     switch (event.type) {
       case "state":
         this.canvas.dataset["state"] = event.state;
         this.input.setConnected(event.state === "connected");
         break;
-      case "size":
-        this.guest = { width: event.width, height: event.height };
+      case "monitors":
+        this.guest = event.shown[0] ?? this.guest;
         this.input.setGuest(this.guest);
+        this.showCursor();
         break;
       case "frame":
         this.canvas.dataset["frames"] = String(event.count);
@@ -200,11 +227,12 @@ export class DisplayClient {
   }
 
   private listen(): void {
-    this.on(window, "online", () => this.retry());
+    const { listeners } = this;
+    listeners.on(window, "online", () => this.retry());
     // The page comes back from where the browser keeps those that were left, its sockets closed.
-    this.on(window, "pageshow", (event) => (event as PageTransitionEvent).persisted && this.retry());
+    listeners.on(window, "pageshow", (event) => (event as PageTransitionEvent).persisted && this.retry());
     this.watchNetwork();
-    this.on(document, "visibilitychange", () => document.visibilityState === "visible" && this.retry());
+    listeners.on(document, "visibilitychange", () => document.visibilityState === "visible" && this.retry());
   }
 
   /** Another network may mean another address: what is open may be dead without knowing it. */
@@ -212,26 +240,9 @@ export class DisplayClient {
     const { connection } = navigator as { readonly connection?: EventTarget };
     const changed = () => this.retry();
     connection?.addEventListener("change", changed);
-    this.cleanups.push(() => connection?.removeEventListener("change", changed));
-  }
-
-  private on<Target extends HTMLElement | Window | Document, Name extends keyof Events<Target>>(
-    target: Target,
-    name: Name & string,
-    handler: (event: Events<Target>[Name]) => void,
-    options?: AddEventListenerOptions,
-  ): void {
-    const listener = handler as unknown as EventListener;
-    target.addEventListener(name, listener, options);
-    this.cleanups.push(() => target.removeEventListener(name, listener, options));
+    this.listeners.atEnd(() => connection?.removeEventListener("change", changed));
   }
 }
-
-type Events<Target> = Target extends Window
-  ? WindowEventMap
-  : Target extends Document
-    ? DocumentEventMap
-    : HTMLElementEventMap;
 
 /** undefined where a worker cannot draw or decode: the engine then runs on the page. */
 function startWorker(): Worker | undefined {

@@ -16,6 +16,7 @@ import {
   encodeCannotDecode,
   encodeHello,
   encodeRefresh,
+  encodeReleaseAll,
   encodeWindow,
   type GatewayRecord,
   ProtocolError,
@@ -25,8 +26,10 @@ import {
   VERSION,
   type WindowSize,
 } from "./protocol.js";
+import { encodeWindows } from "./monitors.js";
 import { Uploads } from "./uploads.js";
 import { type VideoOutlets, VideoRegions } from "./video.js";
+import { Views } from "./views.js";
 import { WindowFollower } from "./window.js";
 
 /** Pointer moves are dropped while more than this waits to be sent. */
@@ -91,8 +94,12 @@ export class Engine {
   private readonly line: Line;
   private connection: Connection | undefined;
   private painter: Painter | undefined;
+  private views: Views | undefined;
   private url = "";
-  private readonly window = new WindowFollower((size) => void this.line.send(encodeWindow(size)));
+  private readonly window = new WindowFollower(
+    ([first, ...others]) =>
+      void this.line.send(others.length === 0 ? encodeWindow(first) : encodeWindows([first, ...others])),
+  );
   private skills: Skills = { webp: false, h264: false, opus: false, tileCacheBytes: 0 };
   private state: DisplayState | undefined;
   private everConnected = false;
@@ -112,7 +119,7 @@ export class Engine {
       reach: (stop) => world.reach(stop),
       opened: () => this.opened(),
       message: (data) => this.received(data),
-      silent: () => this.away(),
+      silent: () => this.fellSilent(),
       closed: (code, wasOpen) => this.closed(code, wasOpen),
       pulse: () => this.tellStatistics(),
     });
@@ -145,6 +152,15 @@ export class Engine {
       case "window":
         this.window.resize(command.window);
         return;
+      case "openMonitor":
+        this.views?.open(command.monitor, command.surface);
+        return;
+      case "closeMonitor":
+        this.views?.close(command.monitor);
+        return;
+      case "windows":
+        this.window.others(command.windows);
+        return;
       case "stop":
         this.end();
     }
@@ -156,7 +172,13 @@ export class Engine {
     this.setState("connecting");
     this.skills = await this.world.skills();
     if (this.state === "connecting") {
-      this.painter = this.world.paint(surface, this.skills.tileCacheBytes);
+      const painter = this.world.paint(surface, this.skills.tileCacheBytes);
+      this.painter = painter;
+      this.views = new Views(surface, {
+        split: (parts) => painter.split(parts),
+        changed: (most, shown) => this.world.emit({ type: "monitors", most, shown }),
+        sized: (width, height) => this.world.emit({ type: "size", width, height }),
+      });
       this.line.dial();
     }
   }
@@ -171,6 +193,7 @@ export class Engine {
     if (this.state === "connected") {
       this.away();
     }
+    this.views?.forget();
     const video = new VideoRegions({
       newDecoder: (output, error) => this.world.newVideoDecoder(output, error),
       newChunk: (init) => this.world.newVideoChunk(init),
@@ -193,7 +216,7 @@ export class Engine {
     };
     this.connection = connection;
     this.meter.begin();
-    this.line.send(encodeHello(this.skills, this.window.now));
+    this.line.send(encodeHello(this.skills, this.window.ofHello));
   }
 
   private received(data: unknown): void {
@@ -247,6 +270,9 @@ export class Engine {
         return;
       case "sharing":
         this.world.emit({ type: "sharing", news: record.news });
+        return;
+      case "monitors":
+        this.views?.tell(record.monitors);
         return;
       case "videoEnd":
         connection.video.end(record.region);
@@ -321,6 +347,7 @@ export class Engine {
     if (connection !== this.connection) {
       return;
     }
+    this.painter?.present();
     this.line.send(encodeAck(sequence, drawMicros));
     connection.pictureSeen = true;
     this.line.prove();
@@ -334,7 +361,7 @@ export class Engine {
 
   private resized(width: number, height: number): void {
     this.meter.size(width, height);
-    this.world.emit({ type: "size", width, height });
+    this.views?.resized(width, height);
   }
 
   private setConnected(): void {
@@ -347,6 +374,12 @@ export class Engine {
   /** The picture, if there ever was one, is not to be trusted any more. */
   private away(): void {
     this.setState(this.everConnected ? "lost" : "connecting");
+  }
+
+  /** The page forgets what the person holds; so does the gateway, should it hear this. */
+  private fellSilent(): void {
+    this.line.send(encodeReleaseAll());
+    this.away();
   }
 
   /** A connection is over, or an attempt was in vain; false when there shall be no other. */

@@ -7,6 +7,7 @@ import type { ClipboardKeeper } from "./clipboard.js";
 import { defaultSettings, type InputSettings } from "./input-settings.js";
 import { Keyboard, keyName, type Platform } from "./keyboard.js";
 import { strokesOf } from "./layouts.js";
+import { Listeners } from "./listeners.js";
 import type { Outbox } from "./outbox.js";
 import { buttonsOf, guestPoint, type Placement, Pointer } from "./pointer.js";
 import {
@@ -16,6 +17,7 @@ import {
   encodePointerDelta,
   encodeReleaseAll,
   encodeWheel,
+  type Rectangle,
 } from "./protocol.js";
 import { type Hold, StickyKeys } from "./sticky.js";
 import { pastedPiece } from "./system-clipboard.js";
@@ -68,8 +70,11 @@ export class InputCapture {
   private readonly sticky: StickyKeys;
   private readonly touch: TouchGestures;
   private readonly typist: Typist;
-  private readonly cleanups: (() => void)[] = [];
-  private guest = { width: 0, height: 0 };
+  private readonly listeners = new Listeners();
+  private guest: Rectangle = { x: 0, y: 0, width: 0, height: 0 };
+  /** Those of the window that the picture is in. */
+  private readonly page: Document;
+  private readonly view: Window;
   private connected = false;
   private mayInput = false;
   private relative = false;
@@ -80,6 +85,8 @@ export class InputCapture {
 
   constructor(private readonly parts: InputParts) {
     const { platform, hooks, outbox, clipboard } = parts;
+    this.page = parts.canvas.ownerDocument;
+    this.view = this.page.defaultView ?? window;
     this.keyboard = new Keyboard(platform, {
       key: (down, code) => this.send(encodeKey(down, code)),
       releaseAll: () => this.send(encodeReleaseAll()),
@@ -89,7 +96,7 @@ export class InputCapture {
       position: (x, y, buttons) => this.send(encodePointer(x, y, buttons), this.isMove(buttons)),
       delta: (dx, dy, buttons) => this.send(encodePointerDelta(dx, dy, buttons)),
       wheel: (clicks, buttons) => this.send(encodeWheel(clicks, buttons)),
-      nextFrame: (callback) => void requestAnimationFrame(callback),
+      nextFrame: (callback) => void this.view.requestAnimationFrame(callback),
     });
     this.sticky = new StickyKeys({
       press: (code) => this.keyboard.hold(code),
@@ -147,8 +154,9 @@ export class InputCapture {
     this.mayInput = mayInput;
   }
 
-  setGuest(guest: { readonly width: number; readonly height: number }): void {
-    this.guest = { width: guest.width, height: guest.height };
+  /** The canvas shows this part of the guest's picture. */
+  setGuest(guest: Rectangle): void {
+    this.guest = guest;
   }
 
   /** The guest has no absolute pointer. */
@@ -186,7 +194,7 @@ export class InputCapture {
     if (!texting && this.sticky.any) {
       this.releaseKeys();
     }
-    if (texting && document.activeElement === this.parts.field) {
+    if (texting && this.page.activeElement === this.parts.field) {
       // Only a new focus brings back an on-screen keyboard that was put away.
       this.parts.field.blur();
     }
@@ -204,9 +212,7 @@ export class InputCapture {
     this.parts.outbox.open();
     this.typist.forget();
     this.releaseKeys();
-    for (const cleanup of this.cleanups) {
-      cleanup();
-    }
+    this.listeners.end();
     this.unlock();
   }
 
@@ -229,33 +235,34 @@ export class InputCapture {
 
   private listen(): void {
     const { canvas, field, clipboard, hooks } = this.parts;
+    const { listeners } = this;
     for (const taker of [canvas, field]) {
-      this.on(taker, "keydown", (event) => this.keyDown(event));
-      this.on(taker, "keyup", (event) => this.keyUp(event));
-      this.on(taker, "focus", () => void clipboard.focused());
-      this.on(taker, "blur", (event) => this.blurred(event));
+      listeners.on(taker, "keydown", (event) => this.keyDown(event));
+      listeners.on(taker, "keyup", (event) => this.keyUp(event));
+      listeners.on(taker, "focus", () => void clipboard.focused());
+      listeners.on(taker, "blur", (event) => this.blurred(event));
     }
-    this.on(canvas, "pointerenter", () => clipboard.entered());
-    this.on(canvas, "pointerdown", (event) => this.pointerDown(event));
-    this.on(canvas, "pointermove", (event) => this.pointerMoved(event));
-    this.on(canvas, "pointerup", (event) => this.pointerUp(event));
-    this.on(canvas, "pointercancel", () => this.letGo());
-    this.on(canvas, "contextmenu", (event) => event.preventDefault());
-    this.on(canvas, "wheel", (event) => this.wheel(event), { passive: false });
+    listeners.on(canvas, "pointerenter", () => clipboard.entered());
+    listeners.on(canvas, "pointerdown", (event) => this.pointerDown(event));
+    listeners.on(canvas, "pointermove", (event) => this.pointerMoved(event));
+    listeners.on(canvas, "pointerup", (event) => this.pointerUp(event));
+    listeners.on(canvas, "pointercancel", () => this.letGo());
+    listeners.on(canvas, "contextmenu", (event) => event.preventDefault());
+    listeners.on(canvas, "wheel", (event) => this.wheel(event), { passive: false });
     // Safari enlarges pages by these, whatever the page says of touching.
-    this.on(document, "gesturestart" as "scroll", (event) => event.preventDefault(), { passive: false });
-    this.on(window, "blur", () => this.letGo());
-    this.on(window, "pagehide", () => this.letGo());
-    this.on(document, "visibilitychange", () => document.visibilityState === "hidden" && this.letGo());
-    this.on(document, "pointerlockchange", () => {
-      hooks.locked(document.pointerLockElement === canvas);
+    listeners.on(this.page, "gesturestart" as "scroll", (event) => event.preventDefault(), { passive: false });
+    listeners.on(this.view, "blur", () => this.letGo());
+    listeners.on(this.view, "pagehide", () => this.letGo());
+    listeners.on(this.page, "visibilitychange", () => this.page.visibilityState === "hidden" && this.letGo());
+    listeners.on(this.page, "pointerlockchange", () => {
+      hooks.locked(this.page.pointerLockElement === canvas);
       this.letGo();
     });
     // A paste event goes to where a selection is or would be, which is never a canvas.
-    this.on(document, "paste", (event) => this.pasted(event));
+    listeners.on(this.page, "paste", (event) => this.pasted(event));
     // Safari pastes over what cannot be edited only where somebody says beforehand that this is right.
-    this.on(document, "beforepaste" as "paste", (event) => this.hasFocus() && event.preventDefault());
-    this.cleanups.push(
+    listeners.on(this.page, "beforepaste" as "paste", (event) => this.hasFocus() && event.preventDefault());
+    listeners.atEnd(
       watchField(field, {
         text: (text) => this.text(text),
         backspace: (count) => {
@@ -266,17 +273,6 @@ export class InputCapture {
         composing: (text) => hooks.composing(text),
       }),
     );
-  }
-
-  private on<Target extends HTMLElement | Window | Document, Name extends keyof Events<Target>>(
-    target: Target,
-    name: Name & string,
-    handler: (event: Events<Target>[Name]) => void,
-    options?: AddEventListenerOptions,
-  ): void {
-    const listener = handler as unknown as EventListener;
-    target.addEventListener(name, listener, options);
-    this.cleanups.push(() => target.removeEventListener(name, listener, options));
   }
 
   /** While there is no picture to type into, keys work the page: Tab reaches what lies over it. */
@@ -354,7 +350,7 @@ export class InputCapture {
   }
 
   private hasFocus(): boolean {
-    const { activeElement } = document;
+    const { activeElement } = this.page;
     return this.connected && (activeElement === this.parts.canvas || activeElement === this.parts.field);
   }
 
@@ -389,7 +385,7 @@ export class InputCapture {
       this.touch.began(fingerOf(event));
       return;
     }
-    if (this.relative && document.pointerLockElement !== canvas) {
+    if (this.relative && this.page.pointerLockElement !== canvas) {
       void this.lock();
       return;
     }
@@ -424,7 +420,7 @@ export class InputCapture {
     const buttons = buttonsOf(event.buttons);
     if (!this.relative) {
       this.point({ x: event.clientX, y: event.clientY }, buttons);
-    } else if (document.pointerLockElement === this.parts.canvas) {
+    } else if (this.page.pointerLockElement === this.parts.canvas) {
       this.moveBy(event.movementX, event.movementY, buttons);
     }
   }
@@ -434,8 +430,9 @@ export class InputCapture {
     if (this.relative) {
       this.pointer.by(0, 0, buttons);
       this.lastButtons = buttons;
-    } else {
-      this.pointer.at(...guestPoint(this.placement(), at.x, at.y), buttons);
+    } else if (this.guest.width > 0) {
+      const [x, y] = guestPoint(this.placement(), at.x, at.y);
+      this.pointer.at(this.guest.x + x, this.guest.y + y, buttons);
     }
   }
 
@@ -486,17 +483,11 @@ export class InputCapture {
   }
 
   private unlock(): void {
-    if (document.pointerLockElement === this.parts.canvas) {
-      document.exitPointerLock();
+    if (this.page.pointerLockElement === this.parts.canvas) {
+      this.page.exitPointerLock();
     }
   }
 }
-
-type Events<Target> = Target extends Window
-  ? WindowEventMap
-  : Target extends Document
-    ? DocumentEventMap
-    : HTMLElementEventMap;
 
 /** Older browsers give no promise. */
 async function request(canvas: HTMLCanvasElement, options?: { unadjustedMovement: boolean }): Promise<void> {

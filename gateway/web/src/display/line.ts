@@ -8,13 +8,14 @@ import { encodePing } from "./protocol.js";
 const HANDSHAKE_MAX_MS = 10_000;
 /** One on a line that is known to be fast: what is lost in a break of the network is sent again sooner than
  * by the system, which waits for a second and then ever longer. */
-const HANDSHAKE_MIN_MS = 450;
+const HANDSHAKE_MIN_MS = 300;
 /** A handshake takes that many times as long as the last one did before it is begun anew. */
-const HANDSHAKE_FACTOR = 6;
-/** In the first part of a break handshakes are begun anew at that pace, later less often. Browsers slow
- * down pages that dialled in vain some twenty times. */
-const EAGER_MS = 10_000;
-const HANDSHAKE_GROWTH = 1.5;
+const HANDSHAKE_FACTOR = 4;
+/** So many handshakes in a row are begun anew at that pace, each after them has more time. Chromium slows
+ * down pages that dialled in vain: the tenth time in two minutes waits for a tenth of a second, and from the
+ * fifteenth on each waits for seconds. */
+const HANGS_EAGER_MAX = 6;
+const HANDSHAKE_GROWTH = 1.4;
 /** How often the round trip is measured, and silence looked at. */
 export const PING_INTERVAL_MS = 1000;
 /** An answer that takes longer than this, or than five round trips, casts doubt on the socket. */
@@ -33,10 +34,11 @@ const SILENCE_TOLD_MS = 3000;
 const SILENCE_MAX_MS = 8000;
 /** A clock that jumped by more than this between two looks: the computer slept. */
 const SLEPT_MS = 4000;
-/** While nobody answers, a small request asks this often whether somebody does; later less often. */
-const PROBE_INTERVAL_MS = 250;
-const PROBE_EAGER_MS = 60_000;
-const PROBE_LATER_MS = 5000;
+/** While nobody answers, a small request asks whether somebody does: after each hundredth of the time that
+ * the break has lasted, within these bounds. */
+const PROBE_PART = 0.01;
+const PROBE_INTERVAL_MIN_MS = 120;
+const PROBE_INTERVAL_MAX_MS = 5000;
 /** A probe is given up after this time. */
 const PROBE_MAX_MS = 1000;
 
@@ -104,10 +106,14 @@ export class Line {
     const attempt: Attempt = { socket, since: this.outlets.now() };
     this.attempt = attempt;
     socket.onopen = () => this.opened(attempt);
-    socket.onclose = (event: CloseEvent) => this.inVain(event.code);
+    socket.onclose = (event: CloseEvent) => {
+      this.hangs = 0;
+      this.inVain(event.code, this.backoff.next());
+    };
     this.handshakeTimer = setTimeout(() => {
+      // It has waited long enough.
       this.hangs += 1;
-      this.inVain(1006);
+      this.inVain(1006, 0);
     }, this.handshakeMax());
   }
 
@@ -174,7 +180,9 @@ export class Line {
     }
     const { socket } = attempt;
     const now = this.outlets.now();
-    this.handshakeMs = now - attempt.since;
+    // A browser that slows dialling down says nothing about the line.
+    const took = now - attempt.since;
+    this.handshakeMs = Math.min(took, 2 * (this.handshakeMs ?? took));
     this.attempt = undefined;
     clearTimeout(this.handshakeTimer);
     clearTimeout(this.redialTimer);
@@ -224,31 +232,26 @@ export class Line {
     if (!this.outlets.closed(code, true)) {
       this.stop();
     } else if (this.attempt === undefined && this.redialTimer === undefined) {
-      this.dialLater();
+      this.dialAfter(this.backoff.next());
     }
   }
 
-  private inVain(code: number): void {
+  /** An attempt came to nothing; there is to be another one after so many milliseconds. */
+  private inVain(code: number, wait: number): void {
     this.dropAttempt();
     this.brokenAt ??= this.outlets.now();
     if (!this.outlets.closed(code, false)) {
       this.stop();
       return;
     }
-    this.dialLater();
+    this.dialAfter(wait);
     if (this.probing === undefined) {
       void this.probe();
     }
   }
 
-  private dialLater(): void {
-    // A handshake that was given up has waited long enough.
-    const wait = this.hangs > 0 && this.isEager() ? 0 : this.backoff.next();
+  private dialAfter(wait: number): void {
     this.redialTimer = setTimeout(() => this.dial(), wait);
-  }
-
-  private isEager(): boolean {
-    return this.brokenAt !== undefined && this.outlets.now() - this.brokenAt < EAGER_MS;
   }
 
   private handshakeMax(): number {
@@ -256,8 +259,8 @@ export class Line {
       return HANDSHAKE_MAX_MS;
     }
     const usual = Math.max(HANDSHAKE_MIN_MS, HANDSHAKE_FACTOR * this.handshakeMs);
-    const grown = this.isEager() ? usual : usual * HANDSHAKE_GROWTH ** Math.min(this.hangs, 16);
-    return Math.min(HANDSHAKE_MAX_MS, grown);
+    const late = Math.max(0, this.hangs - HANGS_EAGER_MAX);
+    return Math.min(HANDSHAKE_MAX_MS, usual * HANDSHAKE_GROWTH ** Math.min(late, 16));
   }
 
   /** Every second: measures, and notices a socket that died in silence. */
@@ -332,8 +335,7 @@ export class Line {
       }
       this.unreached ||= !reached;
       const now = this.outlets.now();
-      const isLate = now - (this.brokenAt ?? now) > PROBE_EAGER_MS;
-      const pause = (isLate ? PROBE_LATER_MS : PROBE_INTERVAL_MS) - (now - begun);
+      const pause = probeInterval(now - (this.brokenAt ?? now)) - (now - begun);
       await new Promise<void>((resolve) => {
         this.probeTimer = setTimeout(resolve, Math.max(pause, 20));
       });
@@ -367,6 +369,11 @@ export class Line {
       leave(socket);
     }
   }
+}
+
+/** How long after the beginning of one probe the next one comes, in a break that has lasted so long. */
+function probeInterval(brokenMs: number): number {
+  return Math.min(PROBE_INTERVAL_MAX_MS, Math.max(PROBE_INTERVAL_MIN_MS, PROBE_PART * brokenMs));
 }
 
 function leave(socket: WebSocket): void {

@@ -177,6 +177,7 @@ export class Media {
     clearTimeout(this.restTimer);
     this.microphone.stop();
     this.sound.stop();
+    this.files.setOffered(false);
   }
 
   private set(changes: Partial<MediaView>): void {

@@ -1,6 +1,7 @@
 // What the page and the engine tell each other, whether a worker lies between them or not.
 
 import type { Surface } from "./painter.js";
+import type { MonitorPlace, MonitorWindowSize } from "./monitors.js";
 import type { Piece } from "./pieces.js";
 import type { Abilities, CursorShape, WindowSize } from "./protocol.js";
 import type { SharingNews } from "./sharing.js";
@@ -18,6 +19,11 @@ export type EngineCommand =
   | { readonly type: "takeBack" }
   /** The place for the picture has another size. */
   | { readonly type: "window"; readonly window: WindowSize }
+  /** A monitor is shown on this canvas as well, or no longer. */
+  | { readonly type: "openMonitor"; readonly monitor: number; readonly surface: Surface }
+  | { readonly type: "closeMonitor"; readonly monitor: number }
+  /** The places for the pictures of the other monitors' windows, from left to right. */
+  | { readonly type: "windows"; readonly windows: readonly MonitorWindowSize[] }
   | { readonly type: "stop" };
 
 /** Where the display is in its life. */
@@ -52,7 +58,10 @@ export type EngineEvent =
   | { readonly type: "ended"; readonly reason: EndReason; readonly text: string }
   /** An attempt to dial failed; counts from 1 since the connection was lost. */
   | { readonly type: "attemptFailed"; readonly count: number }
+  /** The part of the guest's picture that the page shows has this size. */
   | { readonly type: "size"; readonly width: number; readonly height: number }
+  /** How many monitors there can be, and which part of the guest's picture each shows; the page's is the first. */
+  | { readonly type: "monitors"; readonly most: number; readonly shown: readonly MonitorPlace[] }
   /** How many frames were presented so far. */
   | { readonly type: "frame"; readonly count: number }
   | { readonly type: "mayInput"; readonly mayInput: boolean }

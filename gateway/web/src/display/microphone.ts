@@ -66,8 +66,9 @@ export class Microphone {
       return;
     }
     this.set("asking");
+    let stream: MediaStream | undefined;
     try {
-      const stream = await this.world.open();
+      stream = await this.world.open();
       if (this.now() !== "asking") {
         stop(stream);
         return;
@@ -75,6 +76,8 @@ export class Microphone {
       this.listen(stream);
       this.set("on");
     } catch {
+      // It may be open, where the browser then has no sound for it.
+      stop(stream);
       this.set("refused");
     }
   }

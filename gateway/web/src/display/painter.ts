@@ -3,10 +3,16 @@
 import { type PaletteImage, palettePixels } from "./palette.js";
 import type { Picture } from "./pictures.js";
 import { ProtocolError, type Rectangle, type Tiles } from "./protocol.js";
-import { TileCache } from "./tiles.js";
+import { TILE_SIDE, TileCache } from "./tiles.js";
 
 /** A canvas that the painter can own: on the page or transferred to a worker. */
 export type Surface = HTMLCanvasElement | OffscreenCanvas;
+
+/** A part of the picture, and the canvas that shows it. */
+export interface Part {
+  readonly surface: Surface;
+  readonly area: Rectangle;
+}
 
 /** What the engine needs of a drawing surface. */
 export interface Painter {
@@ -23,6 +29,10 @@ export interface Painter {
   keep(tiles: Tiles): void;
   /** False when a slot was empty: the picture is wrong there. */
   recall(tiles: Tiles): boolean;
+  /** Shows parts of the picture, each on a canvas; the whole on its own canvas where there are none. */
+  split(parts: readonly Part[]): void;
+  /** What was drawn is a whole picture: to be shown on all canvases. */
+  present(): void;
 }
 
 type Context = CanvasRenderingContext2D | OffscreenCanvasRenderingContext2D;
@@ -31,24 +41,28 @@ type Context = CanvasRenderingContext2D | OffscreenCanvasRenderingContext2D;
  * stays off: it may show half a frame. */
 const SETTINGS: CanvasRenderingContext2DSettings = { alpha: false, colorSpace: "srgb" };
 
+const NOTHING: Rectangle = { x: 0, y: 0, width: 0, height: 0 };
+
 /** Painter of a 2D canvas. */
 export class CanvasPainter implements Painter {
-  private readonly context: Context;
+  /** What is drawn on: the canvas itself, or one that nobody sees while parts of it are shown. */
+  private surface: Surface;
+  private context: Context;
   private readonly tiles: TileCache;
+  private parts: readonly Part[] = [];
+  /** What was drawn and is not yet shown on the canvases of the parts. */
+  private unseen = NOTHING;
   /** Holds what is copied from one place of the canvas to another; as large as was needed so far. */
   private scratch: Context | undefined;
 
   /** With so many bytes for tiles that were shown before. */
   constructor(
-    private readonly surface: Surface,
+    private readonly own: Surface,
     tileCacheBytes: number,
   ) {
-    const context = surface.getContext("2d", SETTINGS) as Context | null;
-    if (context === null) {
-      throw new Error("this browser offers no 2D canvas");
-    }
-    this.context = context;
-    this.tiles = new TileCache(tileCacheBytes, (width, height) => newSurface(surface, width, height));
+    this.surface = own;
+    this.context = contextOf(own);
+    this.tiles = new TileCache(tileCacheBytes, (width, height) => newSurface(own, width, height));
   }
 
   get width(): number {
@@ -61,12 +75,7 @@ export class CanvasPainter implements Painter {
 
   /** Whatever was drawn before is void. */
   resize(width: number, height: number): void {
-    if (this.surface.width !== width) {
-      this.surface.width = width;
-    }
-    if (this.surface.height !== height) {
-      this.surface.height = height;
-    }
+    setSize(this.surface, width, height);
     this.context.imageSmoothingEnabled = false;
     this.tiles.clear();
     this.scratch = undefined;
@@ -128,10 +137,50 @@ export class CanvasPainter implements Painter {
   recall(tiles: Tiles): boolean {
     let known = true;
     for (let index = 0; index < tiles.count; index += 1) {
+      if (this.parts.length > 0) {
+        this.unseen = around(this.unseen, { x: tiles.x(index), y: tiles.y(index), width: TILE_SIDE, height: TILE_SIDE });
+      }
       const drawn = this.tiles.recall(this.context, tiles.x(index), tiles.y(index), tiles.slot(index));
       known &&= drawn;
     }
     return known;
+  }
+
+  split(parts: readonly Part[]): void {
+    const { own, surface } = this;
+    if (parts.length > 0 && surface === own) {
+      this.drawOn(newSurface(own, own.width, own.height));
+    } else if (parts.length === 0 && surface !== own) {
+      setSize(own, surface.width, surface.height);
+      this.drawOn(own);
+    }
+    this.parts = parts;
+    for (const part of parts) {
+      setSize(part.surface, part.area.width, part.area.height);
+    }
+    this.unseen = { x: 0, y: 0, width: this.width, height: this.height };
+    this.present();
+  }
+
+  present(): void {
+    for (const { surface, area } of this.parts) {
+      const { x, y, width, height } = common(area, this.unseen);
+      if (width > 0 && height > 0) {
+        contextOf(surface).drawImage(this.surface, x, y, width, height, x - area.x, y - area.y, width, height);
+      }
+    }
+    this.unseen = NOTHING;
+  }
+
+  /** The picture moves to another canvas. */
+  private drawOn(surface: Surface): void {
+    const before = this.surface;
+    this.surface = surface;
+    this.context = contextOf(surface);
+    this.context.imageSmoothingEnabled = false;
+    if (before.width > 0 && before.height > 0) {
+      this.context.drawImage(before, 0, 0);
+    }
   }
 
   private scratchOf(width: number, height: number): Context {
@@ -149,7 +198,47 @@ export class CanvasPainter implements Painter {
     if (area.x + area.width > this.width || area.y + area.height > this.height) {
       throw new ProtocolError("a rectangle reaches beyond the surface");
     }
+    if (this.parts.length > 0) {
+      this.unseen = around(this.unseen, area);
+    }
   }
+}
+
+function contextOf(surface: Surface): Context {
+  const context = surface.getContext("2d", SETTINGS) as Context | null;
+  if (context === null) {
+    throw new Error("this browser offers no 2D canvas");
+  }
+  return context;
+}
+
+/** A canvas that is given its own size again loses its picture. */
+function setSize(surface: Surface, width: number, height: number): void {
+  if (surface.width !== width) {
+    surface.width = width;
+  }
+  if (surface.height !== height) {
+    surface.height = height;
+  }
+}
+
+/** The least rectangle that has both. */
+function around(one: Rectangle, other: Rectangle): Rectangle {
+  if (one.width === 0) {
+    return other;
+  }
+  const [x, y] = [Math.min(one.x, other.x), Math.min(one.y, other.y)];
+  const right = Math.max(one.x + one.width, other.x + other.width);
+  const bottom = Math.max(one.y + one.height, other.y + other.height);
+  return { x, y, width: right - x, height: bottom - y };
+}
+
+/** What two rectangles have in common. */
+function common(one: Rectangle, other: Rectangle): Rectangle {
+  const [x, y] = [Math.max(one.x, other.x), Math.max(one.y, other.y)];
+  const right = Math.min(one.x + one.width, other.x + other.width);
+  const bottom = Math.min(one.y + one.height, other.y + other.height);
+  return { x, y, width: right - x, height: bottom - y };
 }
 
 /** A surface beside this one, of its kind. */

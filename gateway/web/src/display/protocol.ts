@@ -1,5 +1,6 @@
 // The codec of docs/display-protocol.md: records from the gateway in; `encode.ts` has those that go out.
 
+import { decodeMonitors, type Monitors, MonitorsType } from "./monitors.js";
 import { decodeSharing, type SharingNews, SharingType } from "./sharing.js";
 
 import { MediaType } from "./media-protocol.js";
@@ -207,6 +208,7 @@ export type GatewayRecord = { readonly view: number } & (
   /** Sound, microphone or files: `media-protocol.ts` reads the body. */
   | { readonly type: "media"; readonly kind: number; readonly bytes: Uint8Array }
   | { readonly type: "sharing"; readonly news: SharingNews }
+  | { readonly type: "monitors"; readonly monitors: Monitors }
 );
 
 /**
@@ -335,6 +337,13 @@ function decodeKnown(type: number, view: number, body: Body): GatewayRecord | un
         throw new ProtocolError("a record of the people at the session is cut short");
       }
       return { type: "sharing", view, news };
+    }
+    case MonitorsType.monitors: {
+      const monitors = decodeMonitors(body.bytes(body.left));
+      if (monitors === undefined) {
+        throw new ProtocolError("a record of the monitors is cut short");
+      }
+      return { type: "monitors", view, monitors };
     }
     case GatewayType.size:
       return decodeSize(view, body);

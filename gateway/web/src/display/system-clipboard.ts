@@ -13,14 +13,14 @@ export interface SystemClipboard {
   read(): Promise<Piece | undefined>;
 }
 
-/** The real one. */
-export const browserClipboard: SystemClipboard = {
-  hasFocus: () => document.hasFocus(),
+/** The real one, as the window has it in which the person works. */
+export const browserClipboard = (view: () => Window): SystemClipboard => ({
+  hasFocus: () => view().document.hasFocus(),
 
-  isActivated: () => (navigator as { userActivation?: UserActivation }).userActivation?.isActive ?? true,
+  isActivated: () => (view().navigator as { userActivation?: UserActivation }).userActivation?.isActive ?? true,
 
   async write(piece) {
-    const { clipboard } = navigator as { clipboard?: Clipboard };
+    const { clipboard } = view().navigator as { clipboard?: Clipboard };
     if (clipboard === undefined || (piece.kind === "png" && typeof ClipboardItem !== "function")) {
       throw new DOMException("this browser has no clipboard for this", "NotAllowedError");
     }
@@ -36,7 +36,7 @@ export const browserClipboard: SystemClipboard = {
     if (!(await mayRead())) {
       return undefined;
     }
-    for (const item of await navigator.clipboard.read()) {
+    for (const item of await view().navigator.clipboard.read()) {
       if (item.types.includes("text/plain")) {
         return textPiece(await (await item.getType("text/plain")).text());
       }
@@ -46,7 +46,7 @@ export const browserClipboard: SystemClipboard = {
     }
     return undefined;
   },
-};
+});
 
 /** What a paste event brings: text if there is any, or else a picture, which takes its time. */
 export function pastedPiece(
