@@ -132,6 +132,13 @@ function forget() {
   const isWebp = (blob) => blob instanceof Blob && blob.type === 'image/webp'
   const decode = window.createImageBitmap
   window.createImageBitmap = (source, ...rest) => (isWebp(source) ? Promise.reject(new DOMException('no WebP', 'InvalidStateError')) : decode(source, ...rest))
+  const source = Object.getOwnPropertyDescriptor(HTMLImageElement.prototype, 'src')
+  Object.defineProperty(HTMLImageElement.prototype, 'src', {
+    ...source,
+    set(address) {
+      source.set.call(this, address.startsWith('data:image/webp') ? 'data:,' : address)
+    },
+  })
   const address = URL.createObjectURL
   URL.createObjectURL = (blob) => address.call(URL, isWebp(blob) ? new Blob(['no WebP']) : blob)
 }

@@ -84,6 +84,12 @@ async function measureLine(stage, bad) {
   suite.figures.add('line_mbit_s', 'Mbit/s', [FLOOD_BYTES * 8 / 1e3 / (performance.now() - began)])
 }
 
+// How a network goes and comes back: the browser is told of both, or has to find out.
+const BREAKS = [
+  { figure: 'reconnect_ms', isTold: true },
+  { figure: 'reconnect_untold_ms', isTold: false },
+]
+
 // The network goes, comes back, and with it the picture; each key came once at most.
 export async function reconnection(stage) {
   const { suite, replay } = stage
@@ -92,7 +98,7 @@ export async function reconnection(stage) {
   await stage.openOurs(page)
   await focus(page, CANVAS)
   const doubled = []
-  const values = await suite.repeat(async () => {
+  const once = async ({ isTold }) => {
     const from = replay.events.length
     await replay.begin('animate', CUT_SECONDS + 60, 0, 0, 1024, 768, 10)
     await delay(500)
@@ -102,7 +108,7 @@ export async function reconnection(stage) {
     }
     await type(8)
     stage.line.tell('cut')
-    await context.setOffline(true)
+    if (isTold) await context.setOffline(true)
     await type(4)
     await until('the veil', async () => (await page.locator(CANVAS).getAttribute('data-state')) !== 'connected')
     await type(4)
@@ -110,7 +116,7 @@ export async function reconnection(stage) {
     await watchNumber(page, FRAME_AT)
     await delay(200)
     stage.line.tell('restore')
-    await context.setOffline(false)
+    if (isTold) await context.setOffline(false)
     const restored = performance.timeOrigin + performance.now()
     // The first look found the picture of before the cut.
     await untilSeen(page, 'a new frame', (seen) => seen.length > 1)
@@ -125,8 +131,13 @@ export async function reconnection(stage) {
     doubled.push(codes.length - new Set(codes).size)
     if (codes.length < 10) throw new Error(`of 26 keys the guest heard only ${codes.length}`)
     return back
+  }
+  const values = await suite.repeat(async () => {
+    const times = []
+    for (const way of BREAKS) times.push(await once(way))
+    return times
   })
-  suite.figures.add('reconnect_ms', 'ms', values)
+  BREAKS.forEach(({ figure }, at) => suite.figures.add(figure, 'ms', values.map((times) => times[at])))
   suite.figures.add('reconnect_keys_doubled', 'keys', doubled)
   if (doubled.some((count) => count !== 0)) throw new Error(`keys came twice: ${doubled}`)
 }

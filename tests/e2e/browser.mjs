@@ -80,7 +80,7 @@ export const photograph = (page, name) => page.screenshot({ path: join(results, 
 // Keeps the canvas' pixels in the page; says whether they are the ones that were kept before. Only
 // what is asked for leaves the page: that takes a quarter of a second, and the guest's clock ticks.
 const keepPixels = (page) => page.evaluate(() => {
-  const canvas = document.querySelector('[data-testid="desktop-canvas"]')
+  const canvas = document.querySelector('[data-testid="desktop-canvas"], [data-testid="monitor-canvas"]')
   const copy = new OffscreenCanvas(canvas.width, canvas.height)
   const context = copy.getContext('2d', { willReadFrequently: true })
   context.drawImage(canvas, 0, 0)

@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { domains, guestFile, guestRun, metric, quickstart, results, until, useVidictl } from './stack.mjs'
 import { near, open, openFirstApp, photograph, place, quietMoment, signIn } from './browser.mjs'
 import { makeFilm, makeWebPage, openInGuest } from './looks.mjs'
+import * as monitors from './monitors.mjs'
 import * as sound from './sound.mjs'
 import { steps } from './steps.mjs'
 
@@ -205,6 +206,7 @@ async function launch(at, title) {
     await click(at)
     const found = await active(title, seconds).catch(() => undefined)
     if (found) return found
+    console.log(`desktop: no window ${title} after a click at ${at}; the guest's pointer: ${JSON.stringify(await pointer())}`)
   }
   await click(at)
   return active(title)
@@ -309,6 +311,7 @@ const COMPOSED = '漢字と😀'
 
 step('what an input method composed is written in the guest, in order with keys, and its clipboard is as before', async () => {
   const own = await page.evaluate(() => navigator.clipboard.readText())
+  const whole = (await canvasSize()).box
   await chord('Control+a')
   await page.getByTestId('toolbar-show').click()
   await page.getByTestId('toolbar-typing').click()
@@ -327,6 +330,8 @@ step('what an input method composed is written in the guest, in order with keys,
   assert.equal((await guestFile(domain, NOTE)).trimEnd(), written)
   assert.equal(await page.evaluate(() => navigator.clipboard.readText()), own, 'it has no part in the clipboard of the person')
   await page.getByTestId('screen-keys-close').click()
+  // The row of keys has moved the picture: what is clicked next is where it lies when that is over.
+  await until('the picture where it was', async () => String((await canvasSize()).box) === String(whole))
 })
 
 step('the file manager shows the file', async () => {
@@ -377,6 +382,16 @@ step('the screen of the guest follows the window, pixel for pixel', async () => 
     assert.deepEqual((await canvasSize()).box, [0, 0, width, height])
     await exact(`window-${width}x${height}`)
   }
+})
+
+step('a second monitor is a window of its own, with its own pixels, pointer and keys, and goes with it', async () => {
+  for (const { name, wrong, colors } of await monitors.comeAndGo(page, domain)) {
+    moments.push({ name, wrong, colors })
+    console.log(`desktop ${name}: ${colors} colours, ${wrong} wrong pixels`)
+    assert.equal(wrong, 0, `${name}: ${wrong} pixels differ from the guest's`)
+  }
+  await until('the first monitor alone', async () => String(await guestScreen()) === String(SCREEN), PROGRAM_SECONDS)
+  await exact('one-monitor')
 })
 
 step('what the guest plays is heard in the browser', async () => {

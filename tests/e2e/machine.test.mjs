@@ -7,6 +7,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { tmpdir } from 'node:os'
 import { promisify } from 'node:util'
+import { AxeBuilder } from '@axe-core/playwright'
 import { command, Console, createUser, DAEMONS, quickstart, root, state, until, useVidictl, vidictl, vidictlJson } from './stack.mjs'
 import { connected, open, photograph, quietMoment, signIn, typeLine } from './browser.mjs'
 import { freePort } from './port.mjs'
@@ -144,14 +145,57 @@ step('what is wrong with it is told: to the user what it means, to the administr
   await told('The machine does not answer. It may be off.')
   await problem(/does not answer: 127\.0\.0\.1:\d+: Connection refused/)
   await photograph(page, 'machine-away')
-  await vidictl('machine', 'update', 'Lab 7', '--address', `127.0.0.1:${machine.ports.tls}`)
+  await withPassword('not-the-password', 'update', 'Lab 7', '--address', `127.0.0.1:${machine.ports.tls}`)
   await told('The machine is not the one that is expected here')
   await problem(/set the right CA/)
-  await vidictl('machine', 'update', 'Lab 7', '--tls-ca', at('ca-cert.pem'), '--host-name', 'lab-8.test')
+  await withPassword('not-the-password', 'update', 'Lab 7', '--tls-ca', at('ca-cert.pem'), '--host-name', 'lab-8.test')
   await problem(/not issued to lab-8\.test/)
-  await vidictl('machine', 'update', 'Lab 7', '--host-name', 'lab-7.test')
+  await withPassword('not-the-password', 'update', 'Lab 7', '--host-name', 'lab-7.test')
   await told('The machine refuses the password that is kept for it')
   await problem(/password .* set the right one/)
+})
+
+step('on its page an administrator sees what is wrong, puts another machine on the menu and takes it off again', async () => {
+  const admin = await open({ locale: 'en-GB' })
+  try {
+    const byId = (id) => admin.page.getByTestId(id)
+    const row = (name) => byId('admin-machines').getByRole('row').filter({ hasText: name })
+    await signIn(admin.page, access.url, access.user, access.password)
+    await byId('app-list').waitFor({ state: 'attached' })
+    await admin.page.goto(new URL('/admin/machines', access.url).href)
+    await until('the problem', async () => /set the right one/.test(await row('Lab 7').getByTestId('admin-machine-problem').innerText()))
+
+    await byId('admin-machine-create').click()
+    await byId('admin-machine-name').fill('Lab 8')
+    assert.ok(await byId('admin-machine-submit').isDisabled(), 'an address is missing')
+    await byId('admin-machine-address').fill('nowhere')
+    await byId('admin-machine-ca').fill(await readFile(at('ca-cert.pem'), 'utf8'))
+    await byId('admin-machine-password').fill(SECRET)
+    await byId('admin-machine-submit').click()
+    await admin.page.getByRole('alert').waitFor()
+    await byId('admin-machine-address').fill(`127.0.0.1:${await freePort()}`)
+    await byId('admin-machine-user').selectOption({ label: 'mia' })
+    const { violations } = await new AxeBuilder({ page: admin.page }).analyze()
+    assert.deepEqual(violations.map(({ id, nodes }) => `${id} ${nodes[0]?.target}`), [])
+    await photograph(admin.page, 'machine-form')
+    await byId('admin-machine-submit').click()
+    await byId('admin-machine-form').waitFor({ state: 'detached' })
+    await row('Lab 8').waitFor()
+    await byId('admin-machine-filter').fill('8')
+    await until('only the one that was looked for', async () => (await row('Lab 7').count()) === 0)
+    await byId('admin-machine-filter').fill('')
+    await photograph(admin.page, 'machine-admin')
+    assert.ok(!(await admin.page.content()).includes(SECRET), 'the password is not given out')
+    const apps = async () => (await vidictlJson('machine', 'list')).machines.map(({ display_name, displayName }) => display_name ?? displayName)
+    assert.deepEqual((await apps()).sort(), ['Lab 7', 'Lab 8'])
+
+    await row('Lab 8').getByTestId('admin-machine-delete').click()
+    await byId('admin-confirm').click()
+    await until('its end', async () => (await row('Lab 8').count()) === 0 && (await apps()).length === 1)
+    assert.deepEqual(admin.problems, [], 'no page error')
+  } finally {
+    await admin.close()
+  }
 })
 
 // Waits until the canvas equals the machine's picture: a photo is exact within a second of quiet.
@@ -191,7 +235,8 @@ step('without TLS it works where the operator says so, and the machine pinned by
     ['--no-tls', '--address', `127.0.0.1:${machine.ports.plain}`],
     ['--tls-ca', at('server-cert.pem'), '--address', `127.0.0.1:${machine.ports.tls}`],
   ]) {
-    await vidictl('machine', 'update', 'Lab 7', ...way)
+    await assert.rejects(vidictl('machine', 'update', 'Lab 7', ...way), /give it again/)
+    await withPassword(SECRET, 'update', 'Lab 7', ...way)
     await page.getByTestId('desktop-canvas').waitFor()
     const session = (await shown()).status.session
     await vidictl('session', 'release', session.split('/').at(-1), '--yes')

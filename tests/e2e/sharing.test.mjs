@@ -54,7 +54,7 @@ before(async () => {
   desktop = (await vidictlJson('desktop', 'list')).desktops[0].name
   await vidictl('desktop', 'update', desktop, '--recording', 'on-request')
   await createUser('ben', PASSWORD, '--role', 'user', '--display-name', 'Ben').catch(() => {})
-  // What is attached still goes by the policy before.
+  // What is attached follows its policy within 20 s, what is attached anew at once.
   await kill9('gateway')
   await quickstart('up')
   await startEdge()
@@ -64,7 +64,7 @@ before(async () => {
 
 after(async () => {
   await vidictl('desktop', 'update', desktop, '--recording', 'never', '--watermark', 'off')
-  // What is attached still goes by the policy before.
+  // What is attached follows its policy within 20 s, what is attached anew at once.
   await kill9('gateway')
   await quickstart('up')
   console_?.close()

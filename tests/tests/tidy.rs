@@ -18,7 +18,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("agent/hypervisor", &["vidi-proto", "vidi-kit"]),
     ("controller", &["vidi-proto", "vidi-kit"]),
     ("controller/cli", &["vidi-proto", "vidi-kit"]),
-    ("agent", &["vidi-proto", "vidi-kit", "vidi-hypervisor"]),
+    ("agent", &["vidi-proto", "vidi-kit", "vidi-hypervisor", "vidi-spice"]),
     ("gateway", &["vidi-proto", "vidi-kit", "vidi-spice", "vidi-display"]),
 ];
 
@@ -112,6 +112,25 @@ fn check_file(path: &Path, text: &str, faults: &mut String) {
     for (layer, banned) in LAYERS.iter().filter(|(layer, _)| format!("/{name}").contains(layer)) {
         for word in banned.iter().filter(|word| code.contains(**word)) {
             writeln!(faults, "{name}: {layer} may not name `{}`", word.trim()).unwrap();
+        }
+    }
+}
+
+/// What passes pictures on is told to give their memory back, however it is started.
+#[test]
+fn gateway_and_relay_give_memory_back() {
+    let packaging = root().join("packaging");
+    let read = |name: &str| fs::read_to_string(packaging.join(name)).unwrap();
+    let setting = |text: &str, name: &str| {
+        let value = text.split(&format!("{name}=")).nth(1).unwrap_or_default();
+        value.chars().take_while(char::is_ascii_digit).collect::<String>()
+    };
+    let quickstart = read("quickstart");
+    for name in ["MALLOC_ARENA_MAX", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"] {
+        let value = setting(&quickstart, name);
+        assert!(!value.is_empty(), "packaging/quickstart does not set {name}");
+        for unit in ["deb/vidi-gateway.service", "deb/vidi-agent.vidi-relay.service"] {
+            assert_eq!(setting(&read(unit), name), value, "{name} in packaging/{unit}");
         }
     }
 }

@@ -20,6 +20,13 @@ const CHANGES_MAX: usize = 4;
 /// What a body may grow by in one change.
 const GROWTH_BYTES: usize = 64;
 
+/// `SPICE_MSG_MAIN_INIT`
+const MAIN_INIT: u16 = 103;
+/// `SPICE_MSG_MAIN_AGENT_DATA`
+const MAIN_AGENT_DATA: u16 = 109;
+/// `VD_AGENT_MAX_DATA_SIZE`
+const AGENT_CHUNK_BYTES: usize = 2048;
+
 /// One record of an input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -57,6 +64,22 @@ pub fn message(kind: u16, body: &[u8]) -> Vec<u8> {
     [&kind.to_le_bytes()[..], &size.to_le_bytes(), body].concat()
 }
 
+/// `SPICE_MSG_MAIN_INIT` of a guest with an agent that may be sent many messages.
+pub fn main_init() -> Vec<u8> {
+    let words = [1_u32, 1, 3, 2, 1, 1 << 20, 0, 0];
+    message(MAIN_INIT, &words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>())
+}
+
+/// A message of the agent in the guest, as messages of the main channel (`vd_agent.h`,
+/// `VDAgentMessage`: protocol u32, type u32, opaque u64, size u32).
+pub fn agent_says(kind: u32, body: &[u8]) -> Vec<u8> {
+    let size = u32::try_from(body.len()).unwrap_or(u32::MAX);
+    let head = [1_u32, kind, 0, 0, size];
+    let mut whole: Vec<u8> = head.iter().flat_map(|word| word.to_le_bytes()).collect();
+    whole.extend(body);
+    whole.chunks(AGENT_CHUNK_BYTES).flat_map(|chunk| message(MAIN_AGENT_DATA, chunk)).collect()
+}
+
 /// What a server says until a channel is open: its reply with a key, and that the ticket is good.
 pub static LINKED: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let key = public_key();
@@ -86,7 +109,7 @@ pub fn setup() -> LinkSetup {
     LinkSetup {
         channel_id: 0,
         connection_id: 1,
-        password: Password::default(),
+        password: Password::new("secret").unwrap_or_default(),
         seed: TicketSeed::generate(&mut StdRng::seed_from_u64(7)),
     }
 }

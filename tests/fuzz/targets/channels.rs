@@ -1,16 +1,24 @@
 //! Fuzzes the link and every channel but the display's: any bytes of a server.
 //!
 //! A record's kind: the two highest bits name the channel (0 main with its agent, 1 inputs, 2 cursor, 3 the
-//! link itself), the others are the message's type; of an inputs message with bit 12 or 13 the channel is playback
-//! or record. Its body is the message's, or bytes of the link.
+//! link itself), the others are the message's type. Of a main message with bit 13 the type is one of the agent's
+//! messages, and the body that one's, and with bit 8 the client has copied and dropped something; of an inputs message with bit 12 or 13 the channel is playback or record.
+//! Otherwise its body is the message's, or bytes of the link: of the server's side of it to clients of others
+//! with bit 12, of the link that is made in their name with bit 13.
 #![no_main]
 
+use std::sync::{LazyLock, Mutex};
+
+use bytes::BytesMut;
 use libfuzzer_sys::{fuzz_mutator, fuzz_target};
-use vidi_fuzz::{LINKED, message, mutate, records, setup};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use vidi_fuzz::{LINKED, agent_says, message, mutate, records, setup};
 use vidi_spice::{
-    Agent, ClipboardKind, CursorChannel, CursorEvent, FileOffer, InputsChannel, MainChannel,
+    Agent, AgentEvent, ChannelKind, ClipboardKind, ClipboardPiece, CursorChannel, CursorEvent,
+    FileFailure, FileOffer, FileStatus, InputsChannel, LinkRequest, MainChannel, PassedLink,
     PlaybackChannel, PlaybackEvent, Point, RecordChannel, SOUND_CHANNELS_MAX,
-    SOUND_PACKET_BYTES_MAX, Scancode, SoundCodec,
+    SOUND_PACKET_BYTES_MAX, Scancode, ServerKey, SoundCodec, link_refusal, offered,
 };
 
 fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
@@ -25,6 +33,7 @@ fuzz_target!(|input: &[u8]| {
     let mut record_channel = RecordChannel::new(setup());
     let mut link = MainChannel::new(setup());
     let mut agent = Agent::default();
+    let mut side = ServersSide::default();
     let opened = main.receive(&LINKED).is_ok()
         && inputs.receive(&LINKED).is_ok()
         && cursor.receive(&LINKED).is_ok()
@@ -34,6 +43,13 @@ fuzz_target!(|input: &[u8]| {
     for record in records(input) {
         let bytes = message(record.kind & 0x3fff, &record.body);
         let goes_on = match record.kind >> 14 {
+            0 if record.kind & AGENT != 0 => {
+                let bytes = agent_says((record.kind & 0xff).into(), &record.body);
+                if record.kind & WISHES != 0 {
+                    wish(&mut agent);
+                }
+                main.receive(&bytes).is_ok() && take_main(&mut main, &mut agent)
+            }
             0 => main.receive(&bytes).is_ok() && take_main(&mut main, &mut agent),
             1 if record.kind & PLAYBACK != 0 => {
                 let bytes = message(record.kind & 0xfff, &record.body);
@@ -45,6 +61,8 @@ fuzz_target!(|input: &[u8]| {
             }
             1 => inputs.receive(&bytes).is_ok() && take_inputs(&mut inputs),
             2 => cursor.receive(&bytes).is_ok() && take_cursor(&mut cursor),
+            _ if record.kind & SERVING != 0 => side.hear_client(&record.body),
+            _ if record.kind & PASSED != 0 => side.hear_server(&record.body),
             _ => link.receive(&record.body).is_ok() && take_main(&mut link, &mut Agent::default()),
         };
         if !goes_on {
@@ -53,27 +71,123 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
+/// Of a main message: it is one of the agent's.
+const AGENT: u16 = 1 << 13;
+/// Of one of the agent's messages: the client wants something before.
+const WISHES: u16 = 1 << 8;
 /// Of an inputs message: the channel is another.
 const PLAYBACK: u16 = 1 << 12;
 const RECORD: u16 = 1 << 13;
+/// Of bytes of a link: it is another.
+const SERVING: u16 = 1 << 12;
+const PASSED: u16 = 1 << 13;
+
+/// For the first ticket of a process: a key is made in a tenth of a second, and opens one.
+static KEY: LazyLock<Mutex<Option<ServerKey>>> = LazyLock::new(|| {
+    let key = ServerKey::generate(&mut StdRng::seed_from_u64(7)).ok();
+    let reply = key.as_ref().map(|key| key.reply(offered(ChannelKind::Main)));
+    assert!(reply.is_some_and(|reply| reply.starts_with(b"REDQ")), "a key replies");
+    Mutex::new(key)
+});
+
+/// A client of others before us, and the link that is made in its name.
+#[derive(Debug, Default)]
+struct ServersSide {
+    input: BytesMut,
+    request: Option<LinkRequest>,
+    passed: Option<PassedLink>,
+}
+
+impl ServersSide {
+    fn hear_client(&mut self, bytes: &[u8]) -> bool {
+        self.input.extend_from_slice(bytes);
+        let request = match (self.request, LinkRequest::read(&mut self.input)) {
+            (Some(request), _) | (None, Ok(Some(request))) => request,
+            (None, Ok(None)) => return true,
+            (None, Err(refusal)) => {
+                assert!(!link_refusal(refusal).is_empty(), "a refusal is a message");
+                return false;
+            }
+        };
+        if self.request.is_none() {
+            let LinkRequest { kind, common, channel, .. } = request;
+            let both = channel.both(offered(kind));
+            assert!(both.both(channel) == both && common.with(common) == common);
+            drop(request.compression());
+            let password = setup().password;
+            self.passed = Some(PassedLink::start(&request, password, setup().seed));
+        }
+        self.request = Some(request);
+        match request.read_ticket(&mut self.input) {
+            Ok(Some(ticket)) => {
+                let key = KEY.lock().ok().and_then(|mut key| key.take());
+                drop(key.and_then(|key| key.open(&ticket, &mut StdRng::seed_from_u64(7))));
+                true
+            }
+            Ok(None) => true,
+            Err(_) => false,
+        }
+    }
+
+    fn hear_server(&mut self, bytes: &[u8]) -> bool {
+        let Some(passed) = &mut self.passed else { return true };
+        let goes_on = passed.receive(bytes).is_ok();
+        while passed.poll_transmit().is_some() {}
+        goes_on
+    }
+}
 
 fn take_main(main: &mut MainChannel, agent: &mut Agent) -> bool {
     loop {
         match main.next_event() {
-            Ok(Some(event)) => drop(agent.handle(&event)),
+            Ok(Some(event)) => {
+                for event in agent.handle(&event) {
+                    answer(agent, event);
+                }
+            }
             Ok(None) => break,
             Err(_) => return false,
         }
     }
-    agent.request(ClipboardKind::Text);
-    agent.offer(ClipboardKind::Png);
-    agent.resize(800, 600);
-    agent.send_file(&FileOffer { id: 1, name: "a/b\n".to_owned(), size: 9 });
-    agent.file_data(1, vec![7; 3].into());
-    drop(agent.take_file_events());
     let goes_on = agent.transmit(main).is_ok();
+    for event in agent.take_file_events() {
+        answer(agent, event);
+    }
     while main.poll_transmit().is_some() {}
     goes_on
+}
+
+/// Numbers of files: one more than may be on their way.
+const FILES: u32 = 5;
+
+fn wish(agent: &mut Agent) {
+    agent.offer(ClipboardKind::Png);
+    for id in 0..FILES {
+        let size = u64::from(id) * 9;
+        agent.send_file(&FileOffer { id, name: "a/b\n:".to_owned(), size });
+    }
+}
+
+/// As the engine and its viewers would.
+fn answer(agent: &mut Agent, event: AgentEvent) {
+    match event {
+        AgentEvent::Offered { text, .. } => {
+            agent.request(if text { ClipboardKind::Text } else { ClipboardKind::Png });
+        }
+        AgentEvent::Given(piece) => {
+            assert!(piece.data.len() <= piece.kind.bytes_max(), "a piece keeps to its limit");
+            agent.offer(piece.kind);
+        }
+        AgentEvent::Released => agent.release(),
+        AgentEvent::Asked(kind) => {
+            let data = b"one\ntwo"[..].into();
+            agent.give(kind.map(|kind| ClipboardPiece { kind, data }));
+        }
+        AgentEvent::File(id, FileStatus::Ready) => agent.file_data(id, vec![7; 5].into()),
+        AgentEvent::File(id, FileStatus::Taken(5)) => agent.file_data(id, vec![7; 4].into()),
+        AgentEvent::File(id, FileStatus::Failed(FileFailure::TooMany)) => agent.cancel_file(id),
+        AgentEvent::File(..) | AgentEvent::Abilities(_) => {}
+    }
 }
 
 fn take_inputs(inputs: &mut InputsChannel) -> bool {
