@@ -119,6 +119,7 @@ export async function comeAndGo(page, domain) {
   await Promise.all([again.waitForEvent('close'), page.getByTestId('monitor-close-2').click()])
   await page.keyboard.press('Escape')
   await page.keyboard.press('Escape')
+  await page.getByTestId('toolbar').waitFor({ state: 'detached' })
   await monitorsAre(domain, alone)
   return seen
 }
