@@ -10,7 +10,7 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Request, Status};
 use vidi_kit::tls::{CONTROLLER_NAME, anonymous_client_config, install_provider};
 use vidi_kit::trace::{self, TraceId};
 use vidi_kit::transport::{connect_tls, connect_unix, describe};
@@ -74,25 +74,6 @@ pub(crate) async fn all_pages<T>(
         token = next;
     }
     bail!("the list does not end after {PAGES_MAX} pages")
-}
-
-/// The resource that is meant, where it is named whole: nobody else's list is needed to find it.
-pub(crate) fn whole_name(tenant: &str, collection: &str, wanted: &str) -> Option<String> {
-    if wanted.starts_with("tenants/") {
-        return Some(wanted.to_owned());
-    }
-    // The long form only: the beginning of an id has another meaning.
-    let is_id = wanted.contains('-') && wanted.parse::<uuid::Uuid>().is_ok();
-    is_id.then(|| format!("tenants/{tenant}/{collection}/{wanted}"))
-}
-
-/// What was asked for by name, if it is there: a display name may look like one.
-pub(crate) fn there<T>(answer: Result<Response<T>, Status>) -> Result<Option<T>, Status> {
-    match answer {
-        Ok(found) => Ok(Some(found.into_inner())),
-        Err(status) if status.code() == Code::NotFound => Ok(None),
-        Err(status) => Err(status),
-    }
 }
 
 async fn channel(global: &Global) -> anyhow::Result<Channel> {
@@ -187,23 +168,4 @@ pub(crate) fn read_password(prompt: &str) -> anyhow::Result<String> {
 fn show_typing(setting: &str) {
     let stty = Command::new("stty").arg(setting).stdin(Stdio::inherit()).status();
     drop(stty);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_named_whole_is_asked_for_by_its_name() {
-        let whole = |wanted: &str| whole_name("t", "desktops", wanted);
-        let id = "0198c1a2-0000-7000-8000-000000000001";
-        let name = format!("tenants/t/desktops/{id}");
-        assert_eq!(whole(id).as_ref(), Some(&name));
-        assert_eq!(whole(&name), Some(name));
-        for other in ["0198c1a2", "Ana's desktop", "", "0198c1a2000070008000000000000001"] {
-            assert_eq!(whole(other), None, "{other}");
-        }
-        assert_eq!(there(Err::<Response<()>, _>(Status::not_found("no"))).unwrap(), None);
-        assert!(there(Err::<Response<()>, _>(Status::unavailable("no"))).is_err());
-    }
 }

@@ -3,23 +3,21 @@
 use anyhow::bail;
 use vidi_proto::v1::desktop_service_client::DesktopServiceClient;
 use vidi_proto::v1::{
-    Assignment, ChangeKind, CreateDesktopRequest, DeleteDesktopRequest, Desktop, DisplayPolicy,
-    GetDesktopRequest, ListDesktopsRequest, ListDesktopsResponse, Power, ReleasePolicy,
-    RestartDesktopRequest, StartDesktopRequest, StopDesktopRequest, WatchDesktopsRequest,
+    Assignment, ChangeKind, CreateDesktopRequest, DeleteDesktopRequest, Desktop, DesktopSpec,
+    DesktopStatus, DisplayPolicy, GetDesktopRequest, ListDesktopsRequest, ListDesktopsResponse,
+    Power, ReleasePolicy, RestartDesktopRequest, StartDesktopRequest, StopDesktopRequest,
+    UpdateDesktopRequest, WatchDesktopsRequest,
 };
 
-use crate::arguments::{AfterUse, DesktopCommand, Format, Global, Wait, Yes};
+use crate::arguments::{AfterUse, DesktopCommand, Format, Global, PolicyFlags, Wait, Yes};
 use crate::ask::confirm;
-use crate::connect::{Api, PAGE_SIZE_MAX, all_pages, connect, there, whole_name};
-use crate::display_policy::{policy_fields, update, with_flags};
-use crate::failure::Failure;
+use crate::connect::{Api, PAGE_SIZE_MAX, all_pages, connect};
+use crate::display_policy::{policy_fields, with_flags};
+use crate::named::{mask, pick, there, whole_name};
 use crate::operations::follow;
 use crate::output::{Table, json, plain, print, short, show};
-use crate::sessions::session_state;
+use crate::sessions::on_it;
 use crate::when::{moment, since};
-
-/// Shortest beginning of an id that is taken for it.
-const ID_CHARS_MIN: usize = 4;
 
 /// Desktops.
 pub(crate) async fn desktop(global: &Global, command: DesktopCommand) -> anyhow::Result<()> {
@@ -82,6 +80,37 @@ pub(crate) async fn desktop(global: &Global, command: DesktopCommand) -> anyhow:
     }
 }
 
+/// Changes what was given, nothing else.
+fn update(
+    before: Desktop,
+    name: Option<String>,
+    after_use: Option<AfterUse>,
+    flags: &PolicyFlags,
+) -> anyhow::Result<UpdateDesktopRequest> {
+    let old = before.spec.and_then(|spec| spec.display_policy).unwrap_or_default();
+    let policy = with_flags(old, flags);
+    let fields = [
+        ("display_name", name.is_some()),
+        ("spec.release_policy", after_use.is_some()),
+        ("spec.display_policy", policy != old),
+    ];
+    let update_mask = Some(mask(fields, "--name, --after-use, or a policy other than it has")?);
+    let spec = DesktopSpec {
+        release_policy: after_use.map(policy_of).unwrap_or_default().into(),
+        display_policy: Some(policy),
+        ..DesktopSpec::default()
+    };
+    let desktop = Desktop {
+        name: before.name,
+        display_name: name.unwrap_or_default(),
+        // The policy is sent whole: what somebody else changed meanwhile must not be undone.
+        etag: before.etag,
+        spec: Some(spec),
+        ..Desktop::default()
+    };
+    Ok(UpdateDesktopRequest { desktop: Some(desktop), update_mask })
+}
+
 async fn delete(
     global: &Global,
     api: Api,
@@ -115,7 +144,7 @@ fn what_is_lost(desktop: &Desktop) -> String {
     text
 }
 
-pub(crate) fn policy_of(after_use: AfterUse) -> ReleasePolicy {
+fn policy_of(after_use: AfterUse) -> ReleasePolicy {
     match after_use {
         AfterUse::Keep => ReleasePolicy::Keep,
         AfterUse::Stop => ReleasePolicy::Stop,
@@ -148,24 +177,8 @@ async fn find(
     {
         return Ok(found);
     }
-    pick(list(global, client).await?.desktops, wanted)
-}
-
-fn pick(desktops: Vec<Desktop>, wanted: &str) -> anyhow::Result<Desktop> {
-    let fits = |desktop: &Desktop| {
-        let id = short(&desktop.name);
-        let begins = ID_CHARS_MIN <= wanted.len() && id.starts_with(wanted);
-        desktop.name == wanted || begins || desktop.display_name == wanted
-    };
-    let mut found: Vec<_> = desktops.into_iter().filter(fits).collect();
-    match (found.pop(), found.len()) {
-        (Some(desktop), 0) => Ok(desktop),
-        (Some(_), more) => bail!("\"{wanted}\" fits {} desktops: give the whole id", more + 1),
-        (None, _) => Err(Failure::NotThere(format!(
-            "there is no desktop \"{wanted}\", or it is not yours: vidictl desktop list shows all"
-        ))
-        .into()),
-    }
+    let all = list(global, client).await?.desktops;
+    pick("desktop", all, wanted, |one| (&one.name, &one.display_name))
 }
 
 async fn watch(global: &Global, mut client: DesktopServiceClient<Api>) -> anyhow::Result<()> {
@@ -211,7 +224,7 @@ fn desktops(desktops: &[Desktop]) -> Table {
             state_of(desktop),
             since(status.power_since.as_ref()),
             short(&status.host),
-            who_is_on(desktop),
+            who_is_on(&status),
             short(&spec.template),
             status.reason,
         ]);
@@ -219,15 +232,8 @@ fn desktops(desktops: &[Desktop]) -> Table {
     table
 }
 
-/// `ana, connected 5 min`; empty for nobody.
-fn who_is_on(desktop: &Desktop) -> String {
-    let status = desktop.status.clone().unwrap_or_default();
-    if status.session_user.is_empty() {
-        return String::new();
-    }
-    let state = session_state(status.session_state());
-    let since = since(status.session_state_since.as_ref());
-    format!("{}, {state} {since}", short(&status.session_user)).trim_end().to_owned()
+fn who_is_on(status: &DesktopStatus) -> String {
+    on_it(&status.session_user, status.session_state(), status.session_state_since.as_ref())
 }
 
 fn one_desktop(desktop: &Desktop) -> Table {
@@ -254,7 +260,7 @@ fn one_desktop(desktop: &Desktop) -> Table {
         ("runs as", status.acceleration.clone()),
         ("assignment", assignment.to_owned()),
         ("user", short(&spec.assigned_user)),
-        ("on it", who_is_on(desktop)),
+        ("on it", who_is_on(&status)),
         ("session", short(&status.session)),
         ("after use", after_use.to_owned()),
         ("template", short(&spec.template)),
@@ -286,27 +292,25 @@ fn state_of(desktop: &Desktop) -> String {
 
 #[cfg(test)]
 mod tests {
+    use vidi_proto::v1::Permission;
+
     use super::*;
+    use crate::arguments::Switch;
 
     #[test]
-    fn a_desktop_is_found_by_what_fits_only_one() {
-        let desktop = |id: &str, display_name: &str| Desktop {
-            name: format!("tenants/default/desktops/{id}"),
-            display_name: display_name.to_owned(),
-            ..Desktop::default()
-        };
-        let all = vec![
-            desktop("0190aaaa-1", "Office"),
-            desktop("0190aaaa-2", "Office"),
-            desktop("0190bbbb-3", "Lab"),
-        ];
-        let found = |wanted: &str| pick(all.clone(), wanted).map(|one| short(&one.name)).ok();
-        assert_eq!(found("Lab").as_deref(), Some("0190bbbb-3"));
-        assert_eq!(found("0190bb").as_deref(), Some("0190bbbb-3"));
-        assert_eq!(found("0190aaaa-2").as_deref(), Some("0190aaaa-2"));
-        assert_eq!(found("Office"), None);
-        assert_eq!(found("019"), None);
-        assert_eq!(found("none"), None);
+    fn only_what_is_given_changes_and_nothing_given_is_refused() {
+        let flags = PolicyFlags::default();
+        let policy = DisplayPolicy { watermark: true, ..DisplayPolicy::default() };
+        let spec = DesktopSpec { display_policy: Some(policy), ..DesktopSpec::default() };
+        let before = Desktop { etag: "e".to_owned(), spec: Some(spec), ..Desktop::default() };
+        assert!(update(before.clone(), None, None, &flags).is_err());
+        let flags = PolicyFlags { files: Some(Switch::Off), ..flags };
+        let request = update(before, None, None, &flags).unwrap();
+        assert_eq!(request.update_mask.unwrap().paths, ["spec.display_policy"]);
+        let desktop = request.desktop.unwrap();
+        let sent = desktop.spec.unwrap().display_policy.unwrap();
+        assert_eq!(sent, DisplayPolicy { files: Permission::Denied.into(), ..policy });
+        assert_eq!(desktop.etag, "e");
     }
 
     #[test]
@@ -314,9 +318,9 @@ mod tests {
         let mut desktop = Desktop {
             name: "tenants/t/desktops/0190".to_owned(),
             display_name: "Office".to_owned(),
-            spec: Some(vidi_proto::v1::DesktopSpec {
+            spec: Some(DesktopSpec {
                 assigned_user: "tenants/t/users/ana".to_owned(),
-                ..Default::default()
+                ..DesktopSpec::default()
             }),
             ..Desktop::default()
         };
@@ -324,9 +328,9 @@ mod tests {
             what_is_lost(&desktop),
             "\"Office\" of ana (0190) is destroyed, and everything on its disk is lost."
         );
-        desktop.status = Some(vidi_proto::v1::DesktopStatus {
+        desktop.status = Some(DesktopStatus {
             session_user: "tenants/t/users/ben".to_owned(),
-            ..Default::default()
+            ..DesktopStatus::default()
         });
         assert!(what_is_lost(&desktop).ends_with("ben is on it now and is cut off."));
     }

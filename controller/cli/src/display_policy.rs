@@ -1,48 +1,8 @@
 //! What passes between a desktop and browsers: from flags, and for people.
 
-use anyhow::bail;
-use prost_types::FieldMask;
-use vidi_proto::v1::{
-    ClipboardWays, Desktop, DesktopSpec, DisplayPolicy, Permission, Recording, UpdateDesktopRequest,
-};
+use vidi_proto::v1::{ClipboardWays, DisplayPolicy, Permission, Recording};
 
-use crate::arguments::{AfterUse, PolicyFlags, Switch, Ways, When};
-use crate::desktops::policy_of;
-
-/// Changes what was given, nothing else.
-pub(crate) fn update(
-    before: Desktop,
-    name: Option<String>,
-    after_use: Option<AfterUse>,
-    flags: &PolicyFlags,
-) -> anyhow::Result<UpdateDesktopRequest> {
-    let old = before.spec.and_then(|spec| spec.display_policy).unwrap_or_default();
-    let policy = with_flags(old, flags);
-    let fields = [
-        ("display_name", name.is_some()),
-        ("spec.release_policy", after_use.is_some()),
-        ("spec.display_policy", policy != old),
-    ];
-    let paths: Vec<String> =
-        fields.into_iter().filter(|(_, given)| *given).map(|(path, _)| path.to_owned()).collect();
-    if paths.is_empty() {
-        bail!("nothing to change: give --name, --after-use, or a policy other than it has");
-    }
-    let spec = DesktopSpec {
-        release_policy: after_use.map(policy_of).unwrap_or_default().into(),
-        display_policy: Some(policy),
-        ..DesktopSpec::default()
-    };
-    let desktop = Desktop {
-        name: before.name,
-        display_name: name.unwrap_or_default(),
-        // The policy is sent whole: what somebody else changed meanwhile must not be undone.
-        etag: before.etag,
-        spec: Some(spec),
-        ..Desktop::default()
-    };
-    Ok(UpdateDesktopRequest { desktop: Some(desktop), update_mask: Some(FieldMask { paths }) })
-}
+use crate::arguments::{PolicyFlags, Switch, Ways, When};
 
 /// A policy with what the flags say.
 pub(crate) fn with_flags(mut policy: DisplayPolicy, flags: &PolicyFlags) -> DisplayPolicy {
@@ -114,34 +74,4 @@ pub(crate) fn policy_fields(policy: &DisplayPolicy) -> [(&'static str, String); 
         ("recording", recording.to_owned()),
         ("watermark", if policy.watermark { "on" } else { "off" }.to_owned()),
     ]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_is_given_changes_and_nothing_given_is_refused() {
-        let flags = PolicyFlags {
-            clipboard: None,
-            files: None,
-            sound: None,
-            microphone: None,
-            sharing: None,
-            raw: None,
-            recording: None,
-            watermark: None,
-        };
-        let policy = DisplayPolicy { watermark: true, ..DisplayPolicy::default() };
-        let spec = DesktopSpec { display_policy: Some(policy), ..DesktopSpec::default() };
-        let before = Desktop { etag: "e".to_owned(), spec: Some(spec), ..Desktop::default() };
-        assert!(update(before.clone(), None, None, &flags).is_err());
-        let flags = PolicyFlags { files: Some(Switch::Off), ..flags };
-        let request = update(before, None, None, &flags).unwrap();
-        assert_eq!(request.update_mask.unwrap().paths, ["spec.display_policy"]);
-        let desktop = request.desktop.unwrap();
-        let sent = desktop.spec.unwrap().display_policy.unwrap();
-        assert_eq!(sent, DisplayPolicy { files: Permission::Denied.into(), ..policy });
-        assert_eq!(desktop.etag, "e");
-    }
 }

@@ -3,24 +3,21 @@
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use prost_types::FieldMask;
 use vidi_proto::v1::machine_service_client::MachineServiceClient;
 use vidi_proto::v1::{
     CreateMachineRequest, DeleteMachineRequest, DisplayPolicy, GetMachineRequest,
-    ListMachinesRequest, ListMachinesResponse, Machine, UpdateMachineRequest,
+    ListMachinesRequest, ListMachinesResponse, Machine, MachineStatus, UpdateMachineRequest,
 };
 
-use crate::arguments::{Deletion, Global, MachineCommand};
+use crate::arguments::{Deletion, Global, MachineCommand, MachineUpdate};
 use crate::ask::confirm;
-use crate::connect::{Api, all_pages, connect, read_password, there, whole_name};
+use crate::connect::{Api, PAGE_SIZE_MAX, all_pages, connect, read_password};
 use crate::display_policy::{policy_fields, with_flags};
-use crate::failure::Failure;
+use crate::named::{mask, pick, there, whole_name};
 use crate::output::{Table, done, plain, short, show};
-use crate::sessions::session_state;
-use crate::when::{moment, since};
+use crate::sessions::on_it;
+use crate::when::moment;
 
-/// Shortest beginning of an id that is taken for it.
-const ID_CHARS_MIN: usize = 4;
 /// Longest file with certificates, in bytes; the controller takes 64 KiB.
 const CA_BYTES_MAX: u64 = 64 << 10;
 
@@ -58,7 +55,7 @@ pub(crate) async fn machine(global: &Global, command: MachineCommand) -> anyhow:
             let machine = find(global, &mut client, &machine).await?;
             show(global.output, "Machine", &machine, one_machine)
         }
-        update @ MachineCommand::Update { .. } => {
+        MachineCommand::Update(update) => {
             let request = update_request(global, &mut client, update).await?;
             let machine = client.update_machine(request).await?.into_inner();
             show(global.output, "Machine", &machine, one_machine)
@@ -78,21 +75,10 @@ pub(crate) async fn machine(global: &Global, command: MachineCommand) -> anyhow:
 async fn update_request(
     global: &Global,
     client: &mut MachineServiceClient<Api>,
-    command: MachineCommand,
+    update: MachineUpdate,
 ) -> anyhow::Result<UpdateMachineRequest> {
-    let MachineCommand::Update {
-        machine,
-        name,
-        address,
-        trust,
-        password,
-        no_password,
-        user,
-        policy,
-    } = command
-    else {
-        bail!("this is no update");
-    };
+    let MachineUpdate { machine, name, address, trust, password, no_password, user, policy } =
+        update;
     let before = find(global, client, &machine).await?;
     let old = before.display_policy.unwrap_or_default();
     let policy = with_flags(old, &policy);
@@ -108,11 +94,7 @@ async fn update_request(
         ("assigned_user", user.is_some()),
         ("display_policy", policy != old),
     ];
-    let paths: Vec<String> =
-        fields.into_iter().filter(|(_, given)| *given).map(|(path, _)| path.to_owned()).collect();
-    if paths.is_empty() {
-        bail!("nothing to change: give at least one of the options");
-    }
+    let update_mask = Some(mask(fields, "at least one of the options")?);
     let machine = Machine {
         name: before.name,
         etag: before.etag,
@@ -129,7 +111,6 @@ async fn update_request(
         display_policy: Some(policy),
         ..Machine::default()
     };
-    let update_mask = Some(FieldMask { paths });
     Ok(UpdateMachineRequest { machine: Some(machine), update_mask, validate_only: false })
 }
 
@@ -151,7 +132,7 @@ async fn list(
 ) -> anyhow::Result<ListMachinesResponse> {
     let machines = all_pages(async |page_token| {
         let parent = format!("tenants/{}", global.tenant);
-        let request = ListMachinesRequest { parent, page_size: 0, page_token };
+        let request = ListMachinesRequest { parent, page_size: PAGE_SIZE_MAX, page_token };
         let page = client.list_machines(request).await?.into_inner();
         Ok((page.machines, page.next_page_token))
     })
@@ -170,33 +151,22 @@ async fn find(
     {
         return Ok(found);
     }
-    let fits = |machine: &Machine| {
-        let begins = ID_CHARS_MIN <= wanted.len() && short(&machine.name).starts_with(wanted);
-        machine.name == wanted || begins || machine.display_name == wanted
-    };
-    let mut found = list(global, client).await?.machines;
-    found.retain(fits);
-    match (found.pop(), found.len()) {
-        (Some(machine), 0) => Ok(machine),
-        (Some(_), more) => bail!("\"{wanted}\" fits {} machines: give the whole id", more + 1),
-        (None, _) => Err(Failure::NotThere(format!(
-            "there is no machine \"{wanted}\": vidictl machine list shows all"
-        ))
-        .into()),
-    }
+    let all = list(global, client).await?.machines;
+    pick("machine", all, wanted, |one| (&one.name, &one.display_name))
 }
 
 fn machines(machines: &[Machine]) -> Table {
     let mut table = Table::new(["MACHINE", "NAME", "ADDRESS", "TLS", "USER", "ON IT", "PROBLEM"]);
     for machine in machines {
+        let status = machine.status.clone().unwrap_or_default();
         table.row([
             short(&machine.name),
             machine.display_name.clone(),
             machine.address.clone(),
             yes_or_no(machine.tls),
             short(&machine.assigned_user),
-            who_is_on(machine),
-            machine.status.clone().unwrap_or_default().problem,
+            who_is_on(&status),
+            status.problem,
         ]);
     }
     table
@@ -213,7 +183,7 @@ fn one_machine(machine: &Machine) -> Table {
         ("password", yes_or_no(machine.has_password)),
         ("user", short(&machine.assigned_user)),
         ("app", short(&machine.app)),
-        ("on it", who_is_on(machine)),
+        ("on it", who_is_on(&status)),
         ("session", short(&status.session)),
         ("problem", status.problem),
         ("made", moment(machine.create_time.as_ref())),
@@ -226,13 +196,6 @@ fn yes_or_no(yes: bool) -> String {
     if yes { "yes" } else { "no" }.to_owned()
 }
 
-/// `ana, connected 5 min`; empty for nobody.
-fn who_is_on(machine: &Machine) -> String {
-    let status = machine.status.clone().unwrap_or_default();
-    if status.session_user.is_empty() {
-        return String::new();
-    }
-    let state = session_state(status.session_state());
-    let since = since(status.session_state_since.as_ref());
-    format!("{}, {state} {since}", short(&status.session_user)).trim_end().to_owned()
+fn who_is_on(status: &MachineStatus) -> String {
+    on_it(&status.session_user, status.session_state(), status.session_state_since.as_ref())
 }

@@ -9,6 +9,7 @@ mod failure;
 mod hosts;
 mod machines;
 mod manual;
+mod named;
 mod operations;
 mod output;
 mod people;

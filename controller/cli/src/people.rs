@@ -1,7 +1,5 @@
 //! Sign-in and users.
 
-use anyhow::bail;
-use prost_types::FieldMask;
 use vidi_proto::v1::sign_in_service_client::SignInServiceClient;
 use vidi_proto::v1::user_service_client::UserServiceClient;
 use vidi_proto::v1::{
@@ -14,6 +12,7 @@ use crate::ask::confirm;
 use crate::connect::{
     Api, all_pages, connect, connect_anonymously, keep_token, read_password, token_path,
 };
+use crate::named::mask;
 use crate::output::{Table, done, short, show};
 
 /// Signs in and keeps the token.
@@ -98,22 +97,14 @@ fn update(
     display_name: Option<String>,
     roles: Vec<String>,
 ) -> anyhow::Result<UpdateUserRequest> {
-    let mut paths = Vec::new();
-    if display_name.is_some() {
-        paths.push("display_name".to_owned());
-    }
-    if !roles.is_empty() {
-        paths.push("roles".to_owned());
-    }
-    if paths.is_empty() {
-        bail!("nothing to change: give --display-name or --role");
-    }
+    let fields = [("display_name", display_name.is_some()), ("roles", !roles.is_empty())];
+    let update_mask = Some(mask(fields, "--display-name or --role")?);
     // `--role ''` takes all roles away.
     let roles = roles.into_iter().filter(|role| !role.is_empty()).collect();
     let display_name = display_name.unwrap_or_default();
     Ok(UpdateUserRequest {
         user: Some(User { name, display_name, roles, ..User::default() }),
-        update_mask: Some(FieldMask { paths }),
+        update_mask,
     })
 }
 

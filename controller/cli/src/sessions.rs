@@ -1,5 +1,6 @@
 //! Who is on which desktop, and the caller's own menu.
 
+use prost_types::Timestamp;
 use vidi_proto::v1::desktop_service_client::DesktopServiceClient;
 use vidi_proto::v1::session_service_client::SessionServiceClient;
 use vidi_proto::v1::{
@@ -61,8 +62,17 @@ async fn ask_where_a_desktop_goes_with_it(api: Api, name: &str, yes: Yes) -> any
     confirm(yes, &format!("\"{display_name}\" is destroyed when its session ends."))
 }
 
+/// Who is on a desktop or machine: `ana, connected 5 min`; empty for nobody.
+pub(crate) fn on_it(user: &str, state: SessionState, since_time: Option<&Timestamp>) -> String {
+    if user.is_empty() {
+        return String::new();
+    }
+    let (user, state, since) = (short(user), session_state(state), since(since_time));
+    format!("{user}, {state} {since}").trim_end().to_owned()
+}
+
 /// A session's state in one word.
-pub(crate) fn session_state(state: SessionState) -> &'static str {
+fn session_state(state: SessionState) -> &'static str {
     match state {
         SessionState::Opening => "opening",
         SessionState::Connected => "connected",

@@ -17,7 +17,7 @@ pub struct DisplayPolicy {
     pub raw: Permission,
     /// When its picture is recorded.
     pub recording: Recording,
-    /// User and time are drawn into the picture that is sent.
+    /// The names of those who look and the time are drawn into the picture that is sent.
     pub watermark: bool,
 }
 

@@ -36,6 +36,12 @@ impl World {
         self.users.get(&(tenant.clone(), user.clone()))
     }
 
+    /// A user's name, for people; of one who is gone the id.
+    pub fn user_display_name(&self, tenant: &TenantId, user: &UserId) -> String {
+        let known = self.user(tenant, user);
+        known.map_or_else(|| user.to_string(), |known| known.display_name.clone())
+    }
+
     /// A sign-in that has not expired, and its user, who still is there.
     pub fn signed_in(&self, token_sha256: &str, now_ms: i64) -> Option<(&Arc<SignIn>, &Arc<User>)> {
         let sign_in = self.sign_ins.get(token_sha256).filter(|one| now_ms < one.expire_ms)?;

@@ -24,13 +24,13 @@ pub struct Machine {
 pub struct MachineSettings {
     /// For people.
     pub display_name: String,
-    /// `host:port` of its SPICE server.
+    /// `host:port` of its SPICE server; up to 4, separated by commas.
     pub address: String,
     /// Spoken with TLS.
     pub tls: bool,
     /// PEM: what its certificate must descend from, or be itself.
     pub ca: String,
-    /// What the certificate must be issued to; empty: the host of `address`.
+    /// What the certificate must be issued to; empty: the host of the first `address`.
     pub host_name: String,
     /// Its SPICE password; none: it asks for none.
     pub password: Option<Sealed>,

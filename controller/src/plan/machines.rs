@@ -7,7 +7,7 @@ use vidi_kit::ids::{AppId, MachineId, SessionId, TenantId, UserId};
 
 use super::decide::{Decided, View, remember, replay};
 use super::desktops::app_id;
-use super::presence::absent_since;
+use super::presence::{absent_since, away};
 use super::sessions::{ended, opened};
 use super::usage;
 use super::users::unreachable_change;
@@ -156,20 +156,13 @@ pub fn settle(world: &World, tenant: &TenantId, id: MachineId, now_ms: i64) -> V
     let machine = world.machine(tenant, id);
     let holder = world.machine_holder(tenant, id);
     if let Some((session, known)) = holder {
-        let disconnect_ms = world.limits.disconnect_ms;
-        let since_ms = absent_since(world, known);
-        // Its desktop is gone in the commit that ended it: only a store that was changed by hand has this.
-        let cause = if machine.is_none() {
-            Some(EndCause::Destroyed)
-        } else if since_ms.is_some_and(|since_ms| disconnect_ms <= now_ms.saturating_sub(since_ms))
-        {
-            Some(EndCause::Away(u32::try_from(disconnect_ms / 1_000).unwrap_or(u32::MAX)))
-        } else {
-            None
+        let cause = match machine {
+            // A machine goes in the commit that ends its session: only a store that was changed by hand
+            // has this.
+            None => Some(EndCause::Destroyed),
+            Some(_) => absent_since(world, known).and_then(|since| away(world, since, now_ms)),
         };
-        if let Some(cause) = cause {
-            steps.push(Step::Put(ended(tenant, session, known, cause, now_ms)));
-        }
+        steps.extend(cause.map(|cause| Step::Put(ended(tenant, session, known, cause, now_ms))));
     }
     let name = machine.map_or("", |machine| machine.settings.display_name.as_str());
     steps.extend(usage::follow_machine(world, (tenant, id, name), holder, now_ms));

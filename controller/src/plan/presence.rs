@@ -58,6 +58,13 @@ pub fn absent_since(world: &World, session: &Session) -> Option<i64> {
     Some(since_ms.max(world.started_ms).max(session.sought_ms))
 }
 
+/// The end of a session that nobody has had since then, where that is too long.
+pub(super) fn away(world: &World, since_ms: i64, now_ms: i64) -> Option<EndCause> {
+    let disconnect_ms = world.limits.disconnect_ms;
+    let is_over = disconnect_ms <= now_ms.saturating_sub(since_ms);
+    is_over.then(|| EndCause::Away(u32::try_from(disconnect_ms / 1_000).unwrap_or(u32::MAX)))
+}
+
 /// Of the sessions that a gateway says it has, those that it must close.
 pub fn to_close<'a>(
     world: &World,

@@ -214,14 +214,12 @@ fn grant(
         }
     };
     let epoch = session.epoch + 1;
-    let user = world.user(tenant, &session.user);
     let granted = Granted {
         user: session.user.clone(),
         epoch,
         way,
         trace: session.trace,
-        user_display_name: user
-            .map_or_else(|| session.user.to_string(), |user| user.display_name.clone()),
+        user_display_name: world.user_display_name(tenant, &session.user),
         display_policy,
     };
     let sought_ms = view.now_ms;

@@ -7,7 +7,7 @@ use super::desktops::{follow_policy, started_again, switch_off};
 use super::hosts;
 use super::operations::{self, Seen};
 use super::placement::{charged_mib, place};
-use super::presence::gone_since;
+use super::presence::{away, gone_since};
 use super::sessions::{ended, released};
 use super::usage;
 use crate::model::{
@@ -138,13 +138,10 @@ impl Settling<'_> {
     fn reap(&mut self, desktop: &mut Desktop) {
         let Some(session) = desktop.status.session else { return };
         let known = self.world.session(self.tenant, session).filter(|one| one.is_live());
-        let gone = known.and_then(|known| Some((known, gone_since(self.world, desktop, known)?)));
-        let Some((known, since_ms)) = gone else { return };
-        let disconnect_ms = self.world.limits.disconnect_ms;
-        if self.now_ms.saturating_sub(since_ms) < disconnect_ms {
-            return;
-        }
-        let cause = EndCause::Away(u32::try_from(disconnect_ms / 1_000).unwrap_or(u32::MAX));
+        let Some(known) = known else { return };
+        let since_ms = gone_since(self.world, desktop, known);
+        let cause = since_ms.and_then(|since_ms| away(self.world, since_ms, self.now_ms));
+        let Some(cause) = cause else { return };
         self.put(ended(self.tenant, session, known, cause, self.now_ms));
         if let Some(status) = released(desktop, session) {
             desktop.status = status;

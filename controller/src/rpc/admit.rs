@@ -5,14 +5,11 @@ use vidi_kit::ids::{SessionId, TenantId};
 use vidi_kit::tls::{Role, dns_name};
 use vidi_proto::v1::{AdmitRequest, AdmitResponse, Part};
 
-use super::caller::{ADMIN, HELPDESK, token_sha256};
+use super::caller::{ADMIN, HELPDESK, sign_in_hash};
 use super::names::id;
 use super::wire;
 use crate::contract::display_policy_to_wire;
 use crate::model::{DisplayPolicy, Permission, Place, Presence, Refusal, Session, User, World};
-
-/// Longest sign-in token that is looked at, in bytes; ours have 43.
-const TOKEN_BYTES_MAX: usize = 256;
 
 /// Answers from what is known now. A session of another tenant looks as if it was not there.
 pub(super) fn admit(
@@ -21,11 +18,8 @@ pub(super) fn admit(
     request: &AdmitRequest,
 ) -> Result<AdmitResponse, Status> {
     let AdmitRequest { token, session } = request;
-    if token.is_empty() || TOKEN_BYTES_MAX < token.len() {
-        return Err(Refusal::SignedOut.into());
-    }
     let (sign_in, caller) =
-        world.signed_in(&token_sha256(token), now_ms).ok_or(Refusal::SignedOut)?;
+        world.signed_in(&sign_in_hash(token)?, now_ms).ok_or(Refusal::SignedOut)?;
     let tenant = &sign_in.tenant;
     let missing = || Refusal::not_found("session", session);
     let session_id: SessionId = id("session", session)?;
@@ -41,12 +35,10 @@ pub(super) fn admit(
         () if helps(caller) => Part::HelpDesk,
         () => Part::Colleague,
     };
-    let owner = world.user(tenant, &known.user);
     let (peer_address, peer_name) = attached_at(world, known).unwrap_or_default();
     Ok(AdmitResponse {
         session: Some(wire::session(tenant, session_id, known)),
-        user_display_name: owner
-            .map_or_else(|| known.user.to_string(), |user| user.display_name.clone()),
+        user_display_name: world.user_display_name(tenant, &known.user),
         caller: format!("tenants/{tenant}/users/{}", sign_in.user),
         caller_display_name: caller.display_name.clone(),
         part: part.into(),

@@ -9,7 +9,7 @@ use vidi_kit::tls::Role;
 use vidi_kit::transport::{Peer, PeerInfo};
 
 use super::status::{not_allowed, signed_out};
-use crate::model::World;
+use crate::model::{Refusal, World};
 
 /// Role of the installation: hosts, tenants, everything.
 pub const OPERATOR: &str = "operator";
@@ -30,6 +30,8 @@ pub const INSTALLATION_ROLES: [&str; 2] = [OPERATOR, INSTALLATION_AUDITOR];
 
 /// Longest `authorization` header that is looked at, in bytes; ours are 50.
 const AUTHORIZATION_BYTES_MAX: usize = 512;
+/// Longest sign-in token that a gateway passes on, in bytes; ours have 43.
+const TOKEN_BYTES_MAX: usize = 256;
 const ROOT_UID: u32 = 0;
 
 /// Who sent a request.
@@ -147,6 +149,12 @@ impl SignedIn {
 /// What is stored of a token or of an enrolment secret: its SHA-256, hex.
 pub fn token_sha256(token: &str) -> String {
     Sha256::digest(token.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What is stored of a sign-in's token that a gateway passes on.
+pub(super) fn sign_in_hash(token: &str) -> Result<String, Refusal> {
+    let good = !token.is_empty() && token.len() <= TOKEN_BYTES_MAX;
+    good.then(|| token_sha256(token)).ok_or(Refusal::SignedOut)
 }
 
 enum Bearer {

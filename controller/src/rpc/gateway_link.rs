@@ -24,7 +24,7 @@ use vidi_proto::v1::{
 };
 
 use super::admit::admit;
-use super::caller::token_sha256;
+use super::caller::sign_in_hash;
 use super::machines::password;
 use super::names::id;
 use super::page_certificate::certify_page;
@@ -44,8 +44,6 @@ const COMMANDS_QUEUED_MAX: usize = 16;
 const SILENCE_SECS_MAX: Duration = Duration::from_secs(35);
 /// Longest address of a gateway, in bytes: a DNS name and a port.
 const ADDRESS_BYTES_MAX: usize = 260;
-/// Longest sign-in token that is looked at, in bytes; ours have 43.
-const TOKEN_BYTES_MAX: usize = 256;
 /// Letters of a gateway's problem that are kept.
 const PROBLEM_CHARS_MAX: usize = 512;
 
@@ -62,48 +60,52 @@ impl GatewayLinkRpc {
     pub fn new(parts: &Parts) -> Self {
         Self { parts: parts.clone(), links: AtomicU64::new(1) }
     }
-}
 
-impl GatewayLinkRpc {
-    /// A signed grant for the relay of a desktop's host, into what else is answered.
-    fn relay_answer(
+    /// The way that was granted, with what its gateway needs to go it: for a desktop a signed grant for the
+    /// relay of its host.
+    fn answer(
         &self,
         (tenant, session, gateway): (&TenantId, SessionId, &GatewayId),
-        granted: &Granted,
-        answer: IssueGrantResponse,
-    ) -> IssueGrantResponse {
-        let Way::Relay { desktop, host, relay_address } = &granted.way else { return answer };
-        let expire_ms = self.parts.clock.now_ms() + GRANT_MS_MAX;
-        let claims = GrantClaims {
-            installation_id: self.parts.authority.installation().to_owned(),
-            gateway: gateway.to_string(),
-            session: session.to_string(),
-            desktop: desktop.to_string(),
-            host: host.to_string(),
-            epoch: granted.epoch,
-            expire_ms,
-            user: granted.user.to_string(),
-            trace: granted.trace.map(|id| id.to_string()).unwrap_or_default(),
+        granted: Granted,
+    ) -> Result<IssueGrantResponse, Status> {
+        let Granted { user, epoch, way, trace, user_display_name, display_policy } = granted;
+        let answer = IssueGrantResponse {
+            epoch,
+            display_policy: Some(display_policy_to_wire(display_policy)),
+            user_display_name,
+            ..IssueGrantResponse::default()
         };
-        IssueGrantResponse {
-            grant: self.parts.signer.sign(&claims),
-            relay_address: relay_address.clone(),
-            relay_name: dns_name(Role::Relay, host.as_str()),
-            expire_time: Some(timestamp(expire_ms)),
-            desktop: desktop_name(tenant, *desktop),
-            ..answer
+        match way {
+            Way::Relay { desktop, host, relay_address } => {
+                let expire_ms = self.parts.clock.now_ms() + GRANT_MS_MAX;
+                let claims = GrantClaims {
+                    installation_id: self.parts.authority.installation().to_owned(),
+                    gateway: gateway.to_string(),
+                    session: session.to_string(),
+                    desktop: desktop.to_string(),
+                    host: host.to_string(),
+                    epoch,
+                    expire_ms,
+                    user: user.to_string(),
+                    trace: trace.map(|id| id.to_string()).unwrap_or_default(),
+                };
+                Ok(IssueGrantResponse {
+                    grant: self.parts.signer.sign(&claims),
+                    relay_address,
+                    relay_name: dns_name(Role::Relay, host.as_str()),
+                    expire_time: Some(timestamp(expire_ms)),
+                    desktop: desktop_name(tenant, desktop),
+                    ..answer
+                })
+            }
+            Way::Direct(id, machine) => {
+                let password = password(&*self.parts.authority, tenant, &machine)?;
+                let MachineSettings { address, tls, ca, host_name, .. } = *machine;
+                let password = password.as_str().to_owned();
+                let direct = Some(DirectServer { address, tls, ca, host_name, password });
+                Ok(IssueGrantResponse { direct, machine: machine_name(tenant, id), ..answer })
+            }
         }
-    }
-
-    fn direct(&self, tenant: &TenantId, machine: &MachineSettings) -> Result<DirectServer, Status> {
-        let password = password(&*self.parts.authority, tenant, machine)?;
-        Ok(DirectServer {
-            address: machine.address.clone(),
-            tls: machine.tls,
-            ca: machine.ca.clone(),
-            host_name: machine.host_name.clone(),
-            password: password.as_str().to_owned(),
-        })
     }
 }
 
@@ -148,13 +150,11 @@ impl GatewayLink for GatewayLinkRpc {
     ) -> Result<Response<IssueGrantResponse>, Status> {
         let gateway = gateway_of(&request)?;
         let IssueGrantRequest { token, session, problem } = request.into_inner();
-        if token.is_empty() || TOKEN_BYTES_MAX < token.len() {
-            return Err(Refusal::SignedOut.into());
-        }
+        let token_sha256 = sign_in_hash(&token)?;
         let (tenant, session) = child::<SessionId>("session", &session, "sessions")?;
         let change = Change::IssueGrant {
             gateway: gateway.clone(),
-            token_sha256: token_sha256(&token),
+            token_sha256,
             tenant: tenant.clone(),
             session,
             problem: plain(&problem),
@@ -164,21 +164,7 @@ impl GatewayLink for GatewayLinkRpc {
             other => return Err(unexpected(&other)),
         };
         tell(session, &gateway, &granted);
-        let answer = IssueGrantResponse {
-            epoch: granted.epoch,
-            display_policy: Some(display_policy_to_wire(granted.display_policy)),
-            user_display_name: granted.user_display_name.clone(),
-            ..IssueGrantResponse::default()
-        };
-        let answer = match &granted.way {
-            Way::Relay { .. } => self.relay_answer((&tenant, session, &gateway), &granted, answer),
-            Way::Direct(id, machine) => IssueGrantResponse {
-                direct: Some(self.direct(&tenant, machine)?),
-                machine: machine_name(&tenant, *id),
-                ..answer
-            },
-        };
-        Ok(Response::new(answer))
+        self.answer((&tenant, session, &gateway), granted).map(Response::new)
     }
 
     async fn admit(
@@ -277,12 +263,13 @@ impl Link {
         }
     }
 
-    async fn take(&mut self, mut message: GatewayMessage) -> Result<(), Status> {
-        if SESSIONS_MAX < message.sessions.len() {
+    async fn take(&mut self, message: GatewayMessage) -> Result<(), Status> {
+        let GatewayMessage { sessions, peer_address } = message;
+        if SESSIONS_MAX < sessions.len() {
             return Err(invalid_field("sessions", "at most 20,000 are allowed"));
         }
         self.present.clear();
-        for one in std::mem::take(&mut message.sessions) {
+        for one in sessions {
             let (tenant, session) = child::<SessionId>("session", &one.session, "sessions")?;
             self.present.insert(session, Present { tenant, name: one.session, epoch: one.epoch });
         }
@@ -290,7 +277,7 @@ impl Link {
         self.told.retain(|(id, epoch)| present.get(id).is_some_and(|one| one.epoch == *epoch));
         let sessions = self.present.iter().map(|(id, one)| (*id, one.epoch)).collect();
         let gateway = self.gateway.clone();
-        let peer_address = self.peer_address(&message.peer_address);
+        let peer_address = self.peer_address(&peer_address);
         let change = Change::GatewayPresence { gateway, link: self.number, sessions, peer_address };
         match self.parts.handle.change(change).await {
             // The next message comes soon.

@@ -14,6 +14,7 @@ use super::caller::Caller;
 use super::names;
 use super::page::Query;
 use super::status::{invalid_field, not_allowed, not_found};
+use super::users::timestamp;
 use super::wire::{child, desktop_name, machine_name};
 use crate::model::{Presence, UsageInterval, UsageKey, UsageKind, World};
 use crate::plan::usage::attached_until;
@@ -127,20 +128,10 @@ fn millis(field: &str, time: Timestamp) -> Result<i64, Status> {
 
 /// The first of the month, UTC, in which this moment is.
 fn month_start_ms(now_ms: i64) -> i64 {
-    let days = now_ms.div_euclid(DAY_MS);
-    (days - i64::from(day_of_month(days)) + 1) * DAY_MS
-}
-
-/// Which day of its month a day since the epoch is, from 1. Years are taken to begin with March, so
-/// that the leap day is the last; months then have 153 days in five.
-fn day_of_month(days: i64) -> u32 {
-    const FROM_MARCH_OF_YEAR_0: i64 = 719_468;
-    const DAYS_IN_400_YEARS: i64 = 146_097;
-    let day = (days + FROM_MARCH_OF_YEAR_0).rem_euclid(DAYS_IN_400_YEARS);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day_of_year = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    u32::try_from(day_of_year - (153 * month + 2) / 5 + 1).unwrap_or(1)
+    // As in 2026-11-22T09:00:00Z.
+    let written = timestamp(now_ms).to_string();
+    let day: i64 = written.get(8..10).and_then(|day| day.parse().ok()).unwrap_or(1);
+    (now_ms.div_euclid(DAY_MS) - day + 1) * DAY_MS
 }
 
 type Of = (DesktopId, Option<UserId>);

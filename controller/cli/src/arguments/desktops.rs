@@ -125,7 +125,7 @@ pub(crate) enum DesktopCommand {
 }
 
 /// What passes between a desktop and browsers, beside picture and input.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub(crate) struct PolicyFlags {
     /// Which ways the clipboard goes [default for a new one: both].
     #[arg(long, value_enum, value_name = "WAYS")]
@@ -149,7 +149,8 @@ pub(crate) struct PolicyFlags {
     /// When the picture is recorded; its viewers see that it is [default for a new one: never].
     #[arg(long, value_enum, value_name = "WHEN")]
     pub(crate) recording: Option<When>,
-    /// Draw user and time into the picture that is sent [default for a new one: off].
+    /// Draw the names of those who look and the time into the picture that is sent [default for a new
+    /// one: off].
     #[arg(long, value_enum, value_name = "ON|OFF")]
     pub(crate) watermark: Option<Switch>,
 }

@@ -54,33 +54,37 @@ pub(crate) enum MachineCommand {
     },
     /// Change what is given. A session on it goes on, the next attachment follows; but with --user that of
     /// somebody else ends. A machine with a password that is to be reached in another way wants --password.
-    Update {
-        /// Id, beginning of an id, or name.
-        machine: String,
-        /// For people.
-        #[arg(long)]
-        name: Option<String>,
-        /// Of its SPICE server; behind commas where else it may be.
-        #[arg(long, value_name = "HOST:PORT")]
-        address: Option<String>,
-        /// How it is reached.
-        #[command(flatten)]
-        trust: NewTrust,
-        /// Set its SPICE password, read from standard input or asked for.
-        #[arg(long)]
-        password: bool,
-        /// It asks for no password any more.
-        #[arg(long, conflicts_with = "password")]
-        no_password: bool,
-        /// Only on this user's menu; `--user ''`: on everybody's.
-        #[arg(long)]
-        user: Option<String>,
-        /// What passes between it and browsers.
-        #[command(flatten)]
-        policy: PolicyFlags,
-    },
+    Update(MachineUpdate),
     /// Take a machine off the menus; a session on it ends.
     Delete(Deletion),
+}
+
+/// What of a machine changes.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct MachineUpdate {
+    /// Id, beginning of an id, or name.
+    pub(crate) machine: String,
+    /// For people.
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Of its SPICE server; behind commas where else it may be.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) address: Option<String>,
+    /// How it is reached.
+    #[command(flatten)]
+    pub(crate) trust: NewTrust,
+    /// Set its SPICE password, read from standard input or asked for.
+    #[arg(long)]
+    pub(crate) password: bool,
+    /// It asks for no password any more.
+    #[arg(long, conflicts_with = "password")]
+    pub(crate) no_password: bool,
+    /// Only on this user's menu; `--user ''`: on everybody's.
+    #[arg(long)]
+    pub(crate) user: Option<String>,
+    /// What passes between it and browsers.
+    #[command(flatten)]
+    pub(crate) policy: PolicyFlags,
 }
 
 /// How a new machine is reached.

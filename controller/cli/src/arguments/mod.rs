@@ -12,7 +12,7 @@ pub(crate) use desktops::{
     AfterUse, AppCommand, DesktopCommand, OperationCommand, PolicyFlags, SessionCommand, Switch,
     Ways, When,
 };
-pub(crate) use machines::MachineCommand;
+pub(crate) use machines::{MachineCommand, MachineUpdate};
 pub(crate) use places::{
     EnrollRole, HostCommand, TemplateCommand, TenantCommand, UsageArguments, UserCommand,
 };

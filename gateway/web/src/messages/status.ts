@@ -3,9 +3,17 @@
 import { isMessageKey } from "./catalogue.js";
 import { t } from "./messages.svelte.js";
 
-/** The sentence of a status text (docs/display-protocol.md): `CODE: sentence`, or a sentence alone. */
+/** The code of a status text (docs/display-protocol.md): `CODE: sentence`; "" of a sentence alone. */
+export function statusCode(text: string): string {
+  return /^([A-Z_]{2,40}): /.exec(text)?.[1] ?? "";
+}
+
+/** Its sentence. */
 export function statusWords(text: string): string {
-  const [, code = "", sentence = text] = /^([A-Z_]{2,40}): (.*)$/s.exec(text) ?? [];
+  const code = statusCode(text);
   const key = `why.${code}`;
-  return isMessageKey(key) ? t(key) : sentence;
+  if (isMessageKey(key)) {
+    return t(key);
+  }
+  return code === "" ? text : text.slice(`${code}: `.length);
 }
