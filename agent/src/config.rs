@@ -125,10 +125,12 @@ impl AgentConfig {
             return value("libvirt", "it is empty; the usual one is \"qemu:///system\"");
         }
         if config.relay.port == 0 {
-            return value("relay.port", "0 is not a port; the usual one is 7444");
+            return value("relay.port", &format!("0 is not a port; the usual one is {RELAY_PORT}"));
         }
         if !READY_SECS_RANGE.contains(&config.desktops.ready_secs) {
-            return value("desktops.ready_secs", "10 to 86400 is possible; the usual one is 600");
+            let (least, most) = (READY_SECS_RANGE.start(), READY_SECS_RANGE.end());
+            let text = format!("{least} to {most} is possible; the usual one is {READY_SECS}");
+            return value("desktops.ready_secs", &text);
         }
         if !config.state.is_absolute() || !config.images.is_absolute() {
             return value("state", "state and images have to be absolute paths");
@@ -172,7 +174,8 @@ impl RelayConfig {
         let config: Self = vidi_kit::config::load(path, Path::new(RELAY_CONFIG))?;
         check_socket_path("agent_socket", &config.agent_socket)?;
         if VIDEO_MBIT_S_MAX < config.video_mbit_s {
-            let text = "0 to 10000 is possible; the usual one is 30".to_owned();
+            let text =
+                format!("0 to {VIDEO_MBIT_S_MAX} is possible; the usual one is {VIDEO_MBIT_S}");
             return Err(ConfigError::Value { key: "video_mbit_s", text });
         }
         Ok(config)

@@ -71,7 +71,7 @@ impl Scene {
         news.policy.wait_for(Option::is_some).await.unwrap();
         let listener = vidi_kit::transport::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let service = RelayService::start(&tasks, line, news.policy);
+        let service = RelayService::start(&tasks, line, news.policy, 0);
         let (_keep, identity) = watch::channel(identity);
         let _serving = tasks.spawn("relay", service.serve(listener, identity));
         Self { tasks, authority, signer, agent, address, session, desktop, folder }

@@ -61,6 +61,16 @@ ensure_node() {
   fi
 }
 
+# What programs in these folders import, from the npm registry.
+ensure_node_modules() { # folder...
+  local folder
+  ensure_node
+  for folder in "$@"; do
+    [ -d "$VIDI_ROOT/$folder/node_modules" ] ||
+      (cd "$VIDI_ROOT/$folder" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error) >&2
+  done
+}
+
 # Builds the pages when their sources changed.
 build_web() {
   local web=$VIDI_ROOT/gateway/web key

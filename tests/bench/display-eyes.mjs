@@ -1,10 +1,10 @@
 // What is seen in a browser: after a key, of an animation, on an old PC.
-import { mkdtemp, readFile, readdir, rm } from 'node:fs/promises'
+import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { repetitions } from './figures.mjs'
-import { PEER } from './peer.mjs'
+import { below, processes } from './processes.mjs'
 import { FRAME_AT, KEYS_AT, quantile, stopWatching, untilSeen, watchNumber, watched } from './screen.mjs'
 
 const SHORT = repetitions === 1
@@ -70,10 +70,7 @@ export async function keyToPixel(stage) {
     return quantile(keys.map(({ total, guest }) => total - guest), 0.5)
   }
   const values = await suite.repeat(async () => [await once('plain'), await once('lz')])
-  const [our, their] = [0, 1].map((side) => values.map((pair) => pair[side]))
-  suite.figures.add('key_to_pixel_ms', 'ms', our, { name: PEER, values: their })
-  suite.figures.add('key_to_pixel_peer_ms', 'ms', their)
-  suite.figures.add('key_to_pixel_ratio', 'ratio', our.map((value, index) => value / their[index]))
+  suite.compare({ name: 'key_to_pixel_ms', peer: 'key_to_pixel_peer_ms', ratio: 'key_to_pixel_ratio', unit: 'ms' }, values)
 }
 
 // Different frames that were on the page while all of a window moves: a film, of which every pixel is
@@ -94,10 +91,7 @@ export async function framesShown(stage) {
   const scripts = [['video', 'frames_shown'], ['animate', 'flat_frames_shown']]
   for (const [script, name] of SHORT ? scripts.slice(0, 1) : scripts) {
     const values = await suite.repeat(async () => [await once('plain', script), await once('lz', script)])
-    const [our, their] = [0, 1].map((side) => values.map((pair) => pair[side]))
-    suite.figures.add(`${name}_s`, 'frames/s', our, { name: PEER, values: their })
-    suite.figures.add(`${name}_peer_s`, 'frames/s', their)
-    suite.figures.add(`${name}_ratio`, 'ratio', our.map((value, index) => value / their[index]))
+    suite.compare({ name: `${name}_s`, peer: `${name}_peer_s`, ratio: `${name}_ratio`, unit: 'frames/s' }, values)
   }
 }
 
@@ -145,19 +139,10 @@ function forget() {
 
 // What the tab's process has for itself, in MB: the largest renderer below the browser with this profile.
 async function tabMemory(home) {
-  const processes = []
-  for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name))) {
-    const [command, stat, status] = await Promise.all(['cmdline', 'stat', 'status'].map((file) => readFile(`/proc/${pid}/${file}`, 'utf8').catch(() => '')))
-    if (!stat) continue
-    const kib = ['RssAnon', 'RssShmem'].map((name) => Number(new RegExp(`${name}:\\s+(\\d+)`).exec(status)?.[1] ?? 0))
-    processes.push({ pid, command, parent: stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1], megabytes: (kib[0] + kib[1]) * 1024 / 1e6 })
-  }
-  const below = new Set(processes.filter(({ command }) => command.includes(`--user-data-dir=${home}`)).map(({ pid }) => pid))
-  for (let size = -1; size !== below.size;) {
-    size = below.size
-    for (const { pid, parent } of processes) if (below.has(parent)) below.add(pid)
-  }
-  const renderers = processes.filter(({ pid, command }) => below.has(pid) && command.includes('--type=renderer'))
+  const all = await processes()
+  const browsers = all.filter(({ command }) => command.includes(`--user-data-dir=${home}`)).map(({ pid }) => pid)
+  const renderers = below(all, browsers).filter(({ command }) => command.includes('--type=renderer'))
   if (renderers.length === 0) throw new Error('the tab\'s process was not found')
-  return Math.max(...renderers.map(({ megabytes }) => megabytes))
+  const kib = (status, name) => Number(new RegExp(`${name}:\\s+(\\d+)`).exec(status)?.[1] ?? 0)
+  return Math.max(...renderers.map(({ status }) => kib(status, 'RssAnon') + kib(status, 'RssShmem'))) * 1024 / 1e6
 }

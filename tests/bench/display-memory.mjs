@@ -42,8 +42,8 @@ export async function memory(stage) {
   if (SHORT) suite.unmeasured(['idle_200_sessions_1080p_rss_mb'], 'the short form opens only a few')
 }
 
-// Machines that are the replayed screen, on the person's menu.
-async function makeMachines(stage, count) {
+// Machines that are the replayed screen, on the person's menu; `more` are further fields of each.
+export async function makeMachines(stage, count, more = {}) {
   const { suite } = stage
   const operator = new Operator(join(state, 'run/controller.sock'), { ended: () => false })
   suite.closing.push(async () => operator.close())
@@ -53,7 +53,7 @@ async function makeMachines(stage, count) {
     for (const { name } of made) await operator.ask('MachineService/DeleteMachine', { name })
   })
   for (let index = 0; index < count; index++) {
-    const machine = { displayName: `replayed-${index}`, address: `127.0.0.1:${stage.spicePort}`, assignedUser: `${parent}/users/admin` }
+    const machine = { displayName: `replayed-${index}`, address: `127.0.0.1:${stage.spicePort}`, assignedUser: `${parent}/users/admin`, ...more }
     made.push(await operator.ask('MachineService/CreateMachine', { parent, machine, requestId: crypto.randomUUID() }))
   }
   return made
@@ -75,7 +75,7 @@ async function look(stage, machines) {
 }
 
 // The gateway's resident memory, in KiB: proc(5).
-async function resident() {
+export async function resident() {
   const status = await readFile(`/proc/${await pid('gateway')}/status`, 'utf8')
   return Number(/VmRSS:\s+(\d+)/.exec(status)[1])
 }

@@ -5,7 +5,6 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { until } from '../e2e/stack.mjs'
 import { signIn } from '../e2e/browser.mjs'
 import { median, repetitions } from './figures.mjs'
-import { PEER } from './peer.mjs'
 import { fromClick } from './picture.mjs'
 import { quantile } from './screen.mjs'
 import { Viewer } from './viewer.mjs'
@@ -70,7 +69,7 @@ export async function firstPicture(stage) {
 // Bytes to the browser while somebody works, and while nobody does.
 export async function bytesOfWork(stage) {
   const { suite, replay } = stage
-  const [ours, theirs] = [await stage.ours(), undefined]
+  const ours = await stage.ours()
   await stage.openOurs(ours.page)
   await stage.theirs()
   const measure = async (who, line, script, seconds) => {
@@ -85,11 +84,7 @@ export async function bytesOfWork(stage) {
     await measure('plain', stage.line, 'office', OFFICE_SECONDS),
     await measure('lz', stage.peerLine, 'office', OFFICE_SECONDS),
   ])
-  const [our, their] = [0, 1].map((side) => office.map((pair) => pair[side]))
-  const peer = { name: PEER, values: their }
-  suite.figures.add('office_kbit_s', 'kbit/s', our, peer)
-  suite.figures.add('office_peer_kbit_s', 'kbit/s', their)
-  suite.figures.add('bytes_ratio', 'ratio', our.map((value, index) => value / their[index]))
+  suite.compare({ name: 'office_kbit_s', peer: 'office_peer_kbit_s', ratio: 'bytes_ratio', unit: 'kbit/s' }, office)
   suite.figures.add('idle_kbit_s', 'kbit/s', await suite.repeat(() => measure('plain', stage.line, 'idle', IDLE_SECONDS), SHORT ? 1 : 3))
 }
 

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { command, domains, quickstart, results, root, until, useVidictl, vidictl, vidictlJson } from '../e2e/stack.mjs'
 import { connected, open, openFirstApp, quietMoment, signIn } from '../e2e/browser.mjs'
 import { calibrate, repetitions, seconds } from './figures.mjs'
-import { PEER, startPeer } from './peer.mjs'
+import { startPeer } from './peer.mjs'
 import { fromClick, fromNavigation, watchNavigations } from './picture.mjs'
 import { Suite, need } from './suite.mjs'
 
@@ -120,13 +120,11 @@ async function pictures(access) {
   const inTurn = async () => {
     const theirValue = await fromNavigation(theirs.page, peer.url)
     await theirs.page.goto('about:blank')
-    return [theirValue, await firstPicture(ours.page, access)]
+    return [await firstPicture(ours.page, access), theirValue]
   }
   await inTurn()
-  const values = await repeat(inTurn)
-  const [theirValues, ourValues] = [0, 1].map((side) => values.map((pair) => pair[side]))
-  figures.add('click_to_first_picture_ms', 'ms', ourValues, { name: PEER, values: theirValues })
-  figures.add('click_to_first_picture_peer_ms', 'ms', theirValues)
+  const [name, peerName] = ['click_to_first_picture_ms', 'click_to_first_picture_peer_ms']
+  suite.compare({ name, peer: peerName, unit: 'ms' }, await repeat(inTurn))
 }
 
 // From the click on the menu to the picture, with a session of its own.

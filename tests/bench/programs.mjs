@@ -7,14 +7,13 @@ import { need } from './suite.mjs'
 
 const END_SECONDS_MAX = 10
 
-// A program that is told lines and says lines of JSON; `name` is one of programs/src/bin, or a path.
+// A program that is told lines and says lines of JSON; `name` is one of programs/src/bin.
 export class Program {
   constructor(name, args) {
     this.name = name
     this.events = []
     this.words = ''
-    const file = name.includes('/') ? name : join(need('VIDI_BENCH_PROGRAMS'), name)
-    this.child = spawn(file, args, { stdio: ['pipe', 'pipe', 'pipe'] })
+    this.child = spawn(join(need('VIDI_BENCH_PROGRAMS'), name), args, { stdio: ['pipe', 'pipe', 'pipe'] })
     // A program that has ended needs no word; what waits for it hears of its end.
     this.child.stdin.on('error', () => {})
     let rest = ''
@@ -40,10 +39,6 @@ export class Program {
     } catch {
       this.words = (this.words + line).slice(-4096)
     }
-  }
-
-  get pid() {
-    return this.child.pid
   }
 
   tell(line) {

@@ -1,19 +1,18 @@
 // What the gateway costs another viewer: the time that it adds to an echo of the SPICE server, beside a client
 // that reaches the same server directly, and the memory of its process for each set of channels.
-import { readFile } from 'node:fs/promises'
 import { connect } from 'node:net'
-import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { pid, state, vidictl } from '../e2e/stack.mjs'
+import { vidictl } from '../e2e/stack.mjs'
 import { Bytes, CHANNELS, framed, link, message, tunnel } from '../e2e/spice.mjs'
-import { Operator } from '../kill/api.mjs'
+import { makeMachines, resident } from './display-memory.mjs'
 import { repetitions } from './figures.mjs'
+import { quantile } from './screen.mjs'
+import { SPICE_TICKET } from './stage.mjs'
 
 const SHORT = repetitions === 1
 const ECHOES = SHORT ? 100 : 1000
 const ROUNDS = SHORT ? 1 : 5
 const SESSIONS = SHORT ? 4 : 20
-const DIRECT_TICKET = 'replay'
 
 // spice/enums.h, spice.proto
 const MAIN_INIT = 103
@@ -46,37 +45,25 @@ async function echo({ suite, person, port, spicePort, desktop }) {
     }
     direct.close()
     through.close()
-    added.push(percentile(far, 0.99) - percentile(near, 0.99))
+    added.push(quantile(far, 0.99) - quantile(near, 0.99))
   }
   suite.figures.add('raw_added_p99_ms', 'ms', added)
 }
 
 // Machines that are the replayed screen: each a session of its own.
-async function memory({ suite, person, port, spicePort }) {
-  const operator = new Operator(join(state, 'run/controller.sock'), { ended: () => false })
-  const parent = 'tenants/default'
-  const names = []
-  suite.closing.push(async () => {
-    for (const name of names) await operator.ask('MachineService/DeleteMachine', { name })
-    operator.close()
-  })
-  for (let index = 0; index < SESSIONS; index++) {
-    const machine = {
-      displayName: `raw-${index}`, address: `127.0.0.1:${spicePort}`, assignedUser: `${parent}/users/admin`,
-      password: DIRECT_TICKET, displayPolicy: { raw: 'PERMISSION_ALLOWED' },
-    }
-    names.push((await operator.ask('MachineService/CreateMachine', { parent, machine, requestId: crypto.randomUUID() })).name)
-  }
-  const open = async (names) => {
+async function memory(stage) {
+  const { suite, person, port } = stage
+  const machines = await makeMachines(stage, SESSIONS, { password: SPICE_TICKET, displayPolicy: { raw: 'PERMISSION_ALLOWED' } })
+  const open = async (machines) => {
     const sets = []
-    for (const name of names) sets.push(await Channels.through(person, port, uuid(name)))
+    for (const { name } of machines) sets.push(await Channels.through(person, port, uuid(name)))
     return sets
   }
   // What is taken once, for the first of them all, is not a session's.
-  for (const set of await open(names.slice(0, 2))) set.close()
+  for (const set of await open(machines.slice(0, 2))) set.close()
   await delay(2000)
   const before = await resident()
-  const sets = await open(names)
+  const sets = await open(machines)
   await delay(2000)
   suite.figures.add('raw_rss_kib_per_session', 'KiB', [(await resident() - before) / SESSIONS])
   for (const set of sets) set.close()
@@ -90,7 +77,7 @@ class Channels {
       socket.setNoDelay(true)
       socket.on('error', reject)
     })
-    return new Channels(open, DIRECT_TICKET).link()
+    return new Channels(open, SPICE_TICKET).link()
   }
 
   static async through(person, port, desktop) {
@@ -168,14 +155,3 @@ class Channels {
 }
 
 const uuid = (name) => name.split('/').at(-1)
-
-function percentile(values, part) {
-  const sorted = [...values].sort((one, other) => one - other)
-  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))]
-}
-
-// The gateway's resident memory, in KiB: proc(5).
-async function resident() {
-  const status = await readFile(`/proc/${await pid('gateway')}/status`, 'utf8')
-  return Number(/VmRSS:\s+(\d+)/.exec(status)[1])
-}

@@ -9,15 +9,16 @@ import { freePort } from '../e2e/port.mjs'
 import { Person } from '../kill/api.mjs'
 import { serveSpiceHtml5 } from './peer.mjs'
 import { Line, Replay } from './programs.mjs'
-import { need } from './suite.mjs'
+import { closeAll, need } from './suite.mjs'
 
 // What the gateway's part is called on the menu.
 const DESKTOP = 'replayed'
-const SPICE_TICKET = 'replay'
+export const SPICE_TICKET = 'replay'
 
 export class Stage {
   constructor(suite) {
     this.suite = suite
+    this.kept = []
   }
 
   async setUp() {
@@ -40,12 +41,11 @@ export class Stage {
 
   // What ends with the suite; a part's own things go to suite.closing.
   keep(close) {
-    this.kept ??= []
     this.kept.push(close)
   }
 
-  async tearDown() {
-    while (this.kept?.length) await this.kept.pop()().catch((error) => console.error(`error: ${error.message}`))
+  tearDown() {
+    return closeAll(this.kept)
   }
 
   // One whose sessions end without switching it off.
@@ -107,11 +107,9 @@ export class Stage {
   }
 
   async clickApp(page) {
-    const from = this.replay.events.length
     const app = page.getByTestId('app-list').locator('[data-testid^="app-"]:not([disabled])').first()
     await app.click()
     await this.shown(page)
-    return from
   }
 
   async shown(page) {

@@ -2,10 +2,16 @@
 // leaves nothing running.
 import { quickstart } from '../e2e/stack.mjs'
 import { Figures, calibrate, repetitions } from './figures.mjs'
+import { PEER } from './peer.mjs'
 
 export const need = (name) => {
   if (!process.env[name]) throw new Error(`${name} is not set: run tests/bench/run SUITE`)
   return process.env[name]
+}
+
+// Undoes what these do, the last first.
+export async function closeAll(closing) {
+  while (closing.length) await closing.pop()().catch((error) => console.error(`error: ${error.message}`))
 }
 
 export class Suite {
@@ -47,8 +53,16 @@ export class Suite {
     if (repetitions > 1) process.exitCode = 1
   }
 
-  async closeAll() {
-    while (this.closing.length) await this.closing.pop()().catch((error) => console.error(`error: ${error.message}`))
+  closeAll() {
+    return closeAll(this.closing)
+  }
+
+  // Values of ours and the peer's, [[ours, theirs]]: figures of both, and how many of theirs ours are.
+  compare({ name, peer, ratio, unit }, pairs) {
+    const [ours, theirs] = [0, 1].map((side) => pairs.map((pair) => pair[side]))
+    this.figures.add(name, unit, ours, { name: PEER, values: theirs })
+    this.figures.add(peer, unit, theirs)
+    if (ratio) this.figures.add(ratio, 'ratio', pairs.map(([our, their]) => our / their))
   }
 
   // Parts that need nothing of each other: what one cannot measure does not take the others' figures away; the

@@ -6,14 +6,11 @@ const FRAME_END = 7
 const DRAWS = new Set([3, 4, 5, 6, 17, 18])
 const DECODES_WEBP = 1
 
-export const nowNs = () => Number(process.hrtime.bigint())
-
 export class Viewer extends Display {
   constructor(person, session) {
     super(person, session)
-    // {at, type, bytes} of each record that draws or ends a frame.
+    // {at, type} of each record that draws or ends a frame.
     this.seen = []
-    this.messages = []
   }
 
   hello() {
@@ -23,14 +20,14 @@ export class Viewer extends Display {
   }
 
   read(data) {
-    this.at = nowNs()
+    this.at = Number(process.hrtime.bigint())
     super.read(data)
   }
 
   records(message) {
     for (let at = 0; at + 8 <= message.length;) {
       const [type, length] = [message[at], message.readUInt32LE(at + 4)]
-      if (DRAWS.has(type) || type === FRAME_END) this.seen.push({ at: this.at, type, bytes: length })
+      if (DRAWS.has(type) || type === FRAME_END) this.seen.push({ at: this.at, type })
       at += 8 + length
     }
     super.records(message)

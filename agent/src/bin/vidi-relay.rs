@@ -49,7 +49,7 @@ async fn run(config: RelayConfig) -> Result<(), anyhow::Error> {
         None => Err("there is none yet; the agent brings it from the controller".to_owned()),
     });
     health.started();
-    let service = RelayService::start(&tasks, agent, policy).with_video(config.video_mbit_s);
+    let service = RelayService::start(&tasks, agent, policy, config.video_mbit_s);
     let serving = async {
         let identity = first_identity(&tasks, identity).await?;
         info!(address = %config.listen, id = identity.borrow().name.id, "Gateways are served");

@@ -90,13 +90,13 @@ async fn downward(
     condenser: oneshot::Receiver<Option<Condenser>>,
 ) -> Result<(), Status> {
     // Cancel-safe: both only look. A client of SPICE speaks first.
-    let mut condenser = tokio::select! {
+    let condenser = tokio::select! {
         biased;
         condenser = condenser => condenser.ok().flatten(),
         readable = from_spice.readable() => readable.map(|()| None).map_err(|error| broken(&error))?,
     };
     let to_gateway = metrics::counter!("vidi_relay_bytes_total", "direction" => "to_gateway");
-    if let Some(condenser) = condenser.take() {
+    if let Some(condenser) = condenser {
         return condensed(from_spice, answers, &to_gateway, condenser).await;
     }
     let mut buffer = BytesMut::new();
@@ -116,7 +116,8 @@ async fn downward(
     }
 }
 
-/// The same through a condenser: while one picture is packed, the next is read.
+/// The same through a condenser: while one picture is packed, the next is read. What a server said before it
+/// hung up is still passed on.
 async fn condensed(
     mut from_spice: OwnedReadHalf,
     answers: &Answers,
@@ -126,6 +127,7 @@ async fn condensed(
     let began = Instant::now();
     let mut buffer = BytesMut::with_capacity(READ_BYTES);
     let mut packing: Option<JoinHandle<Vec<u8>>> = None;
+    let mut ended = false;
     loop {
         while packing.is_none()
             && let Some(step) = condenser.step(began.elapsed())
@@ -136,6 +138,9 @@ async fn condensed(
             }
         }
         count(condenser.take_condensed());
+        if ended && packing.is_none() {
+            return Ok(());
+        }
         let wakes = condenser.wakes().filter(|_| packing.is_none());
         let packed = async {
             match &mut packing {
@@ -153,10 +158,8 @@ async fn condensed(
                 // A panic there leaves the picture as it is.
                 condenser.packed(&packed.unwrap_or_default(), began.elapsed());
             }
-            read = from_spice.read_buf(&mut buffer), if condenser.has_room() => {
-                if read.map_err(|error| broken(&error))? == 0 {
-                    return Ok(());
-                }
+            read = from_spice.read_buf(&mut buffer), if !ended && condenser.has_room() => {
+                ended = read.map_err(|error| broken(&error))? == 0;
                 condenser.receive(&buffer);
                 buffer.clear();
             }
@@ -193,4 +196,55 @@ async fn send(
 
 fn broken(error: &io::Error) -> Status {
     Status::unavailable(format!("the desktop's SPICE socket broke: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(words: &[u32]) -> Vec<u8> {
+        words.iter().flat_map(|word| word.to_le_bytes()).collect()
+    }
+
+    fn message(kind: u16, body: &[u8]) -> Vec<u8> {
+        [&kind.to_le_bytes()[..], &(body.len() as u32).to_le_bytes(), body].concat()
+    }
+
+    #[tokio::test]
+    async fn what_a_server_said_before_it_hung_up_is_passed_on() {
+        const SIDE: u32 = 1024;
+        // A display channel's link with mini headers and what is beside them; its reply and verdict.
+        let head = |size: u32| [&b"REDQ"[..], &words(&[2, 2, size])].concat();
+        let own = words(&[1, 1, 18, 1 << 3, 1 << 31]);
+        let first = [&head(26)[..], &words(&[0]), &[2, 0], &own].concat();
+        let opened = [&head(178)[..], &[0; 178], &words(&[0])].concat();
+        // `draw_copy` of a bitmap of one colour, then `mark`.
+        let area = words(&[0, 0, SIDE, SIDE]);
+        let copy = [&words(&[0])[..], &area, &[0], &words(&[57]), &area, &[8], &[0; 15]].concat();
+        let image = [&[0; 10][..], &words(&[SIDE, SIDE]), &[8, 4]].concat();
+        let layout = words(&[SIDE, SIDE, 4 * SIDE, 0]);
+        let pixels = vec![7; 4 * (SIDE * SIDE) as usize];
+        let picture = message(304, &[copy, image, layout, pixels].concat());
+        let mark = message(102, &[]);
+
+        let (mut server, socket) = UnixStream::pair().unwrap();
+        let (from_spice, _to_spice) = socket.into_split();
+        let (answers, mut heard) = mpsc::channel(CHUNKS_MAX);
+        let condenser = Condenser::for_client(&first, 30).unwrap();
+        let spoken = [opened, picture, mark.clone()].concat();
+        let speak = async move { server.write_all(&spoken).await.unwrap() };
+        let carry = async move {
+            condensed(from_spice, &answers, &metrics::Counter::noop(), condenser).await.unwrap();
+        };
+        let hear = async {
+            let mut bytes = Vec::new();
+            while let Some(answer) = heard.recv().await {
+                bytes.extend(answer.unwrap().data);
+            }
+            bytes
+        };
+        let ((), (), bytes) = tokio::join!(speak, carry, hear);
+        assert!(bytes.ends_with(&mark) && 300 < bytes.len(), "{} bytes", bytes.len());
+        assert!(bytes.len() < 64 << 10, "the picture was packed: {} bytes", bytes.len());
+    }
 }

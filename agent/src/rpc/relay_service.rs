@@ -68,20 +68,20 @@ struct Running {
 }
 
 impl RelayService {
-    /// The service; starts the task that ends attachments whose session no longer lives.
-    pub fn start(tasks: &Tasks, agent: AgentLine, policy: watch::Receiver<Option<Policy>>) -> Self {
-        let (tasks_of_own, state) = (tasks.clone(), Arc::new(Mutex::default()));
-        let service = Self { tasks: tasks_of_own, agent, policy, video_mbit_s: None, state };
+    /// The service; starts the task that ends attachments whose session no longer lives. Films of one
+    /// desktop may take `video_mbit_s` of the network to the gateway, in Mbit/s; 0 leaves them as they are.
+    pub fn start(
+        tasks: &Tasks,
+        agent: AgentLine,
+        policy: watch::Receiver<Option<Policy>>,
+        video_mbit_s: u32,
+    ) -> Self {
+        let video_mbit_s = Some(video_mbit_s).filter(|mbit_s| *mbit_s > 0);
+        let (tasks, state) = (tasks.clone(), Arc::default());
+        let service = Self { tasks, agent, policy, video_mbit_s, state };
         let revoking = service.clone();
-        let _running = tasks.spawn("revoke", async move { revoking.revoke().await });
+        let _running = service.tasks.spawn("revoke", async move { revoking.revoke().await });
         service
-    }
-
-    /// Lets films of one desktop take so much of the network to the gateway, in Mbit/s; 0 leaves them
-    /// as they are.
-    #[must_use]
-    pub fn with_video(self, mbit_s: u32) -> Self {
-        Self { video_mbit_s: Some(mbit_s).filter(|mbit_s| *mbit_s > 0), ..self }
     }
 
     /// With its limits, for a server.

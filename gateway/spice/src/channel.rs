@@ -30,10 +30,10 @@ pub(crate) const HEADER_BYTES: usize = 6;
 /// does not know of it, so that it is not counted.
 pub(crate) const BESIDE: u16 = 60_000;
 /// The first of the messages that belong to a channel's kind.
-const FIRST_OF_KIND: u16 = 101;
+pub(crate) const FIRST_OF_KIND: u16 = 101;
 
 /// `SPICE_MSG_*` of `BaseChannel`.
-mod server {
+pub(crate) mod server {
     pub(super) const MIGRATE: u16 = 1;
     pub(super) const MIGRATE_DATA: u16 = 2;
     pub(super) const SET_ACK: u16 = 3;
@@ -41,7 +41,7 @@ mod server {
     pub(super) const WAIT_FOR_CHANNELS: u16 = 5;
     pub(super) const DISCONNECTING: u16 = 6;
     pub(super) const NOTIFY: u16 = 7;
-    pub(super) const LIST: u16 = 8;
+    pub(crate) const LIST: u16 = 8;
 }
 
 /// `SPICE_MSGC_*` of `BaseChannel`.
@@ -228,12 +228,10 @@ impl Channel {
             Phase::Open => &mut self.outbox,
         };
         let after = target.len().saturating_add(HEADER_BYTES).saturating_add(body.len());
-        let size = u32::try_from(body.len()).unwrap_or(u32::MAX);
         if after > OUTBOX_BYTES_MAX {
             return Err(SpiceError::OutboxFull { limit: OUTBOX_BYTES_MAX });
         }
-        target.put_u16_le(kind);
-        target.put_u32_le(size);
+        put_mini_header(kind, body.len(), target);
         target.put_slice(body);
         Ok(())
     }
@@ -332,6 +330,12 @@ impl Channel {
         self.acknowledge = Acknowledge { window: reader.u32()?, received: 0 };
         self.send(client::ACK_SYNC, &generation.to_le_bytes())
     }
+}
+
+/// `SpiceMiniDataHeader` before a body of this size.
+pub(crate) fn put_mini_header(kind: u16, size: usize, out: &mut BytesMut) {
+    out.put_u16_le(kind);
+    out.put_u32_le(u32::try_from(size).unwrap_or(u32::MAX));
 }
 
 /// u8 count, then per channel: type u8, id u8, serial u64.

@@ -31,10 +31,10 @@ pub(crate) const HEADER_BYTES: usize = 16;
 pub(crate) const LINK_MESSAGE_BYTES: u32 = 18;
 /// `SPICE_TICKET_PUBKEY_BYTES`: DER of a 1024-bit RSA key.
 pub(crate) const PUBLIC_KEY_BYTES: usize = 162;
-/// `SpiceLinkReply`: error u32, key, three u32.
-const REPLY_BYTES_MIN: usize = 4 + PUBLIC_KEY_BYTES + 12;
+/// `SpiceLinkReply` without capabilities: error u32, key of 162 bytes, three u32.
+pub(crate) const REPLY_BYTES: u32 = 178;
 /// The reply with far more capability words than there are: the server's own limit for ours.
-const REPLY_BYTES_MAX: usize = 4096;
+const REPLY_BYTES_MAX: u32 = 4096;
 /// `SpiceLinkEncryptedTicket`: one RSA-1024 block.
 pub const TICKET_BYTES: usize = 128;
 /// `SPICE_MAX_PASSWORD_LENGTH`: with its NUL and OAEP padding it fits one block.
@@ -322,7 +322,7 @@ pub(crate) fn put_header(size: u32, out: &mut BytesMut) {
 }
 
 /// Size of the reply behind the header at the front of `input`, once the header is there.
-fn reply_size(input: &[u8]) -> Result<Option<usize>, SpiceError> {
+pub(crate) fn reply_size(input: &[u8]) -> Result<Option<usize>, SpiceError> {
     // A stranger on the socket is told apart by its first bytes, without waiting for a header.
     let prefix = input.len().min(MAGIC.len());
     if input.get(..prefix) != MAGIC.get(..prefix) {
@@ -338,11 +338,11 @@ fn reply_size(input: &[u8]) -> Result<Option<usize>, SpiceError> {
     if word(4) != VERSION_MAJOR {
         return Err(SpiceError::NotSpice { problem: "its major version is not 2" });
     }
-    let size = usize::try_from(word(12)).unwrap_or(usize::MAX);
-    if !(REPLY_BYTES_MIN..=REPLY_BYTES_MAX).contains(&size) {
+    let size = word(12);
+    if !(REPLY_BYTES..=REPLY_BYTES_MAX).contains(&size) {
         return Err(SpiceError::NotSpice { problem: "the size of its link reply is out of range" });
     }
-    Ok(Some(size))
+    Ok(Some(usize::try_from(size).unwrap_or(usize::MAX)))
 }
 
 /// `SpiceLinkReply`: error u32, key 162, common count u32, channel count u32, offset u32.

@@ -91,9 +91,9 @@ pub enum MainEvent {
     Name(String),
     /// The desktop's UUID.
     Uuid([u8; 16]),
-    /// The desktop is about to move; it may not come to that.
+    /// The desktop is about to move; it may not come to that, so that nothing is to be done yet.
     Moving(MoveTarget),
-    /// It stays.
+    /// It stays: there is nothing to undo.
     Stays,
     /// It is on another host now, if that is true: whoever follows decides which hosts may be named.
     Moved(MoveTarget),

@@ -127,7 +127,7 @@ impl SoundForm {
 
 impl Volume {
     /// `nchannels` u8, then a u16 each.
-    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, SpiceError> {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, SpiceError> {
         let count = reader.u8()?;
         if SOUND_CHANNELS_MAX < count {
             let limit = usize::from(SOUND_CHANNELS_MAX);

@@ -14,24 +14,21 @@ use rsa::{Oaep, RsaPrivateKey, rand_core};
 use sha1::Sha1;
 use zeroize::Zeroizing;
 
+use crate::channel::put_mini_header;
+use crate::display::{Compression, PREFERRED_COMPRESSION};
 use crate::error::{Refusal, SpiceError};
 pub use crate::link::TICKET_BYTES;
 use crate::link::{
     CAPABILITY_AUTH_SELECTION, CAPABILITY_AUTH_SPICE, CAPABILITY_MINI_HEADER, COMMON, Capabilities,
     ChannelKind, HEADER_BYTES, LINK_MESSAGE_BYTES, Link, LinkSetup, Linked, MAGIC, MECHANISM_SPICE,
-    PASSWORD_BYTES_MAX, PUBLIC_KEY_BYTES, Password, TicketSeed, VERSION_MAJOR, put_header,
+    PASSWORD_BYTES_MAX, PUBLIC_KEY_BYTES, Password, REPLY_BYTES, TicketSeed, VERSION_MAJOR,
+    put_header,
 };
 
 /// Largest link message that is taken, the limit of spice-server too.
 const REQUEST_BYTES_MAX: usize = 4096;
 /// Bits of a key; the protocol has room for no other (`SPICE_TICKET_PUBKEY_BYTES`).
 const KEY_BITS: usize = 1024;
-/// `SpiceLinkReply` without capabilities: error u32, key, three u32.
-const REPLY_BYTES: u32 = 178;
-/// `SPICE_MSGC_DISPLAY_PREFERRED_COMPRESSION`: u8
-const PREFERRED_COMPRESSION: u16 = 103;
-/// `SPICE_IMAGE_COMPRESSION_AUTO_LZ`
-const COMPRESSION_AUTO_LZ: u8 = 3;
 /// What a server may send before its link is done, with what follows at once in the same piece.
 const LINK_BYTES_MAX: usize = 1 << 20;
 
@@ -101,9 +98,8 @@ impl LinkRequest {
             return None;
         }
         let mut message = BytesMut::new();
-        message.put_u16_le(PREFERRED_COMPRESSION);
-        message.put_u32_le(1);
-        message.put_u8(COMPRESSION_AUTO_LZ);
+        put_mini_header(PREFERRED_COMPRESSION, 1, &mut message);
+        message.put_u8(Compression::AutoLz.number());
         Some(message.freeze())
     }
 

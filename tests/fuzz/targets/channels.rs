@@ -16,8 +16,8 @@ use rand::rngs::StdRng;
 use vidi_fuzz::{LINKED, agent_says, message, mutate, records, setup};
 use vidi_spice::{
     Agent, AgentEvent, ChannelKind, ClipboardKind, ClipboardPiece, CursorChannel, CursorEvent,
-    FileFailure, FileOffer, FileStatus, InputsChannel, LinkRequest, MainChannel, PassedLink,
-    PlaybackChannel, PlaybackEvent, Point, RecordChannel, SOUND_CHANNELS_MAX,
+    FILES_MAX, FileFailure, FileOffer, FileStatus, InputsChannel, LinkRequest, MainChannel,
+    PassedLink, PlaybackChannel, PlaybackEvent, Point, RecordChannel, SOUND_CHANNELS_MAX,
     SOUND_PACKET_BYTES_MAX, Scancode, ServerKey, SoundCodec, link_refusal, offered,
 };
 
@@ -110,10 +110,7 @@ impl ServersSide {
             }
         };
         if self.request.is_none() {
-            let LinkRequest { kind, common, channel, .. } = request;
-            let both = channel.both(offered(kind));
-            assert!(both.both(channel) == both && common.with(common) == common);
-            drop(request.compression());
+            let _told = (offered(request.kind), request.compression());
             let password = setup().password;
             self.passed = Some(PassedLink::start(&request, password, setup().seed));
         }
@@ -157,12 +154,10 @@ fn take_main(main: &mut MainChannel, agent: &mut Agent) -> bool {
     goes_on
 }
 
-/// Numbers of files: one more than may be on their way.
-const FILES: u32 = 5;
-
 fn wish(agent: &mut Agent) {
     agent.offer(ClipboardKind::Png);
-    for id in 0..FILES {
+    // One more than may be on their way.
+    for id in (0..).take(FILES_MAX + 1) {
         let size = u64::from(id) * 9;
         agent.send_file(&FileOffer { id, name: "a/b\n:".to_owned(), size });
     }

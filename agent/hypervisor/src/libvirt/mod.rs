@@ -226,6 +226,7 @@ impl Hypervisor for LibvirtHypervisor {
     }
 
     async fn start(&self, spec: &DomainSpec) -> Result<(), HypervisorError> {
+        // One that is ending is still active at first, then being removed: libvirt refuses both times.
         let deadline = Instant::now() + FORGET_TIME_MAX;
         loop {
             let started = self.start_once(spec).await;
@@ -427,7 +428,6 @@ fn socket_pair(what: &'static str) -> Result<(UnixStream, UnixStream), Hyperviso
 fn tcp_pair() -> std::io::Result<(OwnedFd, OwnedFd)> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let ours = TcpStream::connect(listener.local_addr()?)?;
-    listener.set_nonblocking(true)?;
     for _ in 0..STRANGERS_MAX {
         let (theirs, from) = listener.accept()?;
         if from != ours.local_addr()? {

@@ -15,11 +15,6 @@ const USE_PLACES: u32 = 1;
 const DEPTH: u32 = 32;
 
 impl Agent {
-    /// Asks the guest for one screen of this size; as [`Self::arrange`].
-    pub fn resize(&mut self, width: u32, height: u32) {
-        self.arrange(&[Rect::of_size(width, height)]);
-    }
-
     /// Asks the guest for screens of these sizes at these places, by their numbers; an empty one is
     /// off, and those beyond [`SCREENS_MAX`] are left out. The guest's own driver may round them. A
     /// newer wish replaces one that waits.

@@ -209,7 +209,7 @@ fn an_agent_without_selections_and_with_windows_lines_is_spoken_to_in_its_way() 
 #[test]
 fn the_screens_height_stands_before_its_width_which_is_even() {
     let mut guest = Guest::ready(LINUX);
-    guest.agent.resize(1281, 719);
+    guest.agent.arrange(&[Rect::of_size(1281, 719)]);
     check(
         &guest.told(),
         expect![
@@ -263,7 +263,7 @@ fn without_tokens_the_newest_of_each_kind_waits() {
     assert_eq!(guest.sent().len(), 2, "the start needs no token");
     guest.says(6, &Body::default().u32(0).u32(LINUX));
     for size in [640, 800, 1024] {
-        guest.agent.resize(size, 600);
+        guest.agent.arrange(&[Rect::of_size(size, 600)]);
         guest.agent.offer(ClipboardKind::Text);
         for _asked in 0..100 {
             guest.agent.give(Some(text(b"old")));
@@ -352,7 +352,7 @@ fn an_agent_that_goes_takes_everything_with_it_and_starts_anew() {
     let gone = AgentEvent::Abilities(AgentAbilities::default());
     assert_eq!(guest.agent.handle(&MainEvent::AgentDisconnected(Refusal::None)), [gone]);
     guest.agent.offer(ClipboardKind::Text);
-    guest.agent.resize(800, 600);
+    guest.agent.arrange(&[Rect::of_size(800, 600)]);
     guest.agent.handle(&MainEvent::AgentTokens(9));
     assert_eq!(guest.sent(), []);
     assert_eq!(guest.agent.handle(&MainEvent::AgentConnected(Some(10))), []);
@@ -478,7 +478,7 @@ proptest! {
                     AgentEvent::Offered { .. } => agent.request(ClipboardKind::Png),
                     AgentEvent::Asked(_) => agent.give(None),
                     AgentEvent::Abilities(_) => agent.offer(ClipboardKind::Text),
-                    AgentEvent::Released => agent.resize(1, 1),
+                    AgentEvent::Released => agent.arrange(&[Rect::of_size(1, 1)]),
                     AgentEvent::File(id, _) => agent.file_data(id, Bytes::from_static(b"x")),
                 }
             }

@@ -15,7 +15,7 @@ use super::cache::{Cached, Fidelity, PaletteCache, PixmapCache};
 use super::work;
 
 /// `SPICE_IMAGE_FLAGS_CACHE_ME`
-const CACHE_ME: u8 = 1;
+pub(super) const CACHE_ME: u8 = 1;
 /// `SPICE_IMAGE_FLAGS_HIGH_BITS_SET`
 const HIGH_BITS_SET: u8 = 2;
 /// `SPICE_IMAGE_FLAGS_CACHE_REPLACE_ME`: for a lossy one that was cached.
@@ -25,24 +25,24 @@ const PALETTE_CACHE_ME: u8 = 1;
 /// `SPICE_BITMAP_FLAGS_PAL_FROM_CACHE`
 const PALETTE_FROM_CACHE: u8 = 2;
 /// `SPICE_BITMAP_FLAGS_TOP_DOWN`
-const TOP_DOWN: u8 = 4;
+pub(super) const TOP_DOWN: u8 = 4;
 /// Colours of a palette: as many as 8 bits can name.
 const PALETTE_COLORS_MAX: u16 = 256;
 
 /// `SpiceImageType`
-mod kind {
-    pub(super) const BITMAP: u8 = 0;
-    pub(super) const QUIC: u8 = 1;
-    pub(super) const LZ_PALETTE: u8 = 100;
-    pub(super) const LZ_RGB: u8 = 101;
-    pub(super) const GLZ_RGB: u8 = 102;
-    pub(super) const FROM_CACHE: u8 = 103;
-    pub(super) const SURFACE: u8 = 104;
-    pub(super) const JPEG: u8 = 105;
-    pub(super) const FROM_CACHE_LOSSLESS: u8 = 106;
-    pub(super) const ZLIB_GLZ_RGB: u8 = 107;
-    pub(super) const JPEG_ALPHA: u8 = 108;
-    pub(super) const LZ4: u8 = 109;
+pub(super) mod kind {
+    pub(in crate::display) const BITMAP: u8 = 0;
+    pub(in crate::display) const QUIC: u8 = 1;
+    pub(in crate::display) const LZ_PALETTE: u8 = 100;
+    pub(in crate::display) const LZ_RGB: u8 = 101;
+    pub(in crate::display) const GLZ_RGB: u8 = 102;
+    pub(in crate::display) const FROM_CACHE: u8 = 103;
+    pub(in crate::display) const SURFACE: u8 = 104;
+    pub(in crate::display) const JPEG: u8 = 105;
+    pub(in crate::display) const FROM_CACHE_LOSSLESS: u8 = 106;
+    pub(in crate::display) const ZLIB_GLZ_RGB: u8 = 107;
+    pub(in crate::display) const JPEG_ALPHA: u8 = 108;
+    pub(in crate::display) const LZ4: u8 = 109;
 }
 
 /// What an image field holds.

@@ -33,6 +33,7 @@ pub use transfer::{Compression, ImageTransfer};
 pub use work::WORK_PER_MESSAGE_MAX;
 
 pub(crate) use bitmap::rgb555;
+pub(crate) use numbers::client::PREFERRED_COMPRESSION;
 
 use crate::channel::{Channel, ChannelEvent, CommonEvent, Message, channel_waits, too_large};
 use crate::error::SpiceError;
@@ -169,7 +170,7 @@ impl DisplayChannel {
         if let Some(compression) = self.transfer.compression
             && linked.channel.has(transfer::CAPABILITY_PREFERRED_COMPRESSION)
         {
-            self.channel.send(client::PREFERRED_COMPRESSION, &[compression.number()])?;
+            self.channel.send(PREFERRED_COMPRESSION, &[compression.number()])?;
         }
         self.channel.send(client::INIT, &self.transfer.init(self.cache_id))
     }
@@ -283,18 +284,13 @@ impl DisplayChannel {
         }))
     }
 
-    /// `inval_list`: count u16, then type u8, id u64 each; `inval_all_pixmaps`: channels to wait
-    /// for; `inval_palette`: id u64.
+    /// `inval_list`; `inval_all_pixmaps`: channels to wait for; `inval_palette`: id u64.
     fn invalidate(&mut self, message: &Message) -> Result<Option<DisplayEvent>, SpiceError> {
         let mut reader = Reader::new(&message.body, "invalidation");
         match message.kind {
             server::INVAL_LIST => {
-                const PIXMAP: u8 = 1;
-                for _ in 0..reader.u16()? {
-                    let (kind, id) = (reader.u8()?, reader.u64()?);
-                    if kind == PIXMAP {
-                        self.caches.pixmaps.remove(id);
-                    }
+                for id in forgotten_pixmaps(&message.body)? {
+                    self.caches.pixmaps.remove(id);
                 }
             }
             server::INVAL_ALL_PIXMAPS => {
@@ -310,6 +306,21 @@ impl DisplayChannel {
         }
         Ok(None)
     }
+}
+
+/// `inval_list`: count u16, then type u8, id u64 each.
+fn forgotten_pixmaps(body: &Bytes) -> Result<Vec<u64>, SpiceError> {
+    /// `SPICE_RES_TYPE_PIXMAP`
+    const PIXMAP: u8 = 1;
+    let mut reader = Reader::new(body, "invalidation");
+    let mut images = Vec::new();
+    for _ in 0..reader.u16()? {
+        let (kind, id) = (reader.u8()?, reader.u64()?);
+        if kind == PIXMAP {
+            images.push(id);
+        }
+    }
+    Ok(images)
 }
 
 /// `monitors_config`: count u16, most allowed u16, then per head: id, surface, width, height, x,

@@ -40,5 +40,5 @@ pub(super) mod server {
 /// `SPICE_MSGC_DISPLAY_*`
 pub(super) mod client {
     pub(in crate::display) const INIT: u16 = 101;
-    pub(in crate::display) const PREFERRED_COMPRESSION: u16 = 103;
+    pub(crate) const PREFERRED_COMPRESSION: u16 = 103;
 }

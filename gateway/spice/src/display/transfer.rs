@@ -80,7 +80,8 @@ impl ImageTransfer {
 }
 
 impl Compression {
-    pub(super) const fn number(self) -> u8 {
+    /// `SpiceImageCompression`
+    pub const fn number(self) -> u8 {
         match self {
             Self::Off => 1,
             Self::AutoGlz => 2,

@@ -2,8 +2,9 @@
 
 use std::net::TcpListener;
 
-use vidi_spice::{CommonEvent, DisplayChannel, MainChannel, MainEvent, MoveTarget};
+use vidi_spice::{DisplayChannel, MainEvent, MoveTarget};
 
+use crate::images::link;
 use crate::picture::Picture;
 use crate::qemu::{Address, Desktop, folder};
 use crate::wire::{Connection, SILENT_READS_MAX, setup};
@@ -19,7 +20,7 @@ fn a_machine_that_moves_is_seen_where_it_went() {
     let arguments = [&MACHINE[..], &["-incoming", &waiting]].concat();
     let mut target = Desktop::start_over_tcp(folder("moves-to"), "", &arguments);
 
-    let (mut main, session) = link(&source.address);
+    let (mut main, session) = link(&source);
     let mut display = Connection::open(&source.address, DisplayChannel::new(setup(session, "")));
     let before = picture_of(&mut display, &mut source);
     source.move_to(&target, incoming);
@@ -32,21 +33,10 @@ fn a_machine_that_moves_is_seen_where_it_went() {
     let host = there.ip().to_string();
     assert_eq!(moved, MoveTarget { host, port: Some(there.port()), tls_port: None });
 
-    let (_main, session) = link(&target.address);
+    let (_main, session) = link(&target);
     let mut display = Connection::open(&target.address, DisplayChannel::new(setup(session, "")));
     let after = picture_of(&mut display, &mut target);
     assert_eq!((before.0, before.1), (after.0, after.1), "the picture is as large as before");
-}
-
-fn link(address: &Address) -> (Connection<MainChannel>, u32) {
-    let mut main = Connection::open(address, MainChannel::new(setup(0, "")));
-    let session = main.wait(|event| match event {
-        MainEvent::Init(init) => Some(init.session_id),
-        MainEvent::Common(CommonEvent::Disconnecting(why)) => panic!("{why}"),
-        _ => None,
-    });
-    main.wait(|event| matches!(event, MainEvent::Channels(_)).then_some(()));
-    (main, session)
 }
 
 /// The picture once it equals QEMU's own, and is not of one colour.

@@ -3,46 +3,28 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::channel;
+use crate::channel::{self, FIRST_OF_KIND};
 use crate::codec::Size;
 use crate::error::SpiceError;
 use crate::geometry::{Point, Rect};
 use crate::wire::Reader;
 
 use super::super::draw::Base;
+use super::super::forgotten_pixmaps;
+use super::super::image::{CACHE_ME, TOP_DOWN, kind as image};
 use super::super::numbers::server;
 use super::super::raster::OP_PUT;
 
-/// `SPICE_MSG_LIST`
-const LIST: u16 = 8;
-/// Messages up to this are those that any channel has.
-const LAST_OF_ANY: u16 = 100;
-/// `SPICE_RES_TYPE_PIXMAP`
-const RESOURCE_PIXMAP: u8 = 1;
 /// Where no surface reaches, but what a clip leaves of a destination has to be inside of.
 const EVERYWHERE: Rect = Rect::new(-(1 << 24), -(1 << 24), 1 << 24, 1 << 24);
 /// Rectangles of one clip that are told apart.
 const RECTS_MAX: usize = 64;
 /// `QMask` without a picture: flags u8, position, pointer u32.
 const MASK_BYTES: usize = 13;
-/// `SPICE_IMAGE_FLAGS_CACHE_ME`
-const CACHE_ME: u8 = 1;
-/// `SPICE_BITMAP_FLAGS_TOP_DOWN`
-const TOP_DOWN: u8 = 4;
 /// Place of the flags in `ImageDescriptor`.
 const FLAGS: usize = 9;
 /// `ImageDescriptor` and what follows it in a bitmap without a palette.
 const BITMAP_HEAD_BYTES: usize = 18 + 2 + 12 + 4;
-
-/// `SpiceImageType`
-mod image {
-    pub(super) const BITMAP: u8 = 0;
-    pub(super) const FROM_CACHE: u8 = 103;
-    pub(super) const SURFACE: u8 = 104;
-    pub(super) const JPEG: u8 = 105;
-    pub(super) const FROM_CACHE_LOSSLESS: u8 = 106;
-    pub(super) const LZ4: u8 = 109;
-}
 
 /// What a message does.
 #[derive(Debug)]
@@ -101,14 +83,14 @@ impl Effect {
     /// Of the message of this kind.
     pub(super) fn of(kind: u16, body: &Bytes) -> Self {
         let effect = match kind {
-            LIST => of_list(body),
-            ..=LAST_OF_ANY => Ok(Self::Nothing),
+            channel::server::LIST => of_list(body),
+            any if any < FIRST_OF_KIND => Ok(Self::Nothing),
             server::MARK
             | server::MONITORS_CONFIG
             | server::INVAL_PALETTE
             | server::INVAL_ALL_PALETTES
             | server::STREAM_ACTIVATE_REPORT => Ok(Self::Nothing),
-            server::INVAL_LIST => forgotten(body),
+            server::INVAL_LIST => forgotten_pixmaps(body).map(Self::Forgets),
             server::INVAL_ALL_PIXMAPS => Ok(Self::ForgetsAll),
             server::SURFACE_CREATE | server::SURFACE_DESTROY => of_surface(body),
             server::DRAW_COPY => of_copy(body),
@@ -130,6 +112,11 @@ impl Put {
     /// Whether the client is to keep it.
     pub(super) const fn is_cached(&self) -> bool {
         self.flags & CACHE_ME != 0
+    }
+
+    /// Its number, if the client is to keep it.
+    pub(super) fn cached_id(&self) -> Option<u64> {
+        self.is_cached().then_some(self.id)
     }
 
     /// Bytes of the image.
@@ -219,19 +206,6 @@ fn of_list(body: &Bytes) -> Result<Effect, SpiceError> {
         }
     }
     Ok(if lost.is_empty() { Effect::Nothing } else { Effect::Forgets(lost) })
-}
-
-/// `inval_list`: count u16, then type u8 and id u64 of each.
-fn forgotten(body: &Bytes) -> Result<Effect, SpiceError> {
-    let mut reader = Reader::new(body, "invalidation");
-    let mut images = Vec::new();
-    for _ in 0..reader.u16()? {
-        let (kind, id) = (reader.u8()?, reader.u64()?);
-        if kind == RESOURCE_PIXMAP {
-            images.push(id);
-        }
-    }
-    Ok(Effect::Forgets(images))
 }
 
 /// What becomes of other surfaces than the shown one is nothing to us.

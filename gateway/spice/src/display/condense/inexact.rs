@@ -20,7 +20,7 @@ const CACHE_BYTES_MAX: usize = 16 << 20;
 /// What is to be made exact sooner or later.
 #[derive(Debug, Default)]
 pub(super) struct Inexact {
-    /// The oldest first.
+    /// INVARIANT: the oldest first.
     places: VecDeque<Place>,
     bytes: usize,
     /// Images by their numbers.
@@ -65,7 +65,9 @@ impl Inexact {
     pub(super) fn replaced(&mut self, rects: &[Rect]) -> Vec<Place> {
         for place in &mut self.places {
             for rect in rects {
-                place.rects = place.rects.iter().flat_map(|old| without(old, rect)).collect();
+                if place.meets(rect) {
+                    place.rects = place.rects.iter().flat_map(|old| without(old, rect)).collect();
+                }
             }
         }
         self.take(|place| place.rects.is_empty());
@@ -74,9 +76,7 @@ impl Inexact {
 
     /// What touches these rectangles: it is to be exact now.
     pub(super) fn touching(&mut self, rects: &[Rect]) -> Vec<Place> {
-        self.take(|place| {
-            place.rects.iter().any(|own| rects.iter().any(|it| !own.intersect(it).is_empty()))
-        })
+        self.take(|place| rects.iter().any(|rect| place.meets(rect)))
     }
 
     /// What nobody has changed since this moment.
@@ -91,10 +91,11 @@ impl Inexact {
 
     /// Since when the oldest is inexact.
     pub(super) fn since(&self) -> Option<Duration> {
-        self.places.iter().map(|place| place.since).min()
+        self.places.front().map(|place| place.since)
     }
 
-    /// The image that the client lacks although the server believes otherwise; it has it from now on.
+    /// Takes out the image that the client lacks although the server believes otherwise: it gets it now,
+    /// or another of its number, or the server has given it up.
     pub(super) fn forget(&mut self, image: u64) -> Option<Put> {
         let put = self.cache.remove(&image)?;
         self.cache_bytes -= put.bytes();
@@ -109,6 +110,9 @@ impl Inexact {
 
     fn take(&mut self, is_wanted: impl Fn(&Place) -> bool) -> Vec<Place> {
         let mut taken = Vec::new();
+        if !self.places.iter().any(&is_wanted) {
+            return taken;
+        }
         for place in std::mem::take(&mut self.places) {
             if is_wanted(&place) {
                 self.bytes -= place.put.bytes();
@@ -118,6 +122,12 @@ impl Inexact {
             }
         }
         taken
+    }
+}
+
+impl Place {
+    fn meets(&self, rect: &Rect) -> bool {
+        self.rects.iter().any(|own| !own.intersect(rect).is_empty())
     }
 }
 

@@ -29,10 +29,10 @@ use bytes::{BufMut, Bytes, BytesMut};
 use jpeg_encoder::{ColorType, SamplingFactor};
 use lz4_flex::block;
 
-use crate::channel::{BESIDE, HEADER_BYTES};
+use crate::channel::{BESIDE, HEADER_BYTES, put_mini_header};
 use crate::geometry::Rect;
-use crate::link::{self, CAPABILITY_MINI_HEADER, Capabilities, ChannelKind};
-use crate::wire::Reader;
+use crate::link::{self, CAPABILITY_MINI_HEADER, ChannelKind};
+use crate::serving::LinkRequest;
 
 use self::effect::{Cached, Effect, Form, Put};
 use self::inexact::{Inexact, Place};
@@ -43,8 +43,6 @@ use super::transfer::CAPABILITY_BESIDE;
 /// Largest message that is looked into: a picture of 3840 x 2160 with its description. Larger ones
 /// are passed on as they come.
 const LOOKED_AT_BYTES_MAX: usize = (32 << 20) + (64 << 10);
-/// Largest link message and answer, as both sides of SPICE have it.
-const LINK_BYTES_MAX: usize = 4096;
 /// Bytes from which a flat picture is packed: below, another thread takes longer than the line.
 const LZ4_BYTES_MIN: usize = 64 << 10;
 /// Pixels from which a picture is worth a look: 96 x 96.
@@ -52,9 +50,6 @@ const PIXELS_MIN: usize = 96 * 96;
 /// So long after its last frame what moved is made exact. More than the time between the frames of
 /// what still counts as moving.
 const REST: Duration = Duration::from_millis(250);
-/// Places of fields in the client's first message, `SpiceLinkMess` behind its header.
-const LINK_KIND: usize = link::HEADER_BYTES + 4;
-const LINK_COUNTS: usize = link::HEADER_BYTES + 6;
 
 /// What is to be done next.
 #[derive(Debug)]
@@ -126,19 +121,10 @@ impl Condenser {
     /// For the channel that a client opens with these bytes, if it is a display channel and the client
     /// understands what is [`BESIDE`]; what moves is to keep below `mbit_s`.
     pub fn for_client(first: &[u8], mbit_s: u32) -> Option<Self> {
-        let first = Bytes::copy_from_slice(first.get(..first.len().min(LINK_BYTES_MAX))?);
-        let fields = first.slice_ref(first.get(link::HEADER_BYTES..)?);
-        let kind = ChannelKind::from_wire(*first.get(LINK_KIND)?);
-        let counts = first.slice_ref(first.get(LINK_COUNTS..)?);
-        let mut counts = Reader::new(&counts, "link message");
-        let (common, own, offset) = (counts.u32().ok()?, counts.u32().ok()?, counts.u32().ok()?);
-        let mut words = Reader::new(&fields, "link message").at(offset, "capabilities").ok()?;
-        let common = if common == 1 { words.u32().ok()? } else { 0 };
-        let own = if own == 1 { words.u32().ok()? } else { 0 };
-        let is_ours = first.starts_with(&link::MAGIC)
-            && kind == ChannelKind::Display
-            && Capabilities::from_word(common).has(CAPABILITY_MINI_HEADER)
-            && Capabilities::from_word(own).has(CAPABILITY_BESIDE);
+        let asked = LinkRequest::read(&mut BytesMut::from(first)).ok()??;
+        let is_ours = asked.kind == ChannelKind::Display
+            && asked.common.has(CAPABILITY_MINI_HEADER)
+            && asked.channel.has(CAPABILITY_BESIDE);
         is_ours.then(|| Self {
             phase: Phase::Reply,
             inbox: BytesMut::new(),
@@ -196,13 +182,13 @@ impl Condenser {
     /// Takes what [`Packing::run`] made.
     pub fn packed(&mut self, data: &[u8], now: Duration) {
         let Some(Pending { message, put, form }) = self.packing.take() else { return };
-        self.replace(&put.rects, Some(put.id).filter(|_| put.is_cached()));
+        self.replace(&put.rects, put.cached_id());
         if data.is_empty() || data.len() > put.bytes() - put.bytes() / 4 {
             self.outbox.push_back(message);
             return;
         }
         let body = put.packed(form, data);
-        self.outbox.push_back(header(server::DRAW_COPY, body.len()));
+        self.outbox.push_back(header(server::DRAW_COPY, body.len()).freeze());
         self.outbox.push_back(body);
         match form {
             Form::Lz4 => self.condensed.lz4 += 1,
@@ -237,16 +223,11 @@ impl Condenser {
     fn pass_on(&mut self) -> Option<Bytes> {
         let there = self.inbox.len();
         let (count, next) = match self.phase {
-            Phase::Reply => {
-                let head = self.inbox.first_chunk::<{ link::HEADER_BYTES }>()?;
-                let size =
-                    head.last_chunk::<4>().map_or(u32::MAX, |size| u32::from_le_bytes(*size));
-                let size = usize::try_from(size).unwrap_or(usize::MAX);
-                match head.starts_with(&link::MAGIC) && size <= LINK_BYTES_MAX {
-                    true => (link::HEADER_BYTES + size, Phase::Verdict),
-                    false => (there, Phase::Strange),
-                }
-            }
+            Phase::Reply => match link::reply_size(&self.inbox) {
+                Ok(Some(size)) => (link::HEADER_BYTES + size, Phase::Verdict),
+                Ok(None) => return None,
+                Err(_) => (there, Phase::Strange),
+            },
             Phase::Verdict => (4, Phase::Messages),
             Phase::Passing(left) if left <= there => (left, Phase::Messages),
             Phase::Passing(left) => (there, Phase::Passing(left - there)),
@@ -287,7 +268,7 @@ impl Condenser {
                     self.packing = Some(Pending { message, put, form });
                     return Some(Packing { pixels, width, height, quality });
                 }
-                None => self.replace(&put.rects, Some(put.id).filter(|_| put.is_cached())),
+                None => self.replace(&put.rects, put.cached_id()),
             },
         }
         self.outbox.push_back(message);
@@ -333,7 +314,7 @@ impl Condenser {
     /// Sends a copy that the server did not send, nor counts.
     fn beside(&mut self, body: [Bytes; 2]) {
         let size = body.iter().map(Bytes::len).sum::<usize>() + 2;
-        let mut head = BytesMut::from(&*header(BESIDE, size));
+        let mut head = header(BESIDE, size);
         head.put_u16_le(server::DRAW_COPY);
         self.outbox.push_back(head.freeze());
         self.outbox.extend(body);
@@ -360,11 +341,10 @@ impl Packing {
 }
 
 /// The mini header of a message.
-fn header(kind: u16, size: usize) -> Bytes {
+fn header(kind: u16, size: usize) -> BytesMut {
     let mut head = BytesMut::with_capacity(HEADER_BYTES + 2);
-    head.put_u16_le(kind);
-    head.put_u32_le(u32::try_from(size).unwrap_or(u32::MAX));
-    head.freeze()
+    put_mini_header(kind, size, &mut head);
+    head
 }
 
 fn kind_of(message: &[u8]) -> u16 {

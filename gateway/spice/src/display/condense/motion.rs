@@ -10,6 +10,8 @@ const CELL: i32 = 128;
 const CELLS: usize = 64;
 /// A cell that is not drawn again within this does not move (five frames in a second).
 const GAP_MAX: Duration = Duration::from_millis(200);
+/// The same for one that moves: what halts for a moment does not begin anew, as it is, when it goes on.
+const HALT_MAX: Duration = Duration::from_secs(1);
 /// What comes sooner after another picture is a part of the same frame: a guest without a driver of
 /// its own draws a frame in columns.
 const FRAME_MIN: Duration = Duration::from_millis(8);
@@ -57,7 +59,8 @@ impl Motion {
             for column in span(area.left, area.right) {
                 let Some(cell) = self.cells.get_mut(row * CELLS + column) else { continue };
                 let gap = now.saturating_sub(cell.last);
-                if cell.frames == 0 || gap > GAP_MAX {
+                let gap_max = if cell.frames >= frames_min { HALT_MAX } else { GAP_MAX };
+                if cell.frames == 0 || gap > gap_max {
                     *cell = Cell { last: now, frames: 1 };
                 } else if gap >= FRAME_MIN {
                     *cell = Cell { last: now, frames: cell.frames.saturating_add(1) };

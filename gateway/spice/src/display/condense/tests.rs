@@ -8,6 +8,7 @@ use super::super::{DisplayChannel, ImageTransfer};
 use super::*;
 use crate::channel::Channel;
 use crate::geometry::Point;
+use crate::link::Capabilities;
 use crate::test_support::{Body, message, setup};
 
 const SIDE: i32 = 256;
@@ -246,6 +247,19 @@ fn a_film_is_rough_while_it_plays_and_exact_when_it_rests() {
     // The server's window is in its own messages.
     assert_eq!(scene.behind.acknowledged, scene.plain.acknowledged);
     assert!(scene.messages / 5 <= scene.plain.acknowledged);
+}
+
+#[test]
+fn a_film_that_halts_for_a_moment_goes_on_as_a_film() {
+    let mut scene = Scene::new();
+    let area = Rect::of_size(256, 256);
+    let mut rough = |halt: Duration| {
+        scene.pass(halt);
+        film(&mut scene, area, 10);
+        scene.condenser.take_condensed().rough
+    };
+    let halts = [Duration::ZERO, REST * 3, REST * 5].map(&mut rough);
+    assert_eq!(halts, [7, 10, 7]);
 }
 
 #[test]

@@ -28,15 +28,8 @@ pub(crate) fn key() -> RsaPrivateKey {
     RsaPrivateKey::new(&mut Repeatable(7), 1024).unwrap()
 }
 
-/// What a client said.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Linked {
-    /// 1 main, 2 display, 3 inputs, 4 cursor.
-    pub(crate) kind: u8,
-}
-
-/// Opens one channel.
-pub(crate) async fn open<S>(stream: &mut S, key: &RsaPrivateKey) -> io::Result<Linked>
+/// Opens one channel; gives its kind: 1 main, 2 display, 3 inputs, 4 cursor.
+pub(crate) async fn open<S>(stream: &mut S, key: &RsaPrivateKey) -> io::Result<u8>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -68,7 +61,7 @@ where
     if !readable {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "the ticket cannot be read"));
     }
-    Ok(Linked { kind })
+    Ok(kind)
 }
 
 /// A generator for keys that protect nothing.

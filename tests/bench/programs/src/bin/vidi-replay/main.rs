@@ -30,7 +30,7 @@ use std::sync::atomic::Ordering;
 
 use clap::Parser;
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use vidi_kit::Tasks;
 
@@ -43,9 +43,6 @@ use crate::serve::Server;
 /// Where it is reached.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// A socket on which each connection is a SPICE channel, with images as they are.
-    #[arg(long)]
-    unix: Option<PathBuf>,
     /// An address on which each connection is a SPICE channel, with images packed by LZ.
     #[arg(long)]
     tcp: Option<String>,
@@ -55,22 +52,16 @@ struct Arguments {
     /// The agent's socket.
     #[arg(long)]
     agent: Option<PathBuf>,
-    /// Width and height of the screen.
-    #[arg(long, num_args = 2, default_values_t = [1024, 768])]
-    size: Vec<u16>,
 }
 
 #[tokio::main]
 async fn main() {
     let arguments = Arguments::parse();
     let tasks = Tasks::new();
-    let desk = Arc::new(Desk::new(arguments.size[0], arguments.size[1]));
+    let desk = Arc::new(Desk::new(1024, 768));
     let server =
         Server { desk: Arc::clone(&desk), key: Arc::new(link::key()), to_guest: Arc::default() };
     let to_guest = Arc::clone(&server.to_guest);
-    if let Some(path) = arguments.unix {
-        let _accepting = tasks.spawn("unix", unix(tasks.clone(), server.clone(), path));
-    }
     if let Some(address) = arguments.tcp {
         let _accepting = tasks.spawn("tcp", tcp(tasks.clone(), server.clone(), address));
     }
@@ -80,6 +71,7 @@ async fn main() {
     say(&format!(r#"{{"event":"ready","at":{}}}"#, now_ns()));
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     let mut playing: Option<JoinHandle<Option<()>>> = None;
+    let mut plays = 0;
     while let Ok(Some(line)) = lines.next_line().await {
         let words: Vec<&str> = line.split_whitespace().collect();
         if matches!(words.first(), Some(&("play" | "stop")))
@@ -94,6 +86,8 @@ async fn main() {
         match command(&desk, &words) {
             Ok(Some(wanted)) => {
                 let desk = Arc::clone(&desk);
+                let wanted = Play { number: plays, ..wanted };
+                plays += 1;
                 playing = Some(tasks.spawn("script", async move { play(&desk, wanted).await }));
             }
             Ok(None) => {}
@@ -125,21 +119,11 @@ fn command(desk: &Desk, words: &[&str]) -> Result<Option<Play>, ()> {
                 rate = times.first().map_or(Ok(rate), |times| times.parse().map_err(drop))?;
             }
             let seconds = seconds.parse().map_err(drop)?;
-            return Ok(Some(Play { name: (*name).to_owned(), seconds, area, rate }));
+            return Ok(Some(Play { name: (*name).to_owned(), number: 0, seconds, area, rate }));
         }
         _ => return Err(()),
     }
     Ok(None)
-}
-
-async fn unix(tasks: Tasks, server: Server, path: PathBuf) {
-    let listener = UnixListener::bind(&path).unwrap();
-    loop {
-        let (stream, _address) = listener.accept().await.unwrap();
-        let server = server.clone();
-        let _serving =
-            tasks.spawn("channel", async move { server.serve(stream, Images::Plain).await });
-    }
 }
 
 async fn tcp(tasks: Tasks, server: Server, address: String) {

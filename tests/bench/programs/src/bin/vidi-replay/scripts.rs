@@ -1,4 +1,4 @@
-//! What happens on the screen, timed: the same for every client and every run.
+//! What happens on the screen, timed: the same in every run.
 
 use std::time::Duration;
 
@@ -14,6 +14,9 @@ const LOOP_FRAMES: u64 = 30;
 /// How far a film's camera goes each frame, and over how much of a larger photo.
 const PAN: (u16, u16) = (4, 2);
 const FILM_MARGIN: (u16, u16) = (256, 144);
+/// Ticks that one play is away from the next: a multiple of each script's round, so that all have the
+/// same events at the same times, and other letters. What is drawn again as it was is not sent.
+const PLAY_TICKS: u64 = 300 * 113;
 /// Where a frame says its number, from its own corner.
 pub(crate) const NUMBER_AT: u16 = 16;
 
@@ -21,6 +24,8 @@ pub(crate) const NUMBER_AT: u16 = 16;
 #[derive(Clone, Debug)]
 pub(crate) struct Play {
     pub(crate) name: String,
+    /// How many were played before.
+    pub(crate) number: u64,
     pub(crate) seconds: f64,
     pub(crate) area: Area,
     pub(crate) rate: f64,
@@ -28,7 +33,7 @@ pub(crate) struct Play {
 
 /// Plays it; says when it begins and ends.
 pub(crate) async fn play(desk: &Desk, play: Play) {
-    let Play { name, seconds, area, rate } = play;
+    let Play { name, number, seconds, area, rate } = play;
     let frames = match name.as_str() {
         "animate" => animation(desk.size()),
         "video" => film(area),
@@ -36,14 +41,13 @@ pub(crate) async fn play(desk: &Desk, play: Play) {
     };
     say(&format!(r#"{{"event":"began","script":"{name}","at":{}}}"#, now_ns()));
     let end = Instant::now() + Duration::from_secs_f64(seconds);
+    let pace = |period_ms| Pace::new(end, period_ms, number * PLAY_TICKS);
     match name.as_str() {
-        "text" => text(desk, end).await,
-        "idle" => idle(desk, end).await,
-        "office" => office(desk, end).await,
-        "scroll" => scroll(desk, end).await,
-        "photo" => photo(desk, end).await,
-        "animate" => moving(desk, end, rate, Area { x: 0, y: 0, ..area }, &frames).await,
-        "video" => moving(desk, end, rate, area, &frames).await,
+        "text" => text(desk, pace(100.0)).await,
+        "idle" => idle(desk, pace(530.0)).await,
+        "office" => office(desk, pace(200.0)).await,
+        "animate" => moving(desk, pace(1000.0 / rate), Area { x: 0, y: 0, ..area }, &frames).await,
+        "video" => moving(desk, pace(1000.0 / rate), area, &frames).await,
         _ => say(&format!(r#"{{"event":"unknown","script":"{name}"}}"#)),
     }
     say(&format!(r#"{{"event":"ended","script":"{name}","at":{}}}"#, now_ns()));
@@ -58,9 +62,9 @@ struct Pace {
 }
 
 impl Pace {
-    fn new(end: Instant, period_ms: f64) -> Self {
+    fn new(end: Instant, period_ms: f64, tick: u64) -> Self {
         let period = Duration::from_secs_f64(period_ms / 1000.0);
-        Self { next: Instant::now() + period, period, end, tick: 0 }
+        Self { next: Instant::now() + period, period, end, tick }
     }
 
     /// The number of the next tick, when it is time; none after the end.
@@ -77,9 +81,8 @@ impl Pace {
 }
 
 /// A square of text changes somewhere, ten times in a second.
-async fn text(desk: &Desk, end: Instant) {
+async fn text(desk: &Desk, mut pace: Pace) {
     let (width, height) = desk.size();
-    let mut pace = Pace::new(end, 100.0);
     while let Some(tick) = pace.next().await {
         let mut picture = Picture::new(64, 64);
         for line in 0..4 {
@@ -93,10 +96,9 @@ async fn text(desk: &Desk, end: Instant) {
 }
 
 /// Nobody is there: a caret blinks, a clock shows hours and minutes.
-async fn idle(desk: &Desk, end: Instant) {
+async fn idle(desk: &Desk, mut pace: Pace) {
     let (width, height) = desk.size();
     let caret = Area { x: 300, y: 200, width: 2, height: LETTER.1 };
-    let mut pace = Pace::new(end, 530.0);
     while let Some(tick) = pace.next().await {
         desk.put(Op::Fill { area: caret, color: if tick % 2 == 0 { BLACK } else { WHITE } }, None);
         // The first minute ends after 5 s.
@@ -109,12 +111,11 @@ async fn idle(desk: &Desk, end: Instant) {
 }
 
 /// Somebody writes: five letters in a second, and each minute scrolls, a menu, windows, a picture.
-async fn office(desk: &Desk, end: Instant) {
+async fn office(desk: &Desk, mut pace: Pace) {
     let (width, height) = desk.size();
     let page = Area { x: 16, y: 128, width: width * 3 / 4 / 8 * 8, height: height / 2 / 16 * 16 };
     let columns = u64::from(page.width / LETTER.0);
     let line = page.y + page.height - LETTER.1;
-    let mut pace = Pace::new(end, 200.0);
     let mut column = 0;
     while let Some(tick) = pace.next().await {
         let second = tick / 5 % 60;
@@ -138,32 +139,8 @@ async fn office(desk: &Desk, end: Instant) {
     }
 }
 
-/// A page of text goes by, ten lines in a second.
-async fn scroll(desk: &Desk, end: Instant) {
-    let (width, height) = desk.size();
-    let page = Area { x: 16, y: 128, width: width * 3 / 4, height: height / 2 / 16 * 16 };
-    let mut pace = Pace::new(end, 100.0);
-    while let Some(tick) = pace.next().await {
-        up(desk, page, LETTER.1);
-        let mut line = Picture::new(page.width, LETTER.1);
-        let words: String = (0..90).map(|index| word_letter(tick * 90 + index)).collect();
-        line.text(0, 0, &words, BLACK);
-        let at = (page.x, page.y + page.height - LETTER.1);
-        desk.image(at, line, Some(&format!("scroll {tick}")));
-    }
-}
-
-/// Another photo every two seconds.
-async fn photo(desk: &Desk, end: Instant) {
-    let mut pace = Pace::new(end, 2_000.0);
-    while let Some(tick) = pace.next().await {
-        desk.image((100, 130), Picture::photo(640, 480, tick), Some(&format!("photo {tick}")));
-    }
-}
-
 /// Frames at a rate; one that the guest could not draw in time is left out.
-async fn moving(desk: &Desk, end: Instant, rate: f64, area: Area, frames: &[Picture]) {
-    let mut pace = Pace::new(end, 1000.0 / rate);
+async fn moving(desk: &Desk, mut pace: Pace, area: Area, frames: &[Picture]) {
     while let Some(tick) = pace.next().await {
         let Some(frame) = frames.get((tick % LOOP_FRAMES) as usize) else { return };
         let mut picture = frame.clone();

@@ -21,8 +21,7 @@ const CLIENT_MESSAGE_BYTES_MAX: u32 = 1 << 20;
 /// `SPICE_INPUT_MOTION_ACK_BUNCH`
 const MOTIONS_PER_ACK: u32 = 4;
 
-/// `SPICE_MSGC_*`
-const ACK_SYNC: u16 = 1;
+/// `SPICE_MSGC_ACK`
 const ACK: u16 = 2;
 /// `SPICE_MSGC_MAIN_ATTACH_CHANNELS`
 const ATTACH_CHANNELS: u16 = 104;
@@ -53,9 +52,9 @@ impl Server {
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
         let served = match link::open(&mut stream, &self.key).await {
-            Ok(link::Linked { kind: 1 }) => main(stream).await,
-            Ok(link::Linked { kind: 2 }) => self.display(stream, images).await,
-            Ok(link::Linked { kind: 3 }) => self.inputs(stream).await,
+            Ok(1) => main(stream).await,
+            Ok(2) => self.display(stream, images).await,
+            Ok(3) => self.inputs(stream).await,
             Ok(_cursor) => cursor(stream).await,
             Err(error) => Err(error),
         };
@@ -159,14 +158,10 @@ impl Window {
 
 async fn acknowledged<R: AsyncRead + Unpin>(reader: &mut R, window: &Window) -> io::Result<()> {
     loop {
-        match receive(reader).await?.0 {
-            ACK => {
-                let give = |left: u32| Some((left + WINDOW).min(2 * WINDOW));
-                let _before = window.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, give);
-                window.opened.notify_one();
-            }
-            ACK_SYNC => {}
-            _ => {}
+        if receive(reader).await?.0 == ACK {
+            let give = |left: u32| Some((left + WINDOW).min(2 * WINDOW));
+            let _before = window.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, give);
+            window.opened.notify_one();
         }
     }
 }
