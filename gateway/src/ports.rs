@@ -49,10 +49,8 @@ pub struct RelayTicket {
 /// A SPICE server that no relay stands before.
 #[derive(Clone)]
 pub struct DirectTicket {
-    /// `host:port`.
-    pub address: String,
-    /// Where else it may be, in the order in which it is looked for there.
-    pub others: Vec<String>,
+    /// `host:port` of wherever it may be, in the order in which it is looked for there.
+    pub addresses: Vec<String>,
     /// How it is known to be the right one; none: plain TCP.
     pub tls: Option<ServerTrust>,
     /// What it asks for before it opens a channel; empty where it asks for nothing.
@@ -75,21 +73,27 @@ impl DirectTicket {
     pub fn prefer(&mut self, target: &MoveTarget) -> bool {
         let port = if self.tls.is_some() { target.tls_port } else { target.port };
         let Some(port) = port else { return false };
-        let host = target.host.trim_start_matches('[').trim_end_matches(']');
         let is_there = |address: &String| {
-            address.rsplit_once(':').is_some_and(|(own, own_port)| {
-                let own = own.trim_start_matches('[').trim_end_matches(']');
-                own.eq_ignore_ascii_case(host) && own_port.parse() == Ok(port)
+            host_and_port(address).is_some_and(|(own, own_port)| {
+                own.eq_ignore_ascii_case(bare(&target.host)) && own_port.parse() == Ok(port)
             })
         };
-        if is_there(&self.address) {
-            return true;
-        }
-        let Some(at) = self.others.iter().position(is_there) else { return false };
-        let before = std::mem::replace(&mut self.address, self.others.remove(at));
-        self.others.insert(0, before);
+        let at = self.addresses.iter().position(is_there);
+        let Some(there) = at.and_then(|at| self.addresses.get_mut(..=at)) else { return false };
+        there.rotate_right(1);
         true
     }
+}
+
+/// The parts of `host:port`.
+pub(crate) fn host_and_port(address: &str) -> Option<(&str, &str)> {
+    let (host, port) = address.rsplit_once(':')?;
+    Some((bare(host), port))
+}
+
+/// An IPv6 address without its brackets; other hosts have none.
+fn bare(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
 }
 
 impl fmt::Debug for RelayTicket {
@@ -102,7 +106,7 @@ impl fmt::Debug for DirectTicket {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("DirectTicket")
-            .field("address", &self.address)
+            .field("addresses", &self.addresses)
             .field("tls", &self.tls.is_some())
             .finish_non_exhaustive()
     }
@@ -197,13 +201,14 @@ mod tests {
         };
         let check = |tls: Option<ServerTrust>, target: &MoveTarget| {
             let mut ticket = DirectTicket {
-                address: "lab-7:5900".to_owned(),
-                others: vec!["lab-8:5901".to_owned(), "[2001:db8::9]:5902".to_owned()],
+                addresses: ["lab-7:5900", "lab-8:5901", "[2001:db8::9]:5902"]
+                    .map(str::to_owned)
+                    .into(),
                 tls,
                 password: Password::default(),
             };
             let allowed = ticket.prefer(target);
-            (allowed, [vec![ticket.address], ticket.others].concat().join(" "))
+            (allowed, ticket.addresses.join(" "))
         };
         let (as_it_was, eight) = (
             "lab-7:5900 lab-8:5901 [2001:db8::9]:5902",

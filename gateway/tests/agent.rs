@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 use vidi_display::Policy;
-use vidi_display::protocol::{BrowserHello, ClipboardPart, ViewerMessage};
+use vidi_display::protocol::{BrowserHello, ClipboardPart, ViewerMessage, records};
 use vidi_gateway::error::GatewayError;
 use vidi_gateway::model::{Terms, Visitor};
 use vidi_gateway::ports::{
@@ -263,11 +263,8 @@ impl Browser {
 
     async fn take(&mut self, message: &[u8]) {
         self.from.send(FromViewer::Sent(message.len())).await.unwrap();
-        let mut rest = message;
-        while let Some((head, after)) = rest.split_at_checked(8) {
-            let (body, next) = after.split_at(index(word(head, 4)));
-            rest = next;
-            match head[0] {
+        for (kind, body) in records(message) {
+            match kind {
                 7 => {
                     self.frames += 1;
                     let draw_time = Duration::from_millis(1);

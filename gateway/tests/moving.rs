@@ -14,9 +14,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 use tokio::sync::{mpsc, watch};
 use vidi_display::Policy;
-use vidi_display::protocol::{BrowserHello, ViewerMessage};
+use vidi_display::protocol::{BrowserHello, ViewerMessage, records};
 use vidi_gateway::adapters::direct::DirectDial;
 use vidi_gateway::error::GatewayError;
 use vidi_gateway::model::{Networks, Terms, Visitor};
@@ -108,10 +109,8 @@ impl Tickets for Record {
         _session: &str,
         _problem: &str,
     ) -> Result<Ticket, GatewayError> {
-        let mut addresses = self.0.iter().map(SocketAddr::to_string);
-        let address = addresses.next().unwrap();
-        let (others, password) = (addresses.collect(), Password::default());
-        let direct = DirectTicket { address, others, tls: None, password };
+        let addresses = self.0.iter().map(SocketAddr::to_string).collect();
+        let direct = DirectTicket { addresses, tls: None, password: Password::default() };
         Ok(Ticket { epoch: 1, way: Way::Direct(direct), terms: Terms::default() })
     }
 }
@@ -178,12 +177,8 @@ impl Browser {
 
     async fn take(&mut self, message: &[u8]) {
         drop(self.from.send(FromViewer::Sent(message.len())).await);
-        let mut rest = message;
-        while let Some((head, after)) = rest.split_at_checked(8) {
-            let length = u32::from_le_bytes(head[4..8].try_into().unwrap()) as usize;
-            let (body, next) = after.split_at(length);
-            rest = next;
-            match head[0] {
+        for (kind, body) in records(message) {
+            match kind {
                 7 => {
                     self.frames += 1;
                     let sequence = u32::from_le_bytes(body[..4].try_into().unwrap());
@@ -208,8 +203,18 @@ async fn only_watched(one: &mut Machine, other: &mut Machine) {
     tokio::time::timeout(WAIT_SECS_MAX, waiting).await.expect("its viewer never came");
 }
 
+/// Whether one move was told, with this outcome.
+fn assert_one_move(recorder: &PrometheusRecorder, outcome: &str) {
+    let text = recorder.handle().render();
+    let moves: Vec<&str> =
+        text.lines().filter(|line| line.starts_with("vidi_gateway_moves_total{")).collect();
+    assert_eq!(moves, [format!("vidi_gateway_moves_total{{outcome=\"{outcome}\"}} 1")]);
+}
+
 #[tokio::test]
 async fn a_session_follows_its_machine_to_an_address_of_its_record() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let _counting = metrics::set_default_local_recorder(&recorder);
     let incoming = free();
     let waiting = format!("tcp:{incoming}");
     let (mut source, mut target) = (Machine::start(&[]), Machine::start(&["-incoming", &waiting]));
@@ -221,10 +226,17 @@ async fn a_session_follows_its_machine_to_an_address_of_its_record() {
     browser.until(|browser| browser.status.ends_with(&[CONNECTED])).await;
     assert!(browser.status.contains(&CONNECTING), "{:?}", browser.status);
     only_watched(&mut target, &mut source).await;
+    // However often the session links anew after that, it is one move.
+    drop(target);
+    browser.status.clear();
+    browser.until(|browser| browser.status.ends_with(&[CONNECTING, CONNECTED])).await;
+    assert_one_move(&recorder, "followed");
 }
 
 #[tokio::test]
 async fn a_machine_cannot_send_the_gateway_to_an_address_of_its_choice() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let _counting = metrics::set_default_local_recorder(&recorder);
     let incoming = free();
     let waiting = format!("tcp:{incoming}");
     let (mut source, mut target) = (Machine::start(&[]), Machine::start(&["-incoming", &waiting]));
@@ -241,4 +253,5 @@ async fn a_machine_cannot_send_the_gateway_to_an_address_of_its_choice() {
     only_watched(&mut source, &mut target).await;
     let heard = inner.accept().map(|(_, from)| from);
     assert!(heard.is_err(), "what the server named was dialled, from {heard:?}");
+    assert_one_move(&recorder, "refused");
 }

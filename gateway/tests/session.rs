@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use vidi_display::Policy;
-use vidi_display::protocol::{BrowserHello, ViewerMessage};
+use vidi_display::protocol::{BrowserHello, ViewerMessage, records};
 use vidi_gateway::error::GatewayError;
 use vidi_gateway::model::{CloseCode, Ending, Recording, RecordingAbout, Terms, Visitor};
 use vidi_gateway::ports::{
@@ -157,15 +157,11 @@ impl Browser {
     async fn take(&mut self, message: &[u8]) {
         // The session may have ended right after its last message: nobody listens then.
         drop(self.from.send(FromViewer::Sent(message.len())).await);
-        let mut rest = message;
-        while let Some((head, after)) = rest.split_at_checked(8) {
-            let length = u32::from_le_bytes(head[4..8].try_into().unwrap()) as usize;
-            let (body, next) = after.split_at(length);
-            rest = next;
+        for (kind, body) in records(message) {
             let word = |at: usize| u32::from_le_bytes(body[at..at + 4].try_into().unwrap());
-            match head[0] {
+            match kind {
                 2 => self.size = Some((word(0), word(4))),
-                5 | 6 => self.pixels_bytes += length,
+                5 | 6 => self.pixels_bytes += body.len(),
                 7 => {
                     self.frames += 1;
                     let draw_time = Duration::from_millis(1);
@@ -221,7 +217,7 @@ async fn a_picture_arrives_and_is_back_after_the_desktop_was_lost() {
     let mut browser = Browser::open(&stage.registry).await;
     assert_eq!(browser.until(|browser| 0 < browser.pixels_bytes && 0 < browser.frames).await, None);
     assert_eq!(browser.size.unwrap().0 % 8, 0);
-    assert_eq!(stage.presence.borrow().get(SESSION).unwrap().viewers, 1);
+    assert!(stage.presence.borrow().contains_key(SESSION));
 
     drop(machine);
     browser.status.clear();

@@ -13,7 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
-use vidi_display::protocol::{BrowserHello, Part, SharingMessage, ViewerMessage};
+use vidi_display::protocol::{BrowserHello, Part, SharingMessage, ViewerMessage, records};
 use vidi_display::{Policy, ViewerRights};
 use vidi_gateway::error::GatewayError;
 use vidi_gateway::model::{CloseCode, Presence, Visitor};
@@ -126,12 +126,8 @@ impl Browser {
     }
 
     fn take(&mut self, message: &[u8]) {
-        let mut rest = message;
-        while let Some((head, after)) = rest.split_at_checked(8) {
-            let length = u32::from_le_bytes(head[4..8].try_into().unwrap()) as usize;
-            let (body, next) = after.split_at(length);
-            rest = next;
-            match head[0] {
+        for (kind, body) in records(message) {
+            match kind {
                 1 => self.told.hellos.push(body[2] & 1 == 1),
                 2..=7 => panic!("a picture came that there is none of"),
                 12 => self.told.status = String::from_utf8_lossy(&body[1..]).into_owned(),

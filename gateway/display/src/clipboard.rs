@@ -99,9 +99,15 @@ impl Clipboard {
         }
     }
 
-    /// From now on only this is allowed.
+    /// From now on only this is allowed; the guest gets no longer what it may not have.
     pub(crate) fn allow(&mut self, policy: Policy) {
         self.policy = policy;
+        if !self.takes() {
+            self.assembly = None;
+            if self.offered.take().is_some() {
+                self.commands.push_back(AgentCommand::Release);
+            }
+        }
     }
 
     /// Whether the guest takes what viewers copy.
@@ -214,7 +220,7 @@ mod tests {
     use vidi_spice::{AgentAbilities, PNG_BYTES_MAX, Scancode, TEXT_BYTES_MAX};
 
     use super::*;
-    use crate::protocol::{BrowserHello, ViewerMessage};
+    use crate::protocol::{BrowserHello, ViewerMessage, records};
     use crate::session::{Effect, Session, ViewerRights};
 
     const ANA: ViewerId = ViewerId(1);
@@ -360,6 +366,25 @@ mod tests {
         assert_eq!(commands(&mut clipboard), [AgentCommand::Request(ClipboardKind::Text)]);
     }
 
+    #[test]
+    fn what_is_allowed_no_longer_is_not_given_any_more() {
+        let nothing = Policy { clipboard_to_guest: false, ..Policy::default() };
+        let mut clipboard = allowing(Policy::default());
+        clipboard.part(ANA, &part(b"a", false));
+        clipboard.part(ANA, &part(b"be", true));
+        clipboard.allow(Policy { clipboard_from_guest: false, ..Policy::default() });
+        clipboard.agent_event(&ASKED, true);
+        let given = AgentCommand::Give(Some(text("a")));
+        assert_eq!(commands(&mut clipboard), [OFFER, given], "it may have that still");
+        clipboard.allow(nothing);
+        clipboard.agent_event(&ASKED, true);
+        assert_eq!(commands(&mut clipboard), [AgentCommand::Release, AgentCommand::Give(None)]);
+        clipboard.allow(nothing);
+        clipboard.allow(Policy::default());
+        clipboard.part(ANA, &part(b"fore", false));
+        assert_eq!(commands(&mut clipboard), [], "the beginning is gone");
+    }
+
     fn session_with_viewer() -> (Session, ViewerId) {
         let mut session = Session::default();
         let abilities = AgentAbilities { clipboard: true, monitors: false, files: false };
@@ -429,24 +454,31 @@ mod tests {
         assert_ne!(viewer, other);
     }
 
+    /// The abilities that viewers are told now; `waiting` grows by what their sockets have not taken.
+    fn abilities(session: &mut Session, waiting: &mut usize) -> Vec<u8> {
+        let mut bits = Vec::new();
+        while let Some(effect) = session.poll(Duration::ZERO) {
+            let Effect::Send { message, .. } = effect else { panic!("{effect:?}") };
+            *waiting += message.len();
+            bits.extend(records(&message).filter(|(kind, _)| *kind == 15).map(|(_, body)| body[0]));
+        }
+        bits
+    }
+
+    #[test]
+    fn a_viewer_learns_that_what_it_offered_was_not_allowed_for_a_while() {
+        let (mut session, _viewer) = session_with_viewer();
+        assert_eq!(abilities(&mut session, &mut 0), [3]);
+        for clipboard_to_guest in [false, true, true] {
+            session.allow(Policy { clipboard_to_guest, ..Policy::default() });
+        }
+        assert_eq!(abilities(&mut session, &mut 0), [0, 3]);
+    }
+
     #[test]
     fn a_viewer_whose_socket_is_full_learns_that_the_guest_forgot_what_it_was_offered() {
         let (mut session, viewer) = session_with_viewer();
         let mut waiting = 0;
-        let abilities = |session: &mut Session, waiting: &mut usize| {
-            let mut bits = Vec::new();
-            while let Some(effect) = session.poll(Duration::ZERO) {
-                let Effect::Send { message, .. } = effect else { panic!("{effect:?}") };
-                *waiting += message.len();
-                let mut rest = &message[..];
-                while let [kind, _, _, _, length, 0, 0, 0, after @ ..] = rest {
-                    let (body, next) = after.split_at(usize::from(*length));
-                    bits.extend((*kind == 15).then(|| body[0]));
-                    rest = next;
-                }
-            }
-            bits
-        };
         assert_eq!(abilities(&mut session, &mut waiting), [3]);
         for _ping in 0..10_000 {
             session.viewer_message(viewer, &ViewerMessage::Ping([0; 8]), Duration::ZERO);

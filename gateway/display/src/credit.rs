@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::pace::Pace;
+use crate::pace::{Pace, QUALITY_MAX};
 use crate::protocol::Record;
 
 /// Unacknowledged bytes that are always allowed (`docs/display-protocol.md`, "Flow").
@@ -67,13 +67,19 @@ const RATE_MAX: u64 = 1_250_000_000;
 /// with as much time for all else that it does.
 const DRAW_TIME_SLOW: Duration = Duration::from_millis(50);
 
-/// One that takes less than this is not slow any longer. Far below the other, since what a slow browser
-/// is sent is quickly drawn.
-const DRAW_TIME_QUICK: Duration = Duration::from_millis(5);
+/// One that takes less than this for [`LARGE_PIXELS`] is not slow any longer. Below the other, since what a
+/// slow browser is sent is quickly drawn.
+const DRAW_TIME_QUICK: Duration = Duration::from_millis(25);
 
-/// How many frames in a row a browser draws quickly before it counts as quick: a blinking caret is quickly
-/// drawn by everybody.
-const QUICK_FRAMES: u32 = 60;
+/// Of a frame that tells that a browser is quick: a blinking caret is quickly drawn by everybody.
+const LARGE_PIXELS: u64 = 256 * 256;
+
+/// So many such frames a browser counts as slow at least.
+const SLOW_FRAMES_MIN: u32 = 20;
+
+/// The part of each frame in the draw time that is judged: one that was held up by something else on that
+/// machine is no slow browser.
+const DRAW_TIME_SHARE: u32 = 4;
 
 /// The flow to one viewer.
 #[derive(Debug, Default)]
@@ -94,10 +100,12 @@ pub(crate) struct Credit {
     /// Since when frames came later than the believed rate explains.
     late_since: Option<Duration>,
     pace: Pace,
-    /// Its browser takes long to draw.
+    /// How long its browser takes to draw a frame, of late.
+    draw_time: Duration,
+    /// It takes long.
     is_slow: bool,
-    /// Frames in a row that it drew quickly.
-    quick_frames: u32,
+    /// Large frames that it drew since then.
+    slow_frames: u32,
     /// Frames ended, modulo 2^32.
     sequence: u32,
 }
@@ -107,6 +115,10 @@ pub(crate) struct Credit {
 struct Frame {
     sequence: u32,
     begun_at: Duration,
+    /// When nothing of it was still to be made.
+    ready_at: Duration,
+    /// How many pixels it draws.
+    pixels: u64,
     /// `handed` after its end.
     end: u64,
     /// Its bytes, with what went after the frame before it.
@@ -117,6 +129,23 @@ struct Frame {
     acknowledged: u64,
     /// When that was; of a line that was empty, when the frame was begun.
     acknowledged_at: Duration,
+}
+
+/// A frame at its end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ended {
+    pub(crate) begun_at: Duration,
+    /// When nothing of it was still to be made: from then on only the line holds it up.
+    pub(crate) ready_at: Duration,
+    /// How many pixels it draws.
+    pub(crate) pixels: u64,
+}
+
+impl Ended {
+    /// One that draws nothing.
+    pub(crate) const fn empty(now: Duration) -> Self {
+        Self { begun_at: now, ready_at: now, pixels: 0 }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -139,7 +168,8 @@ impl Credit {
     }
 
     /// Writes the end of a frame, after its bytes were handed over.
-    pub(crate) fn end_frame(&mut self, message: &mut Vec<u8>, begun_at: Duration) {
+    pub(crate) fn end_frame(&mut self, message: &mut Vec<u8>, ended: Ended) {
+        let Ended { begun_at, ready_at, pixels } = ended;
         self.sequence = self.sequence.wrapping_add(1);
         let sequence = self.sequence;
         let before = message.len();
@@ -150,6 +180,8 @@ impl Credit {
         self.frames.push_back(Frame {
             sequence,
             begun_at,
+            ready_at,
+            pixels,
             end: self.handed,
             bytes: self.handed.saturating_sub(before),
             sent_at: None,
@@ -179,9 +211,10 @@ impl Credit {
         let sent_at = frame.sent_at.unwrap_or(frame.begun_at);
         let took = now.saturating_sub(sent_at).saturating_sub(draw_time);
         self.measure_round_trip(took, frame.bytes, now);
-        self.judge(draw_time);
+        self.judge(draw_time, frame.pixels);
         let round_trip = self.round_trip().unwrap_or_default();
-        self.pace.acknowledged(now.saturating_sub(frame.begun_at).saturating_sub(round_trip), now);
+        let lag = now.saturating_sub(frame.ready_at).saturating_sub(draw_time);
+        self.pace.acknowledged(lag.saturating_sub(round_trip), now);
         // What arrived since the frame was sent, a round trip at least: acknowledgements that a stall
         // held back come all at once, and between two of those there is no time to divide by.
         let arrived = frame.end.saturating_sub(frame.acknowledged);
@@ -271,9 +304,10 @@ impl Credit {
         unacknowledged <= self.limit() + ECHO_BYTES && self.socket_has_room()
     }
 
-    /// Bytes per second that video may take: fewer where acknowledgements are late.
+    /// Bytes per second by which the rate of video goes: fewer than reach the viewer where
+    /// acknowledgements are late.
     pub(crate) fn video_rate(&self) -> u64 {
-        self.rate.saturating_mul(u64::from(self.pace.quality())) / 80
+        self.rate.saturating_mul(u64::from(self.pace.quality())) / u64::from(QUALITY_MAX)
     }
 
     /// Shortest time between pictures of what moves.
@@ -301,11 +335,20 @@ impl Credit {
         if self.is_slow { SLOW_FRAMES_MAX } else { FRAMES_MAX }
     }
 
-    fn judge(&mut self, draw_time: Duration) {
-        self.quick_frames = if draw_time < DRAW_TIME_QUICK { self.quick_frames + 1 } else { 0 };
-        self.is_slow =
-            DRAW_TIME_SLOW < draw_time || self.is_slow && self.quick_frames < QUICK_FRAMES;
-        self.quick_frames = self.quick_frames.min(QUICK_FRAMES);
+    fn judge(&mut self, draw_time: Duration, pixels: u64) {
+        let kept = self.draw_time / DRAW_TIME_SHARE * (DRAW_TIME_SHARE - 1);
+        if LARGE_PIXELS <= pixels || self.draw_time < draw_time {
+            self.draw_time = kept + draw_time / DRAW_TIME_SHARE;
+        }
+        if LARGE_PIXELS <= pixels {
+            self.slow_frames = self.slow_frames.saturating_add(1);
+        }
+        if DRAW_TIME_SLOW < self.draw_time {
+            self.is_slow = true;
+            self.slow_frames = 0;
+        } else if self.draw_time < DRAW_TIME_QUICK && SLOW_FRAMES_MIN <= self.slow_frames {
+            self.is_slow = false;
+        }
     }
 
     /// The shortest counts: a longer one holds the time in queues, which more credit lengthens.
@@ -376,7 +419,7 @@ mod tests {
             }
             if tick % 16 == 0 && credit.allows_frame() {
                 credit.hand_over(bytes);
-                credit.end_frame(&mut Vec::new(), now);
+                credit.end_frame(&mut Vec::new(), Ended::empty(now));
                 credit.sent(usize::MAX, now);
                 let millis = u64::try_from(bytes).unwrap() / bytes_per_ms;
                 wire_free_at = wire_free_at.max(now) + Duration::from_millis(millis);
@@ -413,7 +456,7 @@ mod tests {
             let now = MS * tick;
             if tick % 40 == 0 && credit.allows_frame() {
                 credit.hand_over(4992);
-                credit.end_frame(&mut Vec::new(), now);
+                credit.end_frame(&mut Vec::new(), Ended::empty(now));
                 credit.sent(usize::MAX, now);
                 wire_free_at = wire_free_at.max(now) + MS * 40;
                 waiting.push_back((wire_free_at + MS * 40, credit.sequence));
@@ -443,7 +486,7 @@ mod tests {
             };
             if tick % 33 == 0 && credit.allows_frame() {
                 credit.hand_over(bytes);
-                credit.end_frame(&mut Vec::new(), now);
+                credit.end_frame(&mut Vec::new(), Ended::empty(now));
                 credit.sent(usize::MAX, now);
                 let takes = u32::try_from(bytes).unwrap() / 250;
                 wire_free_at = wire_free_at.max(now) + MS * takes;
@@ -458,31 +501,57 @@ mod tests {
         assert!((180_000..320_000).contains(&rate), "{rate} bytes a second are believed");
     }
 
+    /// A frame of so many pixels that takes so long to draw; whether the browser counts as slow then.
+    fn draw(credit: &mut Credit, now: &mut Duration, pixels: u64, millis: u32) -> bool {
+        *now += MS * 200;
+        credit.hand_over(100);
+        credit.end_frame(&mut Vec::new(), Ended { pixels, ..Ended::empty(*now) });
+        credit.sent(usize::MAX, *now);
+        credit.acknowledge(credit.sequence, MS * millis, *now + MS * millis);
+        credit.draws_slowly()
+    }
+
     #[test]
-    fn a_browser_that_draws_slowly_has_two_frames_at_most_until_it_draws_quickly_for_long() {
-        let mut credit = Credit::default();
-        let mut now = Duration::ZERO;
-        let mut draw = |credit: &mut Credit, millis: u32| {
-            now += MS * 20;
-            credit.hand_over(100);
-            credit.end_frame(&mut Vec::new(), now);
-            credit.sent(usize::MAX, now);
-            credit.acknowledge(credit.sequence, MS * millis, now + MS * millis);
-            credit.draws_slowly()
-        };
-        assert!(!draw(&mut credit, 40));
-        assert!(draw(&mut credit, 60));
-        assert!(draw(&mut credit, 20), "what it is sent now is quickly drawn");
-        let (mut begun, after_three) = (0, MS * 60);
+    fn a_browser_that_draws_slowly_has_two_frames_at_most_until_it_draws_much_quickly() {
+        let (mut credit, mut now) = (Credit::default(), Duration::ZERO);
+        assert!(!draw(&mut credit, &mut now, LARGE_PIXELS, 180));
+        assert!(draw(&mut credit, &mut now, LARGE_PIXELS, 180));
+        assert!((0..100).all(|_frame| draw(&mut credit, &mut now, 64, 1)), "a caret tells nothing");
+        let mut begun = 0;
         while credit.allows_frame() {
             credit.hand_over(100);
-            credit.end_frame(&mut Vec::new(), after_three);
-            credit.sent(usize::MAX, after_three);
+            credit.end_frame(&mut Vec::new(), Ended::empty(now));
+            credit.sent(usize::MAX, now);
             begun += 1;
         }
         assert_eq!((begun, credit.allows_aside()), (SLOW_FRAMES_MAX, false));
-        assert!((1..QUICK_FRAMES).all(|_frame| draw(&mut credit, 1)));
-        assert!(!draw(&mut credit, 1));
+        let least = SLOW_FRAMES_MIN;
+        assert!((1..least).all(|_frame| draw(&mut credit, &mut now, LARGE_PIXELS, 10)));
+        assert!((0..least).any(|_frame| !draw(&mut credit, &mut now, LARGE_PIXELS, 10)));
+    }
+
+    #[test]
+    fn one_frame_that_was_held_up_is_no_slow_browser() {
+        let (mut credit, mut now) = (Credit::default(), Duration::ZERO);
+        for frame in 0..100 {
+            let millis = if frame % 10 == 9 { 120 } else { 10 };
+            assert!(!draw(&mut credit, &mut now, LARGE_PIXELS, millis), "frame {frame}");
+        }
+    }
+
+    #[test]
+    fn what_making_and_drawing_take_is_no_lag_of_the_line() {
+        let (mut credit, mut now) = (Credit::default(), Duration::ZERO);
+        for _frame in 0..100 {
+            now += MS * 200;
+            credit.hand_over(100);
+            let begun_at = now - MS * 100;
+            let ended = Ended { begun_at, ready_at: now, pixels: LARGE_PIXELS };
+            credit.end_frame(&mut Vec::new(), ended);
+            credit.sent(usize::MAX, now);
+            credit.acknowledge(credit.sequence, MS * 40, now + MS * 50);
+        }
+        assert_eq!((credit.quality(), credit.interval()), (80, MS * 33));
     }
 
     #[test]
@@ -490,7 +559,7 @@ mod tests {
         let mut credit = Credit::default();
         credit.hand_over(10_000);
         credit.sequence = 6;
-        credit.end_frame(&mut Vec::new(), Duration::ZERO);
+        credit.end_frame(&mut Vec::new(), Ended::empty(Duration::ZERO));
         credit.acknowledge(8, Duration::ZERO, MS);
         assert!(!credit.allows_frame());
         credit.sent(10_000, MS);

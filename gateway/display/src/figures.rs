@@ -1,6 +1,6 @@
 //! What parts of the picture are sent as: counted by form, for whoever runs the gateway.
 
-use crate::protocol::HEADER_BYTES;
+use crate::protocol::{Codec, HEADER_BYTES, kind, records};
 
 /// A form in which a part of the picture goes to a browser (`docs/display-protocol.md`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub struct Sent {
 pub struct PictureFigures([Sent; PictureForm::ALL.len()]);
 
 impl PictureForm {
-    /// Each of them.
+    /// Each of them, in the order above.
     pub const ALL: [Self; 9] = [
         Self::Fill,
         Self::Copy,
@@ -71,19 +71,22 @@ impl PictureForm {
     fn of(kind: u8, body: &[u8]) -> Option<(Self, u64)> {
         /// Bytes of a tile and its slot in a record 17.
         const SLOT_BYTES: usize = 8;
-        let form = match (kind, body.get(8)) {
-            (3, _) => Self::Fill,
-            (4, _) => Self::Copy,
-            (5, _) => Self::Raw,
-            (6, Some(1)) => Self::Png,
-            (6, Some(2)) => Self::WebP,
-            (6, Some(3)) => Self::Jpeg,
-            (6, Some(4)) => Self::Palette,
-            (17, _) => {
+        /// Where a record 6 has its codec.
+        const CODEC_AT: usize = 8;
+        let is = |codec: Codec| body.get(CODEC_AT) == Some(&(codec as u8));
+        let form = match kind {
+            kind::FILL => Self::Fill,
+            kind::COPY => Self::Copy,
+            kind::RAW => Self::Raw,
+            kind::IMAGE if is(Codec::Png) => Self::Png,
+            kind::IMAGE if is(Codec::WebP) => Self::WebP,
+            kind::IMAGE if is(Codec::Jpeg) => Self::Jpeg,
+            kind::IMAGE if is(Codec::Palette) => Self::Palette,
+            kind::RECALL => {
                 let tiles = u64::try_from(body.len() / SLOT_BYTES).unwrap_or(u64::MAX);
                 return Some((Self::Recall, tiles));
             }
-            (18, _) => Self::Video,
+            kind::VIDEO => Self::Video,
             _ => return None,
         };
         Some((form, 1))
@@ -93,23 +96,13 @@ impl PictureForm {
 impl PictureFigures {
     /// Counts the parts in a message of whole records.
     pub(crate) fn count(&mut self, message: &[u8]) {
-        let mut rest = message;
-        while let [kind, _view, _, _, length @ ..] = rest
-            && let Some(length) = length.first_chunk::<4>()
-        {
-            let length = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);
-            let end = length.saturating_add(HEADER_BYTES).min(rest.len());
-            let (record, next) = rest.split_at(end);
-            let body = record.get(HEADER_BYTES..).unwrap_or_default();
-            if let Some((form, parts)) = PictureForm::of(*kind, body) {
-                for (sent, _) in
-                    self.0.iter_mut().zip(PictureForm::ALL).filter(|(_, known)| *known == form)
-                {
-                    sent.parts += parts;
-                    sent.bytes += u64::try_from(record.len()).unwrap_or(u64::MAX);
-                }
+        for (kind, body) in records(message) {
+            if let Some((form, parts)) = PictureForm::of(kind, body)
+                && let Some(sent) = self.0.get_mut(form as usize)
+            {
+                sent.parts += parts;
+                sent.bytes += u64::try_from(HEADER_BYTES + body.len()).unwrap_or(u64::MAX);
             }
-            rest = next;
         }
     }
 
@@ -124,7 +117,7 @@ mod tests {
     use vidi_spice::Rect;
 
     use super::*;
-    use crate::protocol::{Codec, Record, TileSlot};
+    use crate::protocol::{Record, TileSlot};
 
     #[test]
     fn parts_are_counted_by_form() {

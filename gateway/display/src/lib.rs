@@ -13,7 +13,8 @@
 //! since an origin of its own, and carries out the effects that [`Session::poll`] gives.
 //!
 //! The property everything here serves: after quiet, what a viewer has drawn equals the guest's
-//! picture in every pixel, and so it does, for some moment, at every frame end.
+//! picture in every pixel. At every frame end it equals that of some moment, but for what the
+//! records themselves say is not exact or not of one moment.
 
 mod activity;
 mod cache;

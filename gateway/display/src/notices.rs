@@ -29,8 +29,9 @@ pub(crate) struct Abilities {
     pub(crate) takes_clipboard: bool,
     pub(crate) gives_clipboard: bool,
     pub(crate) follows_window: bool,
-    /// It takes files, has sound, takes a microphone.
-    pub(crate) media: [bool; 3],
+    pub(crate) takes_files: bool,
+    pub(crate) has_sound: bool,
+    pub(crate) takes_microphone: bool,
 }
 
 impl Notices<'_> {
@@ -87,17 +88,16 @@ impl Notices<'_> {
     }
 
     const fn abilities(&self) -> u8 {
-        let Abilities { takes_clipboard, gives_clipboard, follows_window, media } = self.abilities;
-        let [files, sound, microphone] = media;
-        let heard = (sound as u8) << 4;
+        let able = &self.abilities;
+        let heard = (able.has_sound as u8) << 4;
         match self.rights {
             ViewerRights::Control => {
-                (takes_clipboard as u8)
-                    | ((gives_clipboard as u8) << 1)
-                    | ((follows_window as u8) << 2)
-                    | ((files as u8) << 3)
+                (able.takes_clipboard as u8)
+                    | ((able.gives_clipboard as u8) << 1)
+                    | ((able.follows_window as u8) << 2)
+                    | ((able.takes_files as u8) << 3)
                     | heard
-                    | ((microphone as u8) << 5)
+                    | ((able.takes_microphone as u8) << 5)
             }
             // Who only looks hears.
             ViewerRights::Look => heard,

@@ -16,7 +16,7 @@ const CALM_TIME: Duration = Duration::from_secs(1);
 const STEP_TIME: Duration = Duration::from_millis(100);
 
 /// Quality of JPEG on a good line.
-const QUALITY_MAX: u8 = 80;
+pub(crate) const QUALITY_MAX: u8 = 80;
 
 /// What a step down takes from it: on the lowest level 30 is left.
 const QUALITY_STEP: u8 = 5;

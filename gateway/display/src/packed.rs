@@ -7,8 +7,10 @@ use std::sync::OnceLock;
 
 use lz4_flex::block;
 
+use crate::framebuffer::TILE;
+
 /// Rows of one band: those of a row of tiles.
-pub(crate) const BAND_ROWS: usize = 64;
+pub(crate) const BAND_ROWS: usize = TILE as usize;
 
 /// The rows of a picture, without gaps.
 #[derive(Debug, Default)]

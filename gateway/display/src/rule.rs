@@ -1,8 +1,7 @@
-//! In which form a part of the picture goes to a browser: the one place where this is decided.
+//! In which form pixels go to a browser that it cannot copy or recall, and that are no video.
 //!
-//! What it is decided from is described in `docs/display-protocol.md`, "Flow".
-
-use std::time::Duration;
+//! The whole rule is in `docs/display-protocol.md`, "Flow"; here are its points 4 to 6. Which parts
+//! need not be exact is decided before (`picture/frame.rs`).
 
 use crate::encoding::Coding;
 use crate::parts::Part;
@@ -26,38 +25,13 @@ pub(crate) struct Line<'a> {
     pub(crate) quality: u8,
 }
 
-impl Line<'_> {
-    /// A photo goes exactly at once where it takes the line no longer than this.
-    pub(crate) const EXACT_TIME_MAX: Duration = Duration::from_millis(50);
-}
-
 /// A form of a part of the picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     /// One colour, `0x00RRGGBB`.
     Fill(u32),
-    /// Numbers of colours if it has few, else the other form.
-    Palette(OrElse),
-    /// Plain pixels.
-    Raw,
-    /// An encoded image.
-    Image(Coding),
-}
-
-/// The form of what has too many colours for a palette.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum OrElse {
-    Raw,
-    Image(Coding),
-}
-
-impl OrElse {
-    pub(crate) const fn form(self) -> Form {
-        match self {
-            Self::Raw => Form::Raw,
-            Self::Image(coding) => Form::Image(coding),
-        }
-    }
+    /// Numbers of colours if they are to be tried and are few, else an encoded image, or plain pixels.
+    Pixels { tries_palette: bool, coding: Option<Coding> },
 }
 
 /// The form of a part.
@@ -67,17 +41,12 @@ pub(crate) fn form(part: &Part, line: &Line<'_>) -> Form {
         return Form::Fill(pixel);
     }
     if part.is_lossy && JPEG_PIXELS_MIN <= pixels {
-        return Form::Image(Coding::Jpeg { quality: line.quality });
+        let coding = Some(Coding::Jpeg { quality: line.quality });
+        return Form::Pixels { tries_palette: false, coding };
     }
-    let exact = if pixels <= RAW_PIXELS_MAX {
-        OrElse::Raw
-    } else if line.browser.webp {
-        OrElse::Image(Coding::WebP)
-    } else {
-        OrElse::Image(Coding::Png)
-    };
-    if line.browser.palette && pixels <= PALETTE_PIXELS_MAX {
-        return Form::Palette(exact);
+    let lossless = if line.browser.webp { Coding::WebP } else { Coding::Png };
+    Form::Pixels {
+        tries_palette: line.browser.palette && pixels <= PALETTE_PIXELS_MAX,
+        coding: (RAW_PIXELS_MAX < pixels).then_some(lossless),
     }
-    exact.form()
 }

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use vidi_spice::{PlaybackEvent, RecordEvent, SoundForm};
 
-use crate::protocol::{SharingState, Speech, media};
+use crate::protocol::{Speech, ToldState, media};
 use crate::session::ViewerId;
 
 /// Packets that wait for one viewer: 200 ms of 10 ms each. Sound that is older is worth nothing.
@@ -101,7 +101,7 @@ impl Sound {
         }
     }
 
-    pub(crate) fn add_viewer(&mut self, viewer: ViewerId) -> Option<SharingState> {
+    pub(crate) fn add_viewer(&mut self, viewer: ViewerId) -> Option<ToldState> {
         self.listeners.insert(viewer, Listener::default());
         self.is_offered().then(|| self.state())
     }
@@ -111,7 +111,7 @@ impl Sound {
     }
 
     /// Takes an event of the playback channel; what all viewers are to be told, if anything.
-    pub(crate) fn event(&mut self, event: &PlaybackEvent) -> Option<SharingState> {
+    pub(crate) fn event(&mut self, event: &PlaybackEvent) -> Option<ToldState> {
         match event {
             PlaybackEvent::Packet { codec, time, data } => {
                 if let Some(form) = self.form.filter(|_| self.is_offered()) {
@@ -132,7 +132,7 @@ impl Sound {
     }
 
     /// What all viewers are told of the guest's mixer.
-    pub(crate) fn state(&self) -> SharingState {
+    pub(crate) fn state(&self) -> ToldState {
         media::sound_state(self.form.is_some(), self.is_muted, self.volume)
     }
 
@@ -295,7 +295,7 @@ impl Microphone {
     }
 
     /// What a viewer is told.
-    pub(crate) fn state(&self, viewer: ViewerId) -> SharingState {
+    pub(crate) fn state(&self, viewer: ViewerId) -> ToldState {
         let wanted = self.wanted.filter(|_| self.is_offered());
         media::microphone(wanted, wanted.is_some() && self.speaker == Some(viewer))
     }

@@ -45,7 +45,7 @@ pub(crate) struct TileCache {
     /// it keeps.
     frame_use: u64,
     tiles: Vec<(Shown, Duration)>,
-    /// Since when the last tile became unknown; none while all are known.
+    /// When the first of the unknown tiles became so; none while all are known.
     unknown_since: Option<Duration>,
 }
 

@@ -15,7 +15,7 @@ use crate::activity::Activity;
 use crate::cache::{Cache, Content};
 use crate::content::{Contents, Look};
 use crate::damage::Damage;
-use crate::encoding::{EncodeJob, JobId, VideoEncoder, VideoWork, is_skipped};
+use crate::encoding::{CODED_PIXELS_MAX, EncodeJob, JobId, VideoEncoder, VideoWork, is_skipped};
 use crate::framebuffer::{Plane, TILE};
 
 /// Most regions at a time; the document has numbers for so many.
@@ -30,7 +30,7 @@ const STILL_TIME: Duration = Duration::from_secs(2);
 /// Shortest side of a region: for less, images are as good.
 const SIDE_MIN: u32 = 96;
 
-/// Pictures of a stream that are kept for viewers that are behind: half a second.
+/// Pictures of a stream that are kept for viewers that are behind: 0.4 s.
 const PICTURES_MAX: usize = 12;
 
 /// Most streams of a session: each has an encoder of about 10 MiB.
@@ -44,6 +44,12 @@ pub(crate) const PICTURES_PER_SECOND: f32 = 30.0;
 
 /// Slowest and fastest stream, in bits per second.
 const BIT_RATES: [u32; 2] = [150_000, 6_000_000];
+
+/// Bits per second where nothing is known of the line yet: what most carry.
+const BIT_RATE_UNKNOWN: u32 = 1_000_000;
+
+/// Tenths of a line that a stream may take, so that letters find room beside.
+const LINE_TENTHS: u64 = 6;
 
 /// Streams whose rates differ less than this factor are as good as one.
 const RATE_STEP: f64 = 1.6;
@@ -293,12 +299,11 @@ impl Videos {
         if is_old && !is_busy {
             let id = viewer.cache.next_job();
             self.running.insert(id);
-            let key = std::mem::take(&mut stream.key_is_due).then_some(stream.bit_rate);
             let work = VideoWork {
                 encoder: Arc::clone(&stream.encoder),
                 region: region.number,
                 at: now,
-                key,
+                is_key: std::mem::take(&mut stream.key_is_due),
             };
             job = Some(EncodeJob::video(id, region.area, work, plane.read(&region.area)));
             stream.revision = revision;
@@ -387,15 +392,16 @@ fn is_near(one: u32, other: u32) -> bool {
     one < other * RATE_STEP && other < one * RATE_STEP
 }
 
-/// Bits per second for an area on a line of so many bytes per second: six tenths of it, so that
-/// letters find room beside.
+/// Bits per second for an area on a line of so many bytes per second, 0 for unknown.
 fn bit_rate(area: &Rect, rate: u64) -> u32 {
-    let pixels = f64::from(u32::try_from(area.area()).unwrap_or(u32::MAX).min(1280 * 720));
+    let pixels = area.area().min(CODED_PIXELS_MAX);
+    let pixels = f64::from(u32::try_from(pixels).unwrap_or(u32::MAX));
     let good = pixels * BITS_PER_PIXEL * f64::from(PICTURES_PER_SECOND);
     let [least, most] = BIT_RATES;
     let good = if good < f64::from(most) { good as u32 } else { most };
-    let carried = u32::try_from(rate.saturating_mul(24) / 5).unwrap_or(u32::MAX);
-    // Before anything is known of the line, what most carry.
-    let carried = if rate == 0 { 1_000_000 } else { carried };
+    let carried = match rate {
+        0 => BIT_RATE_UNKNOWN,
+        _ => u32::try_from(rate.saturating_mul(8 * LINE_TENTHS) / 10).unwrap_or(u32::MAX),
+    };
     good.min(carried).clamp(least, most)
 }

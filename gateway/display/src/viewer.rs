@@ -9,10 +9,10 @@ use bytes::Bytes;
 use vidi_spice::{ClipboardKind, ClipboardPiece};
 
 use crate::activity::Activity;
-use crate::credit::Credit;
+use crate::credit::{Credit, Ended};
 use crate::framebuffer::Plane;
 use crate::picture::{Moment, Picture, Source};
-use crate::protocol::{BrowserHello, Record, SharingState};
+use crate::protocol::{BrowserHello, Record, ToldState};
 use crate::video::Videos;
 
 /// Most answers to pings that wait; a browser with more in flight loses the oldest.
@@ -39,13 +39,11 @@ pub(crate) struct Viewer {
     due: Due,
     pongs: VecDeque<[u8; 8]>,
     /// States that are to be told, by type of record.
-    told: BTreeMap<u8, SharingState>,
+    told: BTreeMap<u8, ToldState>,
     /// What was copied in the guest. INVARIANT: at most 2, and only the first is sent in part.
     copied: VecDeque<Copied>,
     /// Frames ended when a part of it was sent last.
     copied_at_frame: u64,
-    /// It is shown no picture.
-    is_held: bool,
     /// It plays Opus.
     plays_opus: bool,
 }
@@ -104,18 +102,6 @@ impl Due {
         fetched: false,
         monitors: true,
     };
-    const NONE: Self = Self {
-        hello: false,
-        status: false,
-        pointer_mode: false,
-        lock_keys: false,
-        cursor: false,
-        cursor_position: false,
-        abilities: false,
-        forgotten: false,
-        fetched: false,
-        monitors: false,
-    };
 }
 
 impl Viewer {
@@ -129,7 +115,6 @@ impl Viewer {
             told: BTreeMap::new(),
             copied: VecDeque::new(),
             copied_at_frame: 0,
-            is_held: false,
             plays_opus: browser.opus,
         }
     }
@@ -151,12 +136,7 @@ impl Viewer {
         self.pongs.push_back(body);
     }
 
-    /// It is shown no picture from now on, or one again.
-    pub(crate) const fn hold(&mut self, is_held: bool) {
-        self.is_held = is_held;
-    }
-
-    pub(crate) fn tell(&mut self, state: SharingState) {
+    pub(crate) fn tell(&mut self, state: ToldState) {
         self.told.insert(state.kind, state);
     }
 
@@ -180,7 +160,7 @@ impl Viewer {
 
     /// Records about the session, as one message, if any are due; `write` writes those asked for.
     pub(crate) fn next_notice(&mut self, write: impl FnOnce(Due, &mut Vec<u8>)) -> Option<Bytes> {
-        let is_due = self.due != Due::NONE || !self.pongs.is_empty() || !self.told.is_empty();
+        let is_due = self.due != Due::default() || !self.pongs.is_empty() || !self.told.is_empty();
         if !is_due || !self.credit.socket_has_spare_room() {
             return None;
         }
@@ -217,16 +197,14 @@ impl Viewer {
             self.copied.push_front(first);
             return None;
         }
-        let millis = u64::try_from(COPIED_TIME.as_millis()).unwrap_or(u64::MAX);
-        let share = self.credit.rate().saturating_mul(millis) / 1000;
-        let length = usize::try_from(share).unwrap_or(usize::MAX);
+        let length = usize::try_from(self.credit.bytes_in(COPIED_TIME)).unwrap_or(usize::MAX);
         let length = length.clamp(COPIED_BYTES_MIN, COPIED_BYTES_MAX).min(first.rest.len());
         let data = first.rest.split_to(length);
         let more = !first.rest.is_empty();
         let mut message = Vec::new();
         Record::Clipboard { kind: first.kind, more, data: &data }.write(&mut message);
         self.credit.hand_over(message.len());
-        self.credit.end_frame(&mut message, now);
+        self.credit.end_frame(&mut message, Ended::empty(now));
         self.credit.end_message();
         self.copied_at_frame = self.picture.frames();
         if more {
@@ -247,9 +225,6 @@ impl Viewer {
 
     /// When there may be something to do for the picture.
     pub(crate) fn due_at(&self, activity: &Activity, videos: &Videos) -> Option<Duration> {
-        if self.is_held {
-            return None;
-        }
         let begins = self.picture.begins_at(&self.credit);
         let tidies = self.picture.tidies_at(activity, videos, &self.credit);
         begins.into_iter().chain(tidies).min()
@@ -257,7 +232,6 @@ impl Viewer {
 
     /// The next message with a part of the picture.
     pub(crate) fn next_slice(&mut self, source: &mut Source<'_>, moment: Moment) -> Option<Bytes> {
-        let moment = Moment { is_held: self.is_held, ..moment };
         self.picture.next_slice(source, moment, &mut self.credit)
     }
 }

@@ -23,14 +23,16 @@ const STRENGTH: u8 = 22;
 /// Revisions of marked tiles, which are never those of the framebuffer's own.
 const REVISIONS: u64 = 1 << 63;
 
-/// The text over one session's picture.
-#[derive(Debug)]
+/// The text over one session's picture, if there is any.
+#[derive(Debug, Default)]
 pub(crate) struct Watermark {
-    cell: Cell,
+    cell: Option<Cell>,
     /// What is shown; as large as the framebuffer's.
     plane: Option<Plane>,
     /// Of each tile: the framebuffer's revision that it was made of.
     made_of: Vec<u64>,
+    /// Of tiles marked last, less [`REVISIONS`]. It goes on when there is a text again: what was encoded
+    /// of the one before is known by its revision.
     revision: u64,
 }
 
@@ -43,19 +45,23 @@ struct Cell {
 }
 
 impl Watermark {
-    pub(crate) fn new(lines: &[String]) -> Self {
-        Self { cell: Cell::new(lines), plane: None, made_of: Vec::new(), revision: REVISIONS }
-    }
-
-    /// The text is another one; gives the areas where that is to be seen.
-    pub(crate) fn change(&mut self, lines: &[String]) -> Vec<Rect> {
-        let after = Cell::new(lines);
-        let before = std::mem::replace(&mut self.cell, after);
+    /// The text over a picture is another one, or none where there are no lines; gives the areas where
+    /// that is to be seen.
+    pub(crate) fn change(&mut self, lines: &[String], picture: Option<&Plane>) -> Vec<Rect> {
+        let after = (!lines.is_empty()).then(|| Cell::new(lines));
+        let (before, after) = match (std::mem::replace(&mut self.cell, after), &self.cell) {
+            (Some(before), Some(after)) => (before, after),
+            (None, None) => return Vec::new(),
+            (None, Some(_)) | (Some(_), None) => {
+                self.plane = None;
+                return picture.map(Plane::bounds).into_iter().collect();
+            }
+        };
         let Some(plane) = &self.plane else { return Vec::new() };
         let mut areas = Vec::new();
         for (tile, made_of) in self.made_of.iter_mut().enumerate() {
             let area = plane.tile_area(tile);
-            if before.differs(&self.cell, &area) {
+            if before.differs(after, &area) {
                 // No revision of a tile: it is made anew.
                 *made_of = 0;
                 areas.push(area);
@@ -64,8 +70,14 @@ impl Watermark {
         areas
     }
 
+    /// Whether there is a text.
+    pub(crate) const fn is_shown(&self) -> bool {
+        self.cell.is_some()
+    }
+
     /// The picture with the text over it.
-    pub(crate) fn over(&mut self, picture: &Plane) -> &Plane {
+    pub(crate) fn over<'a>(&'a mut self, picture: &'a Plane) -> &'a Plane {
+        let Some(cell) = &self.cell else { return picture };
         let size = [picture.width(), picture.height()];
         let fits = |plane: &Plane| [plane.width(), plane.height()] == size;
         let mut plane = self.plane.take().filter(fits).unwrap_or_else(|| {
@@ -78,7 +90,8 @@ impl Watermark {
             let revision = picture.tile_revision(tile);
             if *made_of != revision {
                 *made_of = revision;
-                mark(&self.cell, picture, &mut plane, (&picture.tile_area(tile), self.revision));
+                let marked = (&picture.tile_area(tile), REVISIONS + self.revision);
+                mark(cell, picture, &mut plane, marked);
             }
         }
         self.plane.insert(plane)
@@ -189,11 +202,17 @@ mod tests {
         ["Ana".to_owned(), minute.to_owned()]
     }
 
+    fn marked(minute: &str) -> Watermark {
+        let mut mark = Watermark::default();
+        mark.change(&lines(minute), None);
+        mark
+    }
+
     #[test]
     fn the_text_is_over_every_part_of_the_picture_and_the_picture_itself_is_as_it_was() {
         let framebuffer = grey();
         let picture = framebuffer.primary().unwrap();
-        let mut mark = Watermark::new(&lines("12:01"));
+        let mut mark = marked("12:01");
         let shown = mark.over(picture);
         let marked =
             |area: &Rect| shown.read(area).iter().filter(|pixel| **pixel != 0xc8_c8c8).count();
@@ -210,10 +229,10 @@ mod tests {
     fn a_new_minute_changes_the_tiles_with_its_last_digit_only() {
         let framebuffer = grey();
         let picture = framebuffer.primary().unwrap();
-        let mut mark = Watermark::new(&lines("12:01"));
+        let mut mark = marked("12:01");
         let before = mark.over(picture).pixels().to_vec();
-        assert!(mark.change(&lines("12:01")).is_empty());
-        let areas = mark.change(&lines("12:02"));
+        assert!(mark.change(&lines("12:01"), Some(picture)).is_empty());
+        let areas = mark.change(&lines("12:02"), Some(picture));
         assert!(!areas.is_empty() && areas.len() < picture.tiles_count() / 2, "{}", areas.len());
         let after = mark.over(picture);
         for (place, (before, after)) in before.iter().zip(after.pixels()).enumerate() {
@@ -229,7 +248,7 @@ mod tests {
     #[test]
     fn what_the_guest_draws_shows_below_the_text_under_a_revision_of_its_own() {
         let mut framebuffer = grey();
-        let mut mark = Watermark::new(&lines("12:01"));
+        let mut mark = marked("12:01");
         let first = mark.over(framebuffer.primary().unwrap()).tile_revision(0);
         fill(&mut framebuffer, Rect::new(0, 0, 64, 64), 20);
         let shown = mark.over(framebuffer.primary().unwrap());
@@ -238,5 +257,20 @@ mod tests {
         let tile = shown.read(&Rect::new(0, 0, 64, 64));
         assert!(tile.iter().all(|pixel| [0x14_1414, 0x2a_2a2a].contains(pixel)));
         assert!(tile.contains(&0x2a_2a2a));
+    }
+
+    #[test]
+    fn a_text_after_none_is_not_taken_for_the_one_before() {
+        let framebuffer = grey();
+        let picture = framebuffer.primary().unwrap();
+        let mut mark = marked("12:01");
+        let shown = mark.over(picture);
+        let (before, pixels) = (shown.tile_revision(0), shown.pixels().to_vec());
+        assert_eq!(mark.change(&[], Some(picture)), [picture.bounds()]);
+        assert_eq!(mark.over(picture).pixels(), picture.pixels());
+        assert!(mark.change(&[], Some(picture)).is_empty());
+        assert_eq!(mark.change(&lines("12:02"), Some(picture)), [picture.bounds()]);
+        let shown = mark.over(picture);
+        assert!(before < shown.tile_revision(0) && shown.pixels() != pixels);
     }
 }

@@ -15,7 +15,8 @@ const WISH_INTERVAL: Duration = Duration::from_millis(300);
 const SIDES_MIN: [u32; 2] = [320, 200];
 /// Largest screen.
 const SIDES_MAX: [u32; 2] = [4096, 2160];
-/// Most pixels of all screens together, as the rectangle around them: the video memory that hosts give a desktop is 16 MiB (`vgamem`), at 4 bytes a pixel.
+/// Most pixels of all screens together, as the rectangle around them: the video memory that hosts
+/// give a desktop is 16 MiB (`vgamem`), at 4 bytes a pixel.
 /// A larger window gets its own proportions with as many pixels as that; a larger mode would be
 /// refused by the guest's driver, and the screen would not follow at all.
 const PIXELS_MAX: u64 = (16 << 20) / 4;

@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
-use vidi_display::protocol::{BrowserHello, ViewerMessage};
+use vidi_display::protocol::{BrowserHello, ViewerMessage, records};
 use vidi_display::{Effect, EncodeJob, JobId, Session, ViewerId, ViewerRights, encode};
 use vidi_spice::display::{Copy, CopySource, DisplayEvent, Pixels, Surface, SurfaceFormat};
 use vidi_spice::{Point, Rect, Scancode, SurfaceId};
@@ -286,13 +286,7 @@ impl World {
     fn arrive(&mut self) {
         while self.arriving.front().is_some_and(|(at, _)| *at <= self.now) {
             let (_, message) = self.arriving.pop_front().unwrap();
-            let mut rest = &message[..];
-            while !rest.is_empty() {
-                let length = usize::try_from(u32::from_le_bytes(rest[4..8].try_into().unwrap()));
-                let (record, next) = rest.split_at(8 + length.unwrap());
-                rest = next;
-                self.take(record[0], &record[8..]);
-            }
+            records(&message).for_each(|(kind, body)| self.take(kind, body));
         }
         while self.drawing.front().is_some_and(|(at, _)| *at <= self.now) {
             let (_, sequence) = self.drawing.pop_front().unwrap();

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use vidi_display::protocol::{BrowserHello, MonitorWindow, ViewerMessage};
+use vidi_display::protocol::{BrowserHello, MonitorWindow, ViewerMessage, records};
 use vidi_display::{AgentCommand, Effect, Policy, Session, ViewerId, ViewerRights};
 use vidi_spice::display::{DisplayEvent, Head, Monitors, Surface, SurfaceFormat};
 use vidi_spice::{AgentAbilities, AgentEvent, Rect, SurfaceId};
@@ -52,8 +52,8 @@ impl World {
         }
     }
 
-    /// What happens within a second: screens that the guest is asked for, and the newest record 28 of
-    /// each viewer.
+    /// What happens within a second: screens that the guest is asked for, and each record 28 with its
+    /// viewer.
     fn second(&mut self) -> (Vec<Vec<Rect>>, Told) {
         let (mut asked, mut told) = (Vec::new(), Vec::new());
         for _step in 0..100 {
@@ -71,16 +71,6 @@ impl World {
         }
         (asked, told)
     }
-}
-
-fn records(mut message: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
-    std::iter::from_fn(move || {
-        let (header, rest) = message.split_first_chunk::<8>()?;
-        let length = u32::from_le_bytes(header[4..].try_into().unwrap());
-        let (body, rest) = rest.split_at(usize::try_from(length).unwrap());
-        message = rest;
-        Some((header[0], body))
-    })
 }
 
 fn windows(windows: &[(u8, u16, u16)]) -> ViewerMessage {

@@ -1,7 +1,5 @@
 //! Who somebody is to a session, and on what terms: the controller's words in the gateway's.
 
-use std::time::Duration;
-
 use vidi_display::Policy;
 use vidi_display::protocol::Part;
 use vidi_kit::tls::{Role, dns_name};
@@ -9,23 +7,16 @@ use vidi_kit::trace;
 use vidi_proto::v1::gateway_link_client::GatewayLinkClient;
 use vidi_proto::v1::{self as wire, AdmitRequest, SessionState};
 
-use super::controller::Controller;
+use super::controller::{Controller, answered};
 use crate::error::GatewayError;
 use crate::model::{Admitted, Peer, Recording, Terms, Visitor};
-
-/// No answer in this time means that the controller is away.
-const ANSWER_SECS_MAX: Duration = Duration::from_secs(10);
 
 impl Controller {
     /// Asks who the person behind `token` is to the session with this id.
     pub async fn admit(&self, token: &str, session: &str) -> Result<Admitted, GatewayError> {
         let request = AdmitRequest { token: token.to_owned(), session: session.to_owned() };
         let mut client = GatewayLinkClient::new(self.channel()?);
-        let asking = client.admit(trace::carried(request));
-        let answer = tokio::time::timeout(ANSWER_SECS_MAX, asking)
-            .await
-            .map_err(|_elapsed| GatewayError::ControllerAway)??
-            .into_inner();
+        let answer = answered(client.admit(trace::carried(request))).await?;
         let part = match answer.part() {
             wire::Part::Owner => Part::Owner,
             wire::Part::HelpDesk => Part::HelpDesk,

@@ -8,7 +8,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
+use tonic::{Request, Response, Status};
 use tracing::{debug, info, warn};
 use vidi_kit::config::ControllerAccess;
 use vidi_kit::tls::IdentityReceiver;
@@ -25,7 +27,7 @@ use zeroize::Zeroizing;
 use super::admission::terms_of;
 use crate::error::GatewayError;
 use crate::model::{CloseCode, Ending, Presence};
-use crate::ports::{DirectTicket, RelayTicket, ServerTrust, Ticket, Tickets, Way};
+use crate::ports::{DirectTicket, RelayTicket, ServerTrust, Ticket, Tickets, Way, host_and_port};
 
 /// Presence is told this often, and at each change.
 const PRESENCE_PERIOD: Duration = Duration::from_secs(10);
@@ -184,6 +186,23 @@ impl Controller {
     }
 }
 
+/// The controller's answer, or none in time.
+pub(crate) async fn answered<T>(
+    asking: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<T, GatewayError> {
+    let answer = tokio::time::timeout(ANSWER_SECS_MAX, asking).await;
+    Ok(answer.map_err(|_elapsed| GatewayError::ControllerAway)??.into_inner())
+}
+
+/// A call in the name of who has signed in with this token.
+pub(crate) fn bearer<T>(token: &str, message: T) -> Request<T> {
+    let mut request = trace::carried(message);
+    // Without any token the call would go out in the gateway's own name.
+    let value = format!("Bearer {token}").parse().unwrap_or(MetadataValue::from_static("Bearer"));
+    request.metadata_mut().insert("authorization", value);
+    request
+}
+
 /// A code goes before the sentence, by which the page says the same in the person's language.
 fn ending_of(closed: ClosedSession) -> Ending {
     if closed.elsewhere {
@@ -202,10 +221,10 @@ fn ending_of(closed: ClosedSession) -> Ending {
 }
 
 fn message_of(presence: &Presence, peer_address: &str) -> GatewayMessage {
-    let sessions = presence.iter().map(|(session, present)| PresentSession {
+    let sessions = presence.iter().map(|(session, epoch)| PresentSession {
         session: session.clone(),
-        viewers: present.viewers,
-        epoch: present.epoch,
+        viewers: 1,
+        epoch: *epoch,
     });
     GatewayMessage { sessions: sessions.collect(), peer_address: peer_address.to_owned() }
 }
@@ -254,11 +273,7 @@ impl Tickets for Controller {
         let (token, session) = (token.to_owned(), session.to_owned());
         let request = IssueGrantRequest { token, session, problem };
         let mut client = GatewayLinkClient::new(self.channel()?);
-        let asking = client.issue_grant(trace::carried(request));
-        let answer = tokio::time::timeout(ANSWER_SECS_MAX, asking)
-            .await
-            .map_err(|_elapsed| GatewayError::ControllerAway)??
-            .into_inner();
+        let answer = answered(client.issue_grant(trace::carried(request))).await?;
         let place = if answer.desktop.is_empty() { &answer.machine } else { &answer.desktop };
         let terms = terms_of(answer.display_policy, &answer.user_display_name, place);
         let way = match answer.direct {
@@ -278,15 +293,14 @@ fn direct_ticket(server: DirectServer) -> Result<DirectTicket, GatewayError> {
     let spoken = Zeroizing::new(server.password);
     let password =
         Password::new(&spoken).map_err(|error| GatewayError::Spice(error.to_string()))?;
-    let mut addresses = server.address.split(',').map(str::to_owned);
-    let address = addresses.next().unwrap_or_default();
-    let host = address.rsplit_once(':').map_or("", |(host, _)| host);
+    let addresses: Vec<String> = server.address.split(',').map(str::to_owned).collect();
+    let first = addresses.first().and_then(|address| host_and_port(address));
     let host_name = match server.host_name.as_str() {
-        "" => host.trim_start_matches('[').trim_end_matches(']').to_owned(),
+        "" => first.map_or("", |(host, _)| host).to_owned(),
         name => name.to_owned(),
     };
     let tls = server.tls.then_some(ServerTrust { ca: server.ca, host_name });
-    Ok(DirectTicket { address, others: addresses.collect(), tls, password })
+    Ok(DirectTicket { addresses, tls, password })
 }
 
 /// As a port.
@@ -297,6 +311,16 @@ pub fn tickets(controller: &Controller) -> Arc<dyn Tickets> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_call_in_somebodys_name_carries_the_trace_and_never_goes_out_without_a_token() {
+        let calling = async { ["token", "no\ntoken"].map(|token| bearer(token, ())) };
+        let calls = trace::scope(trace::TraceId::generate(), calling).await;
+        for (call, value) in calls.iter().zip(["Bearer token", "Bearer"]) {
+            assert_eq!(call.metadata().get("authorization").unwrap(), value);
+            assert!(call.metadata().contains_key(trace::HEADER.as_str()));
+        }
+    }
 
     #[test]
     fn an_ending_begins_with_its_cause_and_a_session_that_goes_on_elsewhere_has_not_ended() {

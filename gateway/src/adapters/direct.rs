@@ -16,6 +16,7 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsFault, RootCertStore,
     SignatureScheme,
 };
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -30,10 +31,10 @@ use crate::ports::{Attachment, CHUNKS_MAX, ChannelPipe, DirectTicket, ServerTrus
 /// A machine that does not answer within this is away: a name is looked up, a connection made and TLS
 /// spoken in far less on any line that can be worked over.
 const CONNECT_SECS_MAX: Duration = Duration::from_secs(8);
-/// A silent connection is probed after this...
-const PROBE_AFTER: Duration = Duration::from_secs(10);
+/// A silent connection is probed after this, and so often...
+const PROBE_PERIOD: Duration = Duration::from_secs(10);
 /// ...and given up when what was sent is not acknowledged for this long: a pulled cable says nothing.
-const UNACKNOWLEDGED_MS_MAX: u32 = 20_000;
+const UNACKNOWLEDGED_SECS_MAX: Duration = Duration::from_secs(20);
 /// Largest piece that is read at once, in bytes; with [`CHUNKS_MAX`] it bounds what waits in a channel.
 const CHUNK_BYTES_MAX: usize = 64 << 10;
 /// What a silent connection holds for the first bytes: a keystroke's echo. More follows in larger pieces.
@@ -59,9 +60,8 @@ impl DirectDial {
     /// Makes sure that the machine can be dialled; each channel then is a connection of its own.
     pub async fn attach(&self, ticket: &DirectTicket) -> Result<Box<dyn Attachment>, GatewayError> {
         let tls = ticket.tls.as_ref().map(secured).transpose()?;
-        let addresses = std::iter::once(&ticket.address).chain(&ticket.others);
         Ok(Box::new(DirectAttachment {
-            addresses: addresses.take(ADDRESSES_MAX).cloned().collect(),
+            addresses: ticket.addresses.iter().take(ADDRESSES_MAX).cloned().collect(),
             reached: OnceLock::new(),
             networks: Arc::clone(&self.networks),
             tls,
@@ -141,9 +141,10 @@ async fn connect(address: &str, networks: &Networks) -> io::Result<TcpStream> {
     }
     let stream = TcpStream::connect(found.as_slice()).await?;
     stream.set_nodelay(true)?;
-    rustix::net::sockopt::set_socket_keepalive(&stream, true)?;
-    rustix::net::sockopt::set_tcp_keepidle(&stream, PROBE_AFTER)?;
-    rustix::net::sockopt::set_tcp_user_timeout(&stream, UNACKNOWLEDGED_MS_MAX)?;
+    let socket = SockRef::from(&stream);
+    let probes = TcpKeepalive::new().with_time(PROBE_PERIOD).with_interval(PROBE_PERIOD);
+    socket.set_tcp_keepalive(&probes)?;
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_SECS_MAX))?;
     Ok(stream)
 }
 
@@ -381,14 +382,16 @@ mod tests {
         Networks::new(vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()])
     }
 
+    fn ticket(addresses: &[String]) -> DirectTicket {
+        DirectTicket { addresses: addresses.to_vec(), tls: None, password: Password::default() }
+    }
+
     async fn say(address: &str, tls: Option<(&str, &str)>) -> Result<Vec<u8>, String> {
         let tls = tls.map(|(ca, host_name)| ServerTrust {
             ca: ca.to_owned(),
             host_name: host_name.to_owned(),
         });
-        let password = Password::default();
-        let ticket =
-            DirectTicket { address: address.to_owned(), others: Vec::new(), tls, password };
+        let ticket = DirectTicket { tls, ..ticket(&[address.to_owned()]) };
         let dial = DirectDial::new(Tasks::new(), everywhere());
         let attachment = dial.attach(&ticket).await.map_err(|error| error.to_string())?;
         let mut pipe = attachment.open().await.map_err(|error| error.to_string())?;
@@ -441,10 +444,8 @@ mod tests {
     async fn a_channel_that_is_dropped_ends_its_connection_though_the_machine_says_nothing() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let ticket =
-            DirectTicket { address, others: Vec::new(), tls: None, password: Password::default() };
         let dial = DirectDial::new(Tasks::new(), everywhere());
-        let attachment = dial.attach(&ticket).await.unwrap();
+        let attachment = dial.attach(&ticket(&[address])).await.unwrap();
         let pipe = attachment.open().await.unwrap();
         let (mut machine, _) = listener.accept().await.unwrap();
         drop(pipe);
@@ -454,12 +455,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_dead_machine_is_noticed_within_half_a_minute() {
+        let (address, _) = echo(None, "").await;
+        let stream = connect(&address, &everywhere()).await.unwrap();
+        let socket = SockRef::from(&stream);
+        let probed =
+            socket.tcp_keepalive_time().unwrap() + socket.tcp_keepalive_interval().unwrap();
+        assert!(socket.keepalive().unwrap() && probed <= Duration::from_secs(20), "{probed:?}");
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(UNACKNOWLEDGED_SECS_MAX));
+    }
+
+    #[tokio::test]
     async fn a_machine_on_the_gateways_own_loopback_is_not_dialled_unless_that_is_allowed() {
         let (address, _) = echo(None, "").await;
-        let ticket =
-            DirectTicket { address, others: Vec::new(), tls: None, password: Password::default() };
         let dial = DirectDial::new(Tasks::new(), Networks::default());
-        let error = dial.attach(&ticket).await.unwrap().open().await.unwrap_err().to_string();
+        let error =
+            dial.attach(&ticket(&[address])).await.unwrap().open().await.unwrap_err().to_string();
         assert!(error.contains("[machines] networks"), "{error}");
     }
 
@@ -467,11 +478,8 @@ mod tests {
     async fn a_machine_is_found_where_else_it_may_be_and_all_of_its_channels_there() {
         let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let (there, _) = echo(None, "").await;
-        let others = vec![there.clone()];
-        let address = free.to_string();
-        let ticket = DirectTicket { address, others, tls: None, password: Password::default() };
         let dial = DirectDial::new(Tasks::new(), everywhere());
-        let attachment = dial.attach(&ticket).await.unwrap();
+        let attachment = dial.attach(&ticket(&[free.to_string(), there])).await.unwrap();
         let first = attachment.open().await.unwrap();
         // Somebody else listens now where the machine was looked for first.
         let other = TcpListener::bind(free).await.unwrap();
@@ -479,7 +487,7 @@ mod tests {
         let mut second = attachment.open().await.unwrap();
         second.send.send(Bytes::from_static(b"REDQ")).await.unwrap();
         assert_eq!(second.receive.recv().await.as_deref(), Some(&b"REDQ"[..]));
-        let nowhere = DirectTicket { others: Vec::new(), ..ticket };
+        let nowhere = ticket(&[free.to_string()]);
         drop(other);
         let error = dial.attach(&nowhere).await.unwrap().open().await.unwrap_err().to_string();
         assert!(error.contains(&free.to_string()), "{error}");

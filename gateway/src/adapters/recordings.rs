@@ -62,7 +62,7 @@ pub struct About {
     pub session: String,
     /// The tenant's id.
     pub tenant: String,
-    /// `tenants/{t}/desktops/{uuid}`.
+    /// `tenants/{t}/desktops/{uuid}` or `tenants/{t}/machines/{uuid}`.
     pub desktop: String,
     /// `tenants/{t}/users/{u}`.
     pub user: String,

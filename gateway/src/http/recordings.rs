@@ -1,7 +1,5 @@
 //! `/recordings`: the list, and each recording, for those who may see what a tenant's people did.
 
-use std::time::Duration;
-
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
@@ -12,19 +10,18 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
-use tonic::Code;
 use tracing::info;
 use vidi_kit::ids::TenantId;
 use vidi_proto::v1::WhoAmIRequest;
 use vidi_proto::v1::sign_in_service_client::SignInServiceClient;
 
+use crate::adapters::controller::{answered, bearer};
 use crate::http::cookie;
 use crate::http::router::Edge;
+use crate::model::Outlook;
 
 /// Roles of the tenant that may see its recordings.
 const ROLES: [&str; 2] = ["admin", "auditor"];
-/// No answer in this time means that the controller is away.
-const ANSWER_SECS_MAX: Duration = Duration::from_secs(10);
 /// Read from the disk at a time.
 const CHUNK_BYTES: usize = 64 << 10;
 
@@ -66,16 +63,12 @@ async fn who(
     let signed_out = (StatusCode::UNAUTHORIZED, "not signed in: sign in first\n");
     let token = cookie::token(headers).ok_or(signed_out)?;
     let channel = edge.controller.channel().map_err(|_away| AWAY)?;
-    let mut asking = tonic::Request::new(WhoAmIRequest {});
-    let bearer = format!("Bearer {token}").parse().map_err(|_malformed| signed_out)?;
-    asking.metadata_mut().insert("authorization", bearer);
     let mut client = SignInServiceClient::new(channel);
-    let who = tokio::time::timeout(ANSWER_SECS_MAX, client.who_am_i(asking)).await;
-    let who = who.map_err(|_elapsed| AWAY)?.map_err(|status| match status.code() {
-        Code::Unauthenticated => signed_out,
-        _ => AWAY,
+    let who = answered(client.who_am_i(bearer(&token, WhoAmIRequest {}))).await;
+    let who = who.map_err(|error| match error.outlook() {
+        Outlook::SignedOut => signed_out,
+        Outlook::Ended | Outlook::TryAgain => AWAY,
     })?;
-    let who = who.into_inner();
     if !who.roles.iter().any(|role| ROLES.contains(&role.as_str())) {
         return Err((StatusCode::FORBIDDEN, "your roles do not allow this\n"));
     }

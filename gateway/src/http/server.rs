@@ -7,9 +7,8 @@ use std::time::Duration;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
-use rustix::net::sockopt;
 use rustls::ServerConfig;
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
@@ -94,20 +93,15 @@ pub async fn serve(
     }
 }
 
-fn keep_alive(stream: &TcpStream) -> rustix::io::Result<()> {
-    let (idle, period, count) = KEEP_ALIVE;
-    sockopt::set_socket_keepalive(stream, true)?;
-    sockopt::set_tcp_keepidle(stream, idle)?;
-    sockopt::set_tcp_keepintvl(stream, period)?;
-    sockopt::set_tcp_keepcnt(stream, count)
-}
-
 async fn connection(stream: TcpStream, browser: IpAddr, tls: Arc<ServerConfig>, edge: Edge) {
     drop(stream.set_nodelay(true));
-    if let Err(error) = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX) {
+    let socket = SockRef::from(&stream);
+    if let Err(error) = socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX) {
         debug!(%error, "A slow line of this connection will hold more than it should");
     }
-    if let Err(error) = keep_alive(&stream) {
+    let (idle, period, count) = KEEP_ALIVE;
+    let probes = TcpKeepalive::new().with_time(idle).with_interval(period).with_retries(count);
+    if let Err(error) = socket.set_tcp_keepalive(&probes) {
         debug!(%error, "A connection that dies is noticed later");
     }
     let accepting = TlsAcceptor::from(tls).accept(stream);

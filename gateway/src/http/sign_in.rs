@@ -15,7 +15,7 @@ use vidi_kit::transport::BROWSER_ADDRESS;
 use vidi_proto::v1::sign_in_service_client::SignInServiceClient;
 use vidi_proto::v1::{SignInRequest, SignOutRequest};
 
-use crate::adapters::controller::Controller;
+use crate::adapters::controller::{Controller, bearer};
 use crate::http::cookie;
 
 #[derive(Deserialize)]
@@ -72,10 +72,7 @@ pub async fn sign_in(
 /// Signs out; without a sign-in there is nothing to do.
 pub async fn sign_out(controller: &Controller, headers: &HeaderMap) -> Response {
     if let (Some(token), Ok(channel)) = (cookie::token(headers), controller.channel()) {
-        let mut request = trace::carried(SignOutRequest {});
-        if let Ok(value) = format!("Bearer {token}").parse() {
-            request.metadata_mut().insert("authorization", value);
-        }
+        let request = bearer(&token, SignOutRequest {});
         match SignInServiceClient::new(channel).sign_out(request).await {
             Err(status) if status.code() != Code::Unauthenticated => return refused(&status),
             Ok(_) | Err(_) => {}
@@ -101,7 +98,8 @@ pub fn error_reason(status: &Status) -> Option<String> {
     status.get_details_error_info().map(|info| info.reason)
 }
 
-fn failure(code: StatusCode, reason: &str, message: &dyn std::fmt::Display) -> Response {
+/// A refusal as the page reads it.
+pub(crate) fn failure(code: StatusCode, reason: &str, message: &dyn std::fmt::Display) -> Response {
     let body = Failure { reason: reason.to_owned(), message: message.to_string() };
     (code, axum::Json(body)).into_response()
 }

@@ -16,17 +16,8 @@ pub use terms::{Recording, Terms};
 pub use visitor::{Admitted, Peer, Visitor};
 pub use work::{Turn, WorkBudget};
 
-/// Sessions that this gateway has attached and somebody looks at, by resource name.
-pub type Presence = BTreeMap<String, Present>;
-
-/// What is told of one attached session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Present {
-    /// Browsers that look at it.
-    pub viewers: u32,
-    /// Its attach epoch.
-    pub epoch: u64,
-}
+/// Attach epochs of the sessions that this gateway has attached and somebody looks at, by resource name.
+pub type Presence = BTreeMap<String, u64>;
 
 /// The controller's word that a session is no longer this gateway's.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@
 pub struct RecordingAbout {
     /// `tenants/{t}/sessions/{uuid}`.
     pub session: String,
-    /// `tenants/{t}/desktops/{uuid}`.
+    /// `tenants/{t}/desktops/{uuid}` or `tenants/{t}/machines/{uuid}`.
     pub desktop: String,
     /// `tenants/{t}/users/{u}`.
     pub user: String,

@@ -1,5 +1,5 @@
 //! What a session's desktop allows, and whose session it is: the controller's word, which comes with each
-//! ticket.
+//! ticket, and with each answer about a visitor.
 
 use vidi_display::Policy;
 
@@ -14,11 +14,11 @@ pub struct Terms {
     pub raw: bool,
     /// When its picture is recorded.
     pub recording: Recording,
-    /// User and time are drawn into the picture that is sent.
+    /// The names of all who look, and the time, are drawn into the picture that is sent.
     pub watermark: bool,
     /// Its user, for people.
     pub user_display_name: String,
-    /// Its desktop's resource name.
+    /// Its desktop's or machine's resource name.
     pub desktop: String,
 }
 

@@ -51,8 +51,7 @@ pub(super) async fn serve(edge: &Edge, desktop: DesktopId, mut client: ClientStr
     drop(permit);
     match open(edge, desktop, &asked).await {
         Ok(opened) => {
-            let welcome = Refusal::None.to_wire().to_le_bytes();
-            if client.writer.send(Bytes::copy_from_slice(&welcome)).await {
+            if client.writer.send(word(Refusal::None)).await {
                 opened.pass(client, asked.early).await;
             }
         }
@@ -60,8 +59,7 @@ pub(super) async fn serve(edge: &Edge, desktop: DesktopId, mut client: ClientStr
             let channel = asked.request.kind;
             warn!(%desktop, ?channel, reason = text, "A SPICE client's channel is refused");
             count_refused(reason);
-            let word = Bytes::copy_from_slice(&refusal.to_wire().to_le_bytes());
-            client.writer.send(word).await;
+            client.writer.send(word(refusal)).await;
             client.writer.close().await;
         }
     }

@@ -11,6 +11,7 @@ use vidi_kit::ids::DesktopId;
 
 use crate::http::cookie;
 use crate::http::router::Edge;
+use crate::http::sign_in::failure;
 use crate::model::raw::{Owner, TICKET_SECS_MAX};
 use crate::raw::rights::{self, Denied};
 use crate::raw::{PORT, count_refused, hash};
@@ -31,12 +32,6 @@ struct Offer {
     url: String,
     /// A file for remote-viewer.
     vv: String,
-}
-
-#[derive(Serialize)]
-struct Failure {
-    reason: &'static str,
-    message: String,
 }
 
 /// Gives a ticket.
@@ -70,8 +65,7 @@ pub(super) async fn offer(
                 Denied::NotYours(_) | Denied::Ended => (StatusCode::NOT_FOUND, "NOT_FOUND"),
                 Denied::Policy(_) => (StatusCode::FORBIDDEN, "NOT_ALLOWED"),
             };
-            let failure = Failure { reason, message: denied.text().to_owned() };
-            (code, axum::Json(failure)).into_response()
+            failure(code, reason, &denied.text())
         }
     }
 }

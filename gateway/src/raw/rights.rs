@@ -1,21 +1,15 @@
 //! What the controller is asked, always with the user's own token: may this be, and is it still so?
 
-use std::time::Duration;
-
 use tonic::{Code, Status};
 use vidi_display::Policy;
 use vidi_display::protocol::Part;
 use vidi_kit::ids::DesktopId;
-use vidi_kit::trace;
 use vidi_proto::v1::session_service_client::SessionServiceClient;
 use vidi_proto::v1::{App, ListAppsRequest, OpenAppRequest, Session};
 
-use crate::adapters::controller::Controller;
+use crate::adapters::controller::{Controller, answered, bearer};
 use crate::error::GatewayError;
 use crate::model::{Recording, Terms};
-
-/// No answer in this time means that the controller is away.
-const ANSWER_SECS_MAX: Duration = Duration::from_secs(10);
 
 /// Why not.
 #[derive(Debug)]
@@ -100,7 +94,7 @@ pub(super) async fn open_app(
 ) -> Result<Session, Denied> {
     let mut sessions = SessionServiceClient::new(controller.channel()?);
     let request = OpenAppRequest { name: app.name.clone(), request_id: String::new() };
-    answered(sessions.open_app(bearer(token, request))).await
+    Ok(answered(sessions.open_app(bearer(token, request))).await?)
 }
 
 /// Whether the session is still this user's and its desktop or machine still open to other viewers.
@@ -139,22 +133,6 @@ pub(super) fn judge(terms: &Terms, of_gateway: Policy) -> Result<(), Denied> {
     } else {
         return Ok(());
     }))
-}
-
-async fn answered<T>(
-    asking: impl Future<Output = Result<tonic::Response<T>, Status>>,
-) -> Result<T, Denied> {
-    let answer = tokio::time::timeout(ANSWER_SECS_MAX, asking).await;
-    let answer = answer.map_err(|_elapsed| GatewayError::ControllerAway)?;
-    Ok(answer?.into_inner())
-}
-
-fn bearer<T>(token: &str, message: T) -> tonic::Request<T> {
-    let mut request = trace::carried(message);
-    if let Ok(value) = format!("Bearer {token}").parse() {
-        request.metadata_mut().insert("authorization", value);
-    }
-    request
 }
 
 #[cfg(test)]

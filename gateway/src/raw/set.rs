@@ -18,8 +18,8 @@ use vidi_spice::{
 
 use crate::error::GatewayError;
 use crate::http::router::Edge;
+use crate::model::CloseCode;
 use crate::model::raw::{Owner, TicketHash};
-use crate::model::{CloseCode, Present};
 use crate::ports::{Attachment, ChannelPipe, Way};
 use crate::raw::rights::{self, Denied};
 use crate::raw::stream::{ClientStream, Reader, Writer};
@@ -131,7 +131,7 @@ impl Set {
         let set = Arc::new(Self { attachment, epoch, password, tasks, channels });
         let opened = set.open(request).await?;
         edge.raw.tickets().opened(desktop, &hash, Arc::clone(&set));
-        edge.registry.present(&owner.session, Some(Present { viewers: 1, epoch: ticket.epoch }));
+        edge.registry.present(&owner.session, Some(ticket.epoch));
         info!(session = owner.session, epoch = ticket.epoch, "Another viewer's channels are open");
         let edge = edge.clone();
         let _holding = edge.registry.tasks().clone().spawn("raw-session", async move {

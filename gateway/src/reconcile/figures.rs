@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use tokio::time::Instant;
-use vidi_display::{Session, ViewerId};
+use vidi_display::{AgentCommand, Session, ViewerId};
+use vidi_spice::{AgentEvent, FileStatus};
 
 /// One session's.
 #[derive(Debug, Default)]
@@ -93,4 +94,38 @@ pub(super) fn count_attach(result: &'static str) {
 pub(super) fn count_clipboard(direction: &'static str, bytes: usize) {
     metrics::counter!("vidi_gateway_clipboard_bytes_total", "direction" => direction)
         .increment(bytes as u64);
+}
+
+/// Counts what the agent told of files.
+pub(super) fn count_file(event: &AgentEvent) {
+    let result = match event {
+        AgentEvent::File(_, FileStatus::Done) => "done",
+        AgentEvent::File(_, FileStatus::Failed(_)) => "failed",
+        _ => return,
+    };
+    metrics::counter!("vidi_gateway_files_total", "result" => result).increment(1);
+}
+
+/// Counts what goes to the agent of files.
+pub(super) fn count_command(command: &AgentCommand) {
+    match command {
+        AgentCommand::FileData { data, .. } => {
+            metrics::counter!("vidi_gateway_file_bytes_total").increment(data.len() as u64);
+        }
+        AgentCommand::CancelFile(_) => {
+            metrics::counter!("vidi_gateway_files_total", "result" => "cancelled").increment(1);
+        }
+        _ => {}
+    }
+}
+
+/// Counts the packets of sound that went to viewers, and those that did not.
+pub(super) fn count_sound(display: &mut Session) {
+    let figures = display.take_sound_figures();
+    for (result, packets) in [("sent", figures.sent), ("dropped", figures.dropped)] {
+        if 0 < packets {
+            metrics::counter!("vidi_gateway_sound_packets_total", "result" => result)
+                .increment(packets);
+        }
+    }
 }

@@ -21,7 +21,7 @@ use vidi_spice::{
 };
 
 use crate::error::GatewayError;
-use crate::model::{Terms, Turn, WorkBudget};
+use crate::model::{Turn, WorkBudget};
 use crate::ports::{Attachment, ChannelPipe, Dial, Ticket, Way};
 use crate::reconcile::sound::GuestSound;
 
@@ -139,10 +139,8 @@ pub struct Guest {
     agent_events: Vec<AgentEvent>,
     /// Mouse mode at the start.
     pub mouse_mode: MouseMode,
-    /// The attachment's epoch.
-    pub epoch: u64,
-    /// What holds while it is attached.
-    pub terms: Terms,
+    /// What it was reached by.
+    pub ticket: Ticket,
     budget: WorkBudget,
     /// Whether more may be drawn.
     turn: Turn,
@@ -169,11 +167,11 @@ pub enum Woken {
 
 impl Guest {
     /// Attaches the session and opens its channels.
-    pub async fn connect(dial: &dyn Dial, ticket: &Ticket) -> Result<Self, GatewayError> {
-        let attachment: Arc<dyn Attachment> = Arc::from(dial.attach(ticket).await?);
+    pub async fn connect(dial: &dyn Dial, ticket: Ticket) -> Result<Self, GatewayError> {
+        let attachment: Arc<dyn Attachment> = Arc::from(dial.attach(&ticket).await?);
         let manner = Manner::of(&ticket.way);
-        let setup = |connection_id| manner.setup(connection_id);
-        let mut main = Wire::new(MainChannel::new(setup(0)), attachment.open().await?);
+        let main = MainChannel::new(link_setup(&manner.password, 0));
+        let mut main = Wire::new(main, attachment.open().await?);
         let (mut agent, mut agent_events) = (Agent::default(), Vec::new());
         let opening = open_main(&mut main, &mut agent, &mut agent_events);
         let (session_id, mouse_mode, channels) = tokio::time::timeout(MAIN_SECS_MAX, opening)
@@ -181,22 +179,20 @@ impl Guest {
             .map_err(|_elapsed| GatewayError::Spice("it does not answer".to_owned()))??;
         let (display, inputs, cursor) =
             tokio::try_join!(attachment.open(), attachment.open(), attachment.open())?;
-        let sound = sound_setup(manner.password.clone(), session_id);
-        let sound = GuestSound::new(Arc::clone(&attachment), &channels, sound);
-        let setup = || setup(session_id);
-        let picture = DisplayChannel::with_images(setup(), manner.images.clone());
+        let Manner { password, images } = manner;
+        let setup = move || link_setup(&password, session_id);
+        let picture = DisplayChannel::with_images(setup(), images);
         let mut guest = Self {
-            attachment,
             main,
             display: Wire::new(picture, display),
             inputs: Wire::new(InputsChannel::new(setup()), inputs),
             cursor: Wire::new(CursorChannel::new(setup()), cursor),
-            sound,
+            sound: GuestSound::new(Arc::clone(&attachment), &channels, Box::new(setup)),
+            attachment,
             agent,
             agent_events,
             mouse_mode,
-            epoch: ticket.epoch,
-            terms: ticket.terms.clone(),
+            ticket,
             budget: WorkBudget::default(),
             turn: Turn::GoOn,
             work: 0,
@@ -361,12 +357,6 @@ async fn open_main(
     }
 }
 
-/// How the sound channels are linked.
-fn sound_setup(password: Password, connection_id: u32) -> Box<dyn Fn() -> LinkSetup + Send + Sync> {
-    let manner = Manner { password, images: ImageTransfer::uncompressed() };
-    Box::new(move || manner.setup(connection_id))
-}
-
 /// How the channels of one attachment are opened.
 #[derive(Debug)]
 struct Manner {
@@ -389,14 +379,15 @@ impl Manner {
             },
         }
     }
+}
 
-    fn setup(&self, connection_id: u32) -> LinkSetup {
-        LinkSetup {
-            channel_id: 0,
-            connection_id,
-            password: self.password.clone(),
-            seed: TicketSeed::generate(&mut rand::rng()),
-        }
+/// How a channel's link is begun; the main channel's connection has no id yet.
+fn link_setup(password: &Password, connection_id: u32) -> LinkSetup {
+    LinkSetup {
+        channel_id: 0,
+        connection_id,
+        password: password.clone(),
+        seed: TicketSeed::generate(&mut rand::rng()),
     }
 }
 

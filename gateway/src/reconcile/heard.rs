@@ -8,9 +8,8 @@ use vidi_spice::{AgentEvent, CommonEvent, DisplayEvent, InputsEvent, MainEvent, 
 
 use crate::error::GatewayError;
 use crate::ports::{Ticket, Way};
-use crate::reconcile::figures::count_clipboard;
+use crate::reconcile::figures::{count_clipboard, count_file};
 use crate::reconcile::guest::Guest;
-use crate::reconcile::sound;
 
 /// What the agent has told.
 pub(super) fn tell_agent_events(guest: &mut Guest, display: &mut Session) {
@@ -18,9 +17,19 @@ pub(super) fn tell_agent_events(guest: &mut Guest, display: &mut Session) {
         if let AgentEvent::Given(piece) = &event {
             count_clipboard("from_guest", piece.data.len());
         }
-        sound::count_file(&event);
+        count_file(&event);
         display.agent_event(&event);
     }
+}
+
+/// What the agent has told of files; whether there was anything.
+pub(super) fn tell_file_events(guest: &mut Guest, display: &mut Session) -> bool {
+    let events = guest.agent.take_file_events();
+    for event in &events {
+        count_file(event);
+        display.agent_event(event);
+    }
+    !events.is_empty()
 }
 
 /// Mouse mode, agent, and where the desktop goes.
@@ -78,17 +87,19 @@ pub(super) fn handle_cursor(guest: &mut Guest, display: &mut Session) -> Result<
     Ok(())
 }
 
-/// A machine that said that it moved is looked for there first, if its record has the address. One of an
-/// agent is where its controller says, and whatever else a server names is not dialled: what it names may
-/// be anything that this gateway can reach.
-pub(super) fn follow(ticket: &mut Ticket, moved: Option<&MoveTarget>) {
-    let (Way::Direct(direct), Some(target)) = (&mut ticket.way, moved) else { return };
-    let outcome = if direct.prefer(target) { "followed" } else { "refused" };
-    if outcome == "refused" {
+/// Whether a machine that says that it moved is followed: if its record has the address. One of an agent is
+/// where its controller says, and whatever else a server names is not dialled: what it names may be anything
+/// that this gateway can reach.
+pub(super) fn prefer_moved(ticket: &mut Ticket, target: &MoveTarget) -> bool {
+    let Way::Direct(direct) = &mut ticket.way else { return false };
+    let is_followed = direct.prefer(target);
+    if !is_followed {
         warn!(
             host = target.host,
             "A machine says that it moved to an address that is not among its own; give it there"
         );
     }
+    let outcome = if is_followed { "followed" } else { "refused" };
     metrics::counter!("vidi_gateway_moves_total", "outcome" => outcome).increment(1);
+    is_followed
 }

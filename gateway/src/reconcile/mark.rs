@@ -5,12 +5,12 @@
 
 use std::time::Duration;
 
+use prost_types::Timestamp;
 use tokio::time::Instant;
 
 use crate::reconcile::session::SessionTask;
 
 const MINUTE_MS: i64 = 60_000;
-const DAY_MINUTES: i64 = 24 * 60;
 
 /// The text that is shown.
 #[derive(Debug, Default)]
@@ -52,23 +52,9 @@ fn lines<'a>(user: &'a str, guests: impl Iterator<Item = &'a str>, now_ms: i64) 
 
 /// `2026-11-22 16:05 UTC`.
 fn minute(ms: i64) -> String {
-    let minutes = ms.div_euclid(MINUTE_MS);
-    let (days, minute) = (minutes.div_euclid(DAY_MINUTES), minutes.rem_euclid(DAY_MINUTES));
-    let (year, month, day) = date(days);
-    format!("{year:04}-{month:02}-{day:02} {:02}:{:02} UTC", minute / 60, minute % 60)
-}
-
-/// Year, month and day of a day since 1970-01-01, in the Gregorian calendar: 400 years have 146,097 days;
-/// a year is counted from March, so that the leap day is its last.
-fn date(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468;
-    let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    (era * 400 + year + next, month, day)
+    const CHARS: usize = "2026-11-22T16:05".len();
+    let time = Timestamp { seconds: ms.div_euclid(1_000), nanos: 0 }.to_string();
+    format!("{} UTC", time.get(..CHARS).unwrap_or_default().replace('T', " "))
 }
 
 #[cfg(test)]

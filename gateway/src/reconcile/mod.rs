@@ -5,6 +5,7 @@ mod encoding;
 mod figures;
 pub mod guest;
 mod heard;
+mod leaving;
 mod mark;
 mod people;
 mod recorder;

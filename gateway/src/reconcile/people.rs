@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use vidi_display::protocol::{AskedFor, Asking, Part, Person, SharingState};
+use vidi_display::protocol::{AskedFor, Asking, Part, Person, ToldState};
 use vidi_display::{ViewerId, ViewerRights};
 
 use crate::model::Visitor;
 
 /// Who asks and gets no answer in this time is let go: the user looks elsewhere.
-pub(super) const ANSWER_SECS_MAX: Duration = Duration::from_secs(60);
+const ASKED_SECS_MAX: Duration = Duration::from_secs(60);
 /// Guests stay this long without the session's user: a reload, a short loss of the network.
 pub(super) const WITHOUT_OWNER_SECS_MAX: Duration = Duration::from_secs(60);
 /// Who was let in and comes back within this time is let in as before.
@@ -222,7 +222,7 @@ impl People {
     pub(super) fn unanswered(&self, now: Instant) -> Vec<(ViewerId, AskedFor)> {
         let late = |seat: &Seat| {
             let request = seat.request.as_ref()?;
-            (ANSWER_SECS_MAX <= now.duration_since(request.since)).then_some(request.what)
+            (ASKED_SECS_MAX <= now.duration_since(request.since)).then_some(request.what)
         };
         self.seats.iter().filter_map(|(id, seat)| Some((*id, late(seat)?))).collect()
     }
@@ -230,7 +230,7 @@ impl People {
     /// When something is to be done although nothing happens.
     pub(super) fn due_at(&self) -> Option<Instant> {
         let requests = self.seats.values().filter_map(|seat| seat.request.as_ref());
-        let answers = requests.map(|request| request.since + ANSWER_SECS_MAX).min();
+        let answers = requests.map(|request| request.since + ASKED_SECS_MAX).min();
         let alone = self.alone_since.filter(|_| !self.seats.is_empty());
         let alone = alone.map(|since| since + WITHOUT_OWNER_SECS_MAX);
         [answers, alone].into_iter().flatten().min()
@@ -241,8 +241,8 @@ impl People {
         &self,
         you: ViewerId,
         rights: impl Fn(ViewerId) -> Option<ViewerRights>,
-    ) -> SharingState {
-        SharingState::people(self.seats.iter().filter(|(_, seat)| seat.is_in).map(|(id, seat)| {
+    ) -> ToldState {
+        ToldState::people(self.seats.iter().filter(|(_, seat)| seat.is_in).map(|(id, seat)| {
             Person {
                 viewer: id.number(),
                 rights: rights(*id).unwrap_or(ViewerRights::Look),
@@ -254,8 +254,8 @@ impl People {
     }
 
     /// Record 25.
-    pub(super) fn requests(&self) -> SharingState {
-        SharingState::requests(self.seats.values().filter_map(|seat| {
+    pub(super) fn requests(&self) -> ToldState {
+        ToldState::requests(self.seats.values().filter_map(|seat| {
             let request = seat.request.as_ref()?;
             Some(Asking {
                 request: request.number,

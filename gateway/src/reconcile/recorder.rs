@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tracing::{info, warn};
 use vidi_display::protocol::{
-    BrowserHello, HEADER_BYTES, RecordingState, SharingState, ViewerMessage,
+    BrowserHello, RecordingState, ToldState, ViewerMessage, kind, records,
 };
 use vidi_display::{ViewerId, ViewerRights};
 
@@ -25,10 +24,6 @@ const RETRY_PERIOD: Duration = Duration::from_secs(60);
 const MESSAGES_MAX: usize = 1_024;
 /// What the recorder says that the session has not taken.
 const SAID_MAX: usize = 64;
-
-/// Types of records that the recorder looks at.
-const SIZE: u8 = 2;
-const FRAME_END: u8 = 7;
 
 /// Whether a session is recorded.
 #[derive(Debug, Default)]
@@ -165,7 +160,7 @@ impl SessionTask {
         let owner = self.people.owner();
         for id in self.people.present() {
             let may_change = may_record && owner == Some(id);
-            self.display.tell(id, SharingState::recording(state, may_change));
+            self.display.tell(id, ToldState::recording(state, may_change));
         }
     }
 }
@@ -209,11 +204,11 @@ async fn run(
         };
         let Some(ToViewer::Message(message)) = message else { return };
         let mut said = Vec::new();
-        for (position, (kind, body)) in records(&message).enumerate() {
-            if kind == SIZE && position == 0 {
+        for (position, (record, body)) in records(&message).enumerate() {
+            if record == kind::SIZE && position == 0 {
                 whole_at = Instant::now();
             }
-            if let (FRAME_END, Some(sequence)) = (kind, body.first_chunk()) {
+            if let (kind::FRAME_END, Some(sequence)) = (record, body.first_chunk()) {
                 let sequence = u32::from_le_bytes(*sequence);
                 said.push(ViewerMessage::Ack { sequence, draw_time: Duration::ZERO });
                 has_changed = true;
@@ -236,17 +231,4 @@ async fn say_over(ended: oneshot::Receiver<RecordingEnd>, session: &mpsc::Sender
     let lost = |_dropped| RecordingEnd::Fault("its writer failed".to_owned());
     let end = ended.await.unwrap_or_else(lost);
     drop(session.send(FromViewer::Over(end)).await);
-}
-
-/// Types and bodies of the records of one of our own messages.
-fn records(message: &Bytes) -> impl Iterator<Item = (u8, &[u8])> {
-    let mut rest = message.as_ref();
-    std::iter::from_fn(move || {
-        let (header, after) = rest.split_first_chunk::<HEADER_BYTES>()?;
-        let &[kind, _, _, _, a, b, c, d] = header;
-        let length = usize::try_from(u32::from_le_bytes([a, b, c, d])).ok()?;
-        let (body, next) = after.split_at_checked(length)?;
-        rest = next;
-        Some((kind, body))
-    })
 }

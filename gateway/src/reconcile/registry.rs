@@ -15,7 +15,7 @@ use vidi_kit::telemetry::Counted;
 use vidi_kit::trace::{self, TraceId};
 use vidi_kit::{Clock, Tasks};
 
-use crate::model::{CloseCode, Ending, Presence, Present, Terms, Visitor};
+use crate::model::{CloseCode, Ending, Presence, Terms, Visitor};
 use crate::ports::{Dial, RecordingEnd, Recordings, Tickets};
 use crate::reconcile::session::SessionTask;
 
@@ -279,14 +279,15 @@ impl Registry {
         }
     }
 
-    /// Tells the controller who is looking.
-    pub(crate) fn present(&self, session: &str, present: Option<Present>) {
+    /// Tells the controller by which epoch a session is attached that somebody looks at, or that there is
+    /// none.
+    pub(crate) fn present(&self, session: &str, epoch: Option<u64>) {
         self.presence.send_if_modified(|presence| {
-            let before = match present {
-                Some(present) => presence.insert(session.to_owned(), present),
+            let before = match epoch {
+                Some(epoch) => presence.insert(session.to_owned(), epoch),
                 None => presence.remove(session),
             };
-            before != present
+            before != epoch
         });
     }
 

@@ -18,12 +18,16 @@ use vidi_kit::Backoff;
 use vidi_spice::MoveTarget;
 
 use crate::error::GatewayError;
-use crate::model::{CloseCode, Outlook, Present, Terms};
+use crate::model::{CloseCode, Outlook, Terms};
+use crate::ports::Way;
 use crate::reconcile::encoding;
-use crate::reconcile::figures::{Figures, count_attach, count_clipboard};
+use crate::reconcile::figures::{
+    Figures, count_attach, count_clipboard, count_command, count_sound,
+};
 use crate::reconcile::guest::{Guest, Woken};
 use crate::reconcile::heard::{
-    follow, handle_cursor, handle_display, handle_inputs, handle_main, tell_agent_events,
+    handle_cursor, handle_display, handle_inputs, handle_main, prefer_moved, tell_agent_events,
+    tell_file_events,
 };
 use crate::reconcile::mark::Mark;
 use crate::reconcile::people::People;
@@ -86,13 +90,13 @@ pub(crate) struct SessionTask {
     /// Its user, guests, and who asks.
     pub(super) people: People,
     pub(super) recorder: Recorder,
-    /// What holds since it was attached last.
+    /// What holds now: it comes with each attachment, and anew while it is attached.
     pub(super) terms: Terms,
     /// The text over the picture.
     pub(super) mark: Mark,
     /// Why the desktop was not reached, as it was last told.
     told: String,
-    /// Where the desktop last said that it moved to.
+    /// Where a machine last moved to: it is looked for there first.
     moved: Option<MoveTarget>,
 }
 
@@ -219,8 +223,10 @@ impl SessionTask {
         let moved = self.moved.clone();
         Box::pin(async move {
             let mut ticket = reach.tickets.ticket(&token, &name, &told).await?;
-            follow(&mut ticket, moved.as_ref());
-            Guest::connect(reach.dial.as_ref(), &ticket).await
+            if let (Way::Direct(direct), Some(target)) = (&mut ticket.way, &moved) {
+                direct.prefer(target);
+            }
+            Guest::connect(reach.dial.as_ref(), ticket).await
         })
     }
 
@@ -228,13 +234,13 @@ impl SessionTask {
     fn connected(&mut self, result: Result<Guest, GatewayError>) -> bool {
         match result {
             Ok(mut guest) => {
-                info!(epoch = guest.epoch, "Attached to the desktop");
+                info!(epoch = guest.ticket.epoch, "Attached to the desktop");
                 count_attach("attached");
                 self.told = String::new();
                 self.backoff.reset();
                 self.display.mouse_mode(guest.mouse_mode);
                 self.display.status(SessionState::Connected, "");
-                let terms = guest.terms.clone();
+                let terms = guest.ticket.terms.clone();
                 tell_agent_events(&mut guest, &mut self.display);
                 self.link = Link::Connected(Box::new(guest));
                 self.follow_terms(terms);
@@ -334,7 +340,9 @@ impl SessionTask {
             Woken::Lost(reason) => Err(GatewayError::Relay(reason)),
         };
         if let Err(error) = handled {
-            if let GatewayError::Moved(target) = &error {
+            if let GatewayError::Moved(target) = &error
+                && prefer_moved(&mut guest.ticket, target)
+            {
                 self.moved = Some(target.clone());
             }
             warn!(%error, "The desktop is lost; connecting again");
@@ -352,13 +360,13 @@ impl SessionTask {
 
     /// Does what the engine has decided.
     pub(super) fn carry_out(&mut self) {
-        self.attend_sound();
+        self.attend_media();
         self.act();
         // What has gone of files makes room for more.
-        if self.attend_sound() {
+        if self.attend_media() {
             self.act();
         }
-        sound::count_sound(&mut self.display);
+        count_sound(&mut self.display);
         self.figures.pictured(&mut self.display);
     }
 
@@ -379,7 +387,7 @@ impl SessionTask {
                         if let AgentCommand::Give(Some(piece)) = &command {
                             count_clipboard("to_guest", piece.data.len());
                         }
-                        sound::count_command(&command);
+                        count_command(&command);
                         command.apply(&mut guest.agent);
                     }
                 }
@@ -413,12 +421,11 @@ impl SessionTask {
         };
     }
 
-    /// Whether there was news of files.
-    fn attend_sound(&mut self) -> bool {
-        match &mut self.link {
-            Link::Connected(guest) => sound::attend(guest, &mut self.display),
-            Link::Connecting(_) | Link::Waiting(_) => false,
-        }
+    /// Sound, and files: whether there was news of those.
+    fn attend_media(&mut self) -> bool {
+        let Link::Connected(guest) = &mut self.link else { return false };
+        sound::attend(guest, &mut self.display);
+        tell_file_events(guest, &mut self.display)
     }
 
     fn encode(&self, job: EncodeJob) {
@@ -432,19 +439,24 @@ impl SessionTask {
         self.display.lost(id);
     }
 
+    /// What time alone brings about.
+    fn follow_time(&mut self) {
+        self.expire_guests();
+        self.keep_marked();
+        self.retry_recording();
+    }
+
     /// By which the session is attached; none: it is not.
     pub(super) fn epoch(&self) -> Option<u64> {
         match &self.link {
-            Link::Connected(guest) => Some(guest.epoch),
+            Link::Connected(guest) => Some(guest.ticket.epoch),
             Link::Connecting(_) | Link::Waiting(_) => None,
         }
     }
 
     pub(super) fn tell_presence(&self) {
-        let epoch = self.epoch().unwrap_or(0);
         // Guests do not keep a session: without its user it is left.
-        let viewers = u32::from(self.people.owner().is_some());
-        let present = (0 < viewers && 0 < epoch).then_some(Present { viewers, epoch });
-        self.registry.present(&self.name, present);
+        let epoch = self.epoch().filter(|epoch| 0 < *epoch && self.people.owner().is_some());
+        self.registry.present(&self.name, epoch);
     }
 }

@@ -1,22 +1,21 @@
 //! Guests of a session: they ask, its user answers, and what they may do changes.
 
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
-use tracing::{debug, info};
-use vidi_display::protocol::{AskedFor, Part, Record, SessionState, SharingMessage};
+use tracing::info;
+use vidi_display::protocol::{AskedFor, Part, SharingMessage};
 use vidi_display::{ViewerId, ViewerRights};
 
-use crate::model::{CloseCode, Ending, Terms};
+use crate::model::{CloseCode, Terms};
+use crate::reconcile::leaving::{USER_AWAY, last_words};
 use crate::reconcile::people::{Door, WITHOUT_OWNER_SECS_MAX};
-use crate::reconcile::registry::{ToViewer, Viewer};
+use crate::reconcile::registry::Viewer;
 use crate::reconcile::session::SessionTask;
 
 /// What those are told who are not let in, or let go; the codes are in docs/display-protocol.md.
 const REFUSED: &str = "REFUSED_BY_USER: the session's user has said no";
 const NOT_ANSWERED: &str = "NOT_ANSWERED: the session's user has not answered";
 const REMOVED: &str = "REMOVED: the session's user has ended your visit";
-const USER_AWAY: &str = "USER_AWAY: the session's user is not connected";
 const TOO_MANY: &str = "TOO_MANY: too many ask, or you have asked too often; try later";
 const REPLACED: &str = "you have opened the session somewhere else";
 
@@ -130,14 +129,8 @@ impl SessionTask {
         self.tell_people();
     }
 
-    /// What time alone brings about.
-    pub(super) fn follow_time(&mut self) {
-        self.expire_guests();
-        self.keep_marked();
-        self.retry_recording();
-    }
-
-    fn expire_guests(&mut self) {
+    /// Lets go of those whom nobody has answered, and of all guests where the session's user stays away.
+    pub(super) fn expire_guests(&mut self) {
         let now = Instant::now();
         for (guest, what) in self.people.unanswered(now) {
             match what {
@@ -158,16 +151,6 @@ impl SessionTask {
         if alone {
             self.close_guests(CloseCode::LetGo, USER_AWAY);
         }
-    }
-
-    /// The session's user is gone: nobody types in its absence.
-    pub(super) fn without_owner(&mut self) {
-        for guest in self.people.guests() {
-            if self.display.rights(guest) == Some(ViewerRights::Control) {
-                self.display.set_rights(guest, ViewerRights::Look);
-            }
-        }
-        self.tell_people();
     }
 
     /// The controller says anew what holds.
@@ -191,78 +174,6 @@ impl SessionTask {
         self.tell_people();
     }
 
-    /// A viewer is gone, whoever it is.
-    pub(super) fn remove(&mut self, id: ViewerId) {
-        let had_owner = self.people.owner().is_some();
-        let rights = self.display.rights(id);
-        self.people.remove(id, rights, Instant::now());
-        self.display.remove_viewer(id);
-        self.figures.left(id);
-        self.incoming.remove(&id);
-        self.viewers.remove(&id);
-        self.recorder_lost(id);
-        if had_owner && self.people.owner().is_none() {
-            self.without_owner();
-            self.tell_presence();
-        } else {
-            self.tell_people();
-        }
-        if self.people.is_empty() {
-            self.lonely_since.get_or_insert(Instant::now());
-            self.stop_recording();
-        }
-    }
-
-    /// Ends the session here, where it is not attached by a later grant than the ending is about.
-    pub(super) fn ends(&mut self, ending: &Ending) -> bool {
-        let is_old = |of: u64| self.epoch().is_some_and(|epoch| of <= epoch);
-        if ending.epoch.is_some_and(is_old) {
-            debug!("A word of an attachment before this one is passed over");
-            return false;
-        }
-        info!(reason = ending.text, "The session has ended here");
-        self.end(ending.code, &ending.text);
-        true
-    }
-
-    /// Tells every viewer that the session is over, or is so here.
-    pub(super) fn end(&mut self, code: CloseCode, text: &str) {
-        if code == CloseCode::Ended {
-            self.display.status(SessionState::Ended, text);
-            self.carry_out();
-        }
-        self.close_all(code, text);
-    }
-
-    /// Closes everybody; what is only the user's matter is told guests in another way.
-    pub(super) fn close_all(&mut self, code: CloseCode, text: &str) {
-        match code {
-            // They are served where the session is now.
-            CloseCode::TakenOver => self.close_guests(CloseCode::TryAgain, text),
-            CloseCode::SignedOut => self.close_guests(CloseCode::LetGo, USER_AWAY),
-            _ => {}
-        }
-        let ids: Vec<ViewerId> = self.viewers.keys().copied().collect();
-        for id in ids {
-            self.let_go(id, code, text);
-        }
-    }
-
-    /// Closes all guests.
-    pub(super) fn close_guests(&mut self, code: CloseCode, text: &str) {
-        for guest in self.people.guests() {
-            self.let_go(guest, code, text);
-        }
-    }
-
-    /// Closes one viewer, which is then no longer here.
-    pub(super) fn let_go(&mut self, id: ViewerId, code: CloseCode, text: &str) {
-        if let Some(outgoing) = self.viewers.get(&id) {
-            last_words(outgoing, code, text);
-        }
-        self.remove(id);
-    }
-
     /// Records 24 and 25 to whom they are for.
     pub(super) fn tell_people(&mut self) {
         for id in self.people.present() {
@@ -276,21 +187,10 @@ impl SessionTask {
         self.mark();
     }
 
-    /// Who of the two kinds it is.
+    /// Whether it is somebody else than the session's user.
     pub(super) fn is_guest(viewer: &Viewer) -> bool {
         viewer.visitor.part != Part::Owner
     }
-}
-
-/// Closes a socket; who is let go is told why by a status before. A full queue means a socket that is
-/// stuck: it is dropped instead.
-fn last_words(outgoing: &mpsc::Sender<ToViewer>, code: CloseCode, text: &str) {
-    if code == CloseCode::LetGo {
-        let mut status = Vec::new();
-        Record::Status { state: SessionState::Ended, text }.write(&mut status);
-        drop(outgoing.try_send(ToViewer::Message(status.into())));
-    }
-    drop(outgoing.try_send(ToViewer::Close(code, text.to_owned())));
 }
 
 fn count(what: &'static str) {

@@ -1,17 +1,16 @@
 //! The guest's sound channels: opened beside the picture's, opened anew where other listeners want
-//! another form, closed without loss of the picture when they fail; and what is counted of files.
+//! another form, closed without loss of the picture when they fail.
 
 use std::fmt;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tracing::debug;
 use vidi_display::protocol::Speech;
-use vidi_display::{AgentCommand, Session, SoundWish};
+use vidi_display::{Session, SoundWish};
 use vidi_spice::{
-    AgentEvent, ChannelKind, ChannelName, FileStatus, LinkSetup, PlaybackChannel, PlaybackEvent,
-    RecordChannel, RecordEvent, SoundCodec, SpiceError,
+    ChannelKind, ChannelName, LinkSetup, PlaybackChannel, PlaybackEvent, RecordChannel,
+    RecordEvent, SoundCodec, SpiceError,
 };
 
 use crate::error::GatewayError;
@@ -179,9 +178,8 @@ impl GuestSound {
     }
 }
 
-/// Brings the guest's sound and its agent's news about files to the engine, and what the engine wants
-/// of sound to the guest. Whether there was anything that the engine may answer.
-pub(super) fn attend(guest: &mut Guest, display: &mut Session) -> bool {
+/// Brings the guest's sound to the engine, and what the engine wants of sound to the guest.
+pub(super) fn attend(guest: &mut Guest, display: &mut Session) {
     guest.sound.want(display.sound_wish());
     for event in guest.sound.playback.events(PlaybackChannel::next_event) {
         if !matches!(event, PlaybackEvent::Common(_)) {
@@ -194,45 +192,4 @@ pub(super) fn attend(guest: &mut Guest, display: &mut Session) -> bool {
         }
     }
     display.sound_linked(!guest.sound.playback.is_closed(), !guest.sound.record.is_closed());
-    let news = guest.agent.take_file_events();
-    for event in &news {
-        count_file(event);
-        display.agent_event(event);
-    }
-    !news.is_empty()
-}
-
-/// Counts what the agent told of files.
-pub(super) fn count_file(event: &AgentEvent) {
-    let result = match event {
-        AgentEvent::File(_, FileStatus::Done) => "done",
-        AgentEvent::File(_, FileStatus::Failed(_)) => "failed",
-        _ => return,
-    };
-    metrics::counter!("vidi_gateway_files_total", "result" => result).increment(1);
-}
-
-/// Counts what goes to the agent of files.
-pub(super) fn count_command(command: &AgentCommand) {
-    match command {
-        AgentCommand::FileData { data, .. } => {
-            let bytes: &Bytes = data;
-            metrics::counter!("vidi_gateway_file_bytes_total").increment(bytes.len() as u64);
-        }
-        AgentCommand::CancelFile(_) => {
-            metrics::counter!("vidi_gateway_files_total", "result" => "cancelled").increment(1);
-        }
-        _ => {}
-    }
-}
-
-/// Counts the packets of sound that went to viewers, and those that did not.
-pub(super) fn count_sound(display: &mut Session) {
-    let figures = display.take_sound_figures();
-    for (result, packets) in [("sent", figures.sent), ("dropped", figures.dropped)] {
-        if 0 < packets {
-            metrics::counter!("vidi_gateway_sound_packets_total", "result" => result)
-                .increment(packets);
-        }
-    }
 }

@@ -16,7 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{debug, info, warn};
-use vidi_display::protocol::{BrowserHello, ViewerMessage, decode};
+use vidi_display::protocol::BrowserHello;
 use vidi_kit::Tasks;
 use vidi_kit::ids::SessionId;
 use vidi_kit::tls::{ClientCertificate, IdentityReceiver, Role};
@@ -31,8 +31,8 @@ use crate::error::GatewayError;
 use crate::http::router::Edge;
 use crate::model::{Admitted, CloseCode, Peer};
 use crate::reconcile::registry::{FromViewer, ToViewer};
-use crate::ws::display::{Refusal, authorize, seat, watch_rights};
-use crate::ws::pump::Said;
+use crate::ws::pump::{Said, hello_of};
+use crate::ws::seat::{Refusal, authorize, seat, watch_rights};
 
 /// Largest message on the link: one of the display protocol, of which a large cursor is the longest.
 const MESSAGE_BYTES_MAX: usize = 4 << 20;
@@ -146,13 +146,6 @@ async fn serve_view(
     }
     // The session may be gone first.
     drop(incoming.send(FromViewer::Gone).await);
-}
-
-fn hello_of(bytes: &[u8]) -> Result<BrowserHello, String> {
-    match decode(bytes).map_err(|malformed| malformed.to_string())?.first() {
-        Some(ViewerMessage::Hello(hello)) => Ok(*hello),
-        Some(_) | None => Err("the first record is hello".to_owned()),
-    }
 }
 
 /// The session's messages, to the other gateway.

@@ -13,24 +13,22 @@ use http::header::{
 use http::{HeaderMap, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tracing::{debug, warn};
-use vidi_display::protocol::{BrowserHello, Part};
+use vidi_display::protocol::Part;
 use vidi_kit::ids::SessionId;
 use vidi_proto::v1::PeerOpening;
 
-use crate::adapters::controller::Controller;
 use crate::http::cookie;
 use crate::http::router::Edge;
-use crate::model::{Admitted, CloseCode, Outlook, Peer};
-use crate::reconcile::registry::{FromViewer, ToViewer, Viewer};
+use crate::model::{CloseCode, Peer};
 use crate::rpc::peer;
 use crate::ws::pump;
+use crate::ws::seat::{Refusal, authorize, seat, watch_rights};
 
 /// The subprotocol of docs/display-protocol.md.
 const SUBPROTOCOL: &str = "vidi.display.v1";
@@ -42,13 +40,6 @@ const READ_BUFFER_BYTES: usize = 8 << 10;
 const WRITE_BUFFER_BYTES_MAX: usize = 8 << 20;
 /// A browser that does not take its close frame in this time is dropped.
 const CLOSE_SECS_MAX: Duration = Duration::from_secs(2);
-
-/// Whether a viewer's sign-in and session are still good is asked this often.
-const RIGHTS_PERIOD: Duration = Duration::from_secs(20);
-/// Messages of a browser that wait for its session: input comes in small steps.
-const INCOMING_MAX: usize = 64;
-/// Messages that wait for the socket; the engine's credit keeps them few.
-const OUTGOING_MAX: usize = 1_024;
 
 /// A browser's socket.
 pub type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
@@ -165,22 +156,6 @@ async fn view(
     }
 }
 
-/// A viewer's ends: what it does, what it is to be sent, and the way to close it.
-pub(crate) type Seat =
-    (mpsc::Sender<FromViewer>, mpsc::Receiver<ToViewer>, mpsc::WeakSender<ToViewer>);
-
-/// Hands an admitted viewer to its session.
-pub(crate) async fn seat(edge: &Edge, found: Admitted, token: &str, hello: BrowserHello) -> Seat {
-    let (incoming_sender, incoming) = mpsc::channel(INCOMING_MAX);
-    let (outgoing, outgoing_receiver) = mpsc::channel(OUTGOING_MAX);
-    let closer = outgoing.downgrade();
-    let Admitted { session, visitor, trace, .. } = found;
-    let token = token.to_owned();
-    let viewer = Viewer { hello, token, visitor, trace, incoming, outgoing };
-    edge.registry.add(&session, viewer).await;
-    (incoming_sender, outgoing_receiver, closer)
-}
-
 /// Shows a session that another gateway has attached. Its user would attach it here instead.
 async fn view_through(edge: &Edge, peer: &Peer, opening: PeerOpening, socket: Socket) {
     let tasks = edge.registry.tasks();
@@ -191,60 +166,6 @@ async fn view_through(edge: &Edge, peer: &Peer, opening: PeerOpening, socket: So
             close(socket, CloseCode::TryAgain, "the session's gateway does not answer").await;
         }
     }
-}
-
-/// Closes the viewer when its user signs out, the sign-in expires or the session is lost, and tells the
-/// session what its desktop allows; never resolves, since the socket's end is the pump's. A controller that
-/// is away proves nothing.
-pub(crate) async fn watch_rights(
-    edge: &Edge,
-    token: &str,
-    session: SessionId,
-    closer: mpsc::WeakSender<ToViewer>,
-) {
-    loop {
-        tokio::time::sleep(RIGHTS_PERIOD).await;
-        let Refusal { code, text } = match authorize(&edge.controller, token, session).await {
-            Ok(Admitted { session, terms, .. }) => {
-                edge.registry.follow(&session, terms);
-                continue;
-            }
-            Err(refusal) => refusal,
-        };
-        if code != CloseCode::TryAgain
-            && let Some(closer) = closer.upgrade()
-        {
-            // The pump is there as long as this runs.
-            drop(closer.send(ToViewer::Close(code, text)).await);
-        }
-    }
-}
-
-/// Why somebody is not let in.
-#[derive(Debug)]
-pub(crate) struct Refusal {
-    pub(crate) code: CloseCode,
-    pub(crate) text: String,
-}
-
-/// Asks the controller who the caller is to this session.
-pub(crate) async fn authorize(
-    controller: &Controller,
-    token: &str,
-    session: SessionId,
-) -> Result<Admitted, Refusal> {
-    let found = controller.admit(token, &session.to_string()).await.map_err(|error| Refusal {
-        code: match error.outlook() {
-            Outlook::SignedOut => CloseCode::SignedOut,
-            Outlook::Ended => CloseCode::NotYours,
-            Outlook::TryAgain => CloseCode::TryAgain,
-        },
-        text: error.to_string(),
-    })?;
-    if found.has_ended {
-        return Err(Refusal { code: CloseCode::Ended, text: "this session has ended".to_owned() });
-    }
-    Ok(found)
 }
 
 fn count_refused(code: CloseCode) {

@@ -2,3 +2,4 @@
 
 pub mod display;
 pub mod pump;
+pub(crate) mod seat;

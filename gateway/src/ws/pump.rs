@@ -8,7 +8,7 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tracing::debug;
-use vidi_display::protocol::{BrowserHello, ViewerMessage, decode};
+use vidi_display::protocol::{BrowserHello, ViewerMessage, decode, kind};
 
 use crate::model::CloseCode;
 use crate::reconcile::registry::{FromViewer, ToViewer};
@@ -47,22 +47,13 @@ impl Said for FromViewer {
     }
 }
 
-/// The type of the record that tells how the session is.
-const STATUS: u8 = 12;
-
 /// Waits for the first record; gives the message that it came in, too.
 pub(crate) async fn hello(mut socket: Socket) -> Option<(Socket, BrowserHello, Bytes)> {
     let first = tokio::time::timeout(HELLO_SECS_MAX, socket.next()).await;
     let problem = match first {
-        Ok(Some(Ok(Message::Binary(bytes)))) => match decode(&bytes) {
-            Ok(records) => match records.first() {
-                Some(ViewerMessage::Hello(hello)) => {
-                    let hello = *hello;
-                    return Some((socket, hello, bytes));
-                }
-                Some(_) | None => "the first record is hello".to_owned(),
-            },
-            Err(malformed) => malformed.to_string(),
+        Ok(Some(Ok(Message::Binary(bytes)))) => match hello_of(&bytes) {
+            Ok(hello) => return Some((socket, hello, bytes)),
+            Err(problem) => problem,
         },
         Ok(Some(Ok(_))) => "the first message is binary".to_owned(),
         Ok(Some(Err(error))) => error.to_string(),
@@ -72,6 +63,14 @@ pub(crate) async fn hello(mut socket: Socket) -> Option<(Socket, BrowserHello, B
     debug!(problem, "A browser does not speak the display protocol");
     close(socket, CloseCode::Protocol, &problem).await;
     None
+}
+
+/// The hello that a browser's first message is.
+pub(crate) fn hello_of(message: &[u8]) -> Result<BrowserHello, String> {
+    match decode(message).map_err(|malformed| malformed.to_string())?.first() {
+        Some(ViewerMessage::Hello(hello)) => Ok(*hello),
+        Some(_) | None => Err("the first record is hello".to_owned()),
+    }
 }
 
 /// Runs until either side closes; the session is told.
@@ -141,7 +140,7 @@ async fn write<S: Said>(
         let next = tokio::time::timeout(PING_PERIOD, outgoing.recv()).await;
         if let_go
             && let Ok(Some(ToViewer::Message(bytes))) = &next
-            && bytes.first() != Some(&STATUS)
+            && bytes.first() != Some(&kind::STATUS)
         {
             continue;
         }

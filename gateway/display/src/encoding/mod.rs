@@ -2,6 +2,7 @@
 
 mod video;
 
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,9 +11,10 @@ use image_webp::{ColorType, WebPEncoder};
 use jpeg_encoder::SamplingFactor;
 use vidi_spice::Rect;
 
-pub(crate) use self::video::VideoEncoder;
+use self::video::Coded;
+pub(crate) use self::video::{CODED_PIXELS_MAX, VideoEncoder};
 use crate::palette::Paletted;
-use crate::protocol::{Codec, HEADER_BYTES, Record, VideoPicture};
+use crate::protocol::{Codec, Record, VideoPicture, kind};
 
 /// Number of a job, never used twice in a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,13 +51,13 @@ pub(crate) struct VideoWork {
     pub(crate) region: u8,
     /// When the picture was shown, since any origin.
     pub(crate) at: Duration,
-    /// It is to be a key frame, at this rate in bits per second.
-    pub(crate) key: Option<u32>,
+    /// It is to be a key frame.
+    pub(crate) is_key: bool,
 }
 
 /// Whether the record of a picture of a stream draws nothing, because its rate had no room for one.
 pub(crate) fn is_skipped(record: &[u8]) -> bool {
-    record.len() == HEADER_BYTES
+    record.first() == Some(&kind::PARTIAL)
 }
 
 /// Quality of the picture that is sent where an encoder of video fails.
@@ -68,7 +70,7 @@ enum Work {
 }
 
 /// Pixels to encode, by [`encode`], on any thread. Every job wants its result handed back.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct EncodeJob {
     /// What the result is handed back under.
     pub id: JobId,
@@ -88,6 +90,13 @@ impl EncodeJob {
     /// The next picture of a stream.
     pub(crate) const fn video(id: JobId, area: Rect, work: VideoWork, pixels: Vec<u32>) -> Self {
         Self { id, area, work: Work::Video(work), pixels }
+    }
+}
+
+impl fmt::Debug for EncodeJob {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, area, work, pixels: _ } = self;
+        write!(formatter, "{id:?} of {area:?}: {work:?}")
     }
 }
 
@@ -121,24 +130,24 @@ pub fn encode(job: &EncodeJob) -> Encoded {
 fn encode_video(area: &Rect, work: &VideoWork, pixels: &[u32]) -> Encoded {
     // An encoder whose thread panicked has lost what it remembered, and knows that.
     let mut encoder = work.encoder.lock().unwrap_or_else(PoisonError::into_inner);
-    match encoder.encode(area, pixels, work.at, work.key) {
+    let Some(coded) = encoder.encode(area, pixels, work.at, work.is_key) else {
+        return encode_image(area, Coding::Jpeg { quality: SUBSTITUTE_QUALITY }, pixels);
+    };
+    let picture = match &coded {
+        Coded::Picture { data, is_key, width, height } => Record::Video(VideoPicture {
+            area: *area,
+            region: work.region,
+            is_key: *is_key,
+            width: *width,
+            height: *height,
+            data,
+        }),
         // The region stays as it was, and the browser is told that it is no newer.
-        Some(unit) if unit.data.is_empty() => {
-            let mut record = Vec::new();
-            Record::Partial.write(&mut record);
-            Encoded(record.into())
-        }
-        Some(unit) => {
-            let mut record = Vec::new();
-            let (width, height) = (unit.width, unit.height);
-            let (is_key, data) = (unit.is_key, &*unit.data);
-            let region = work.region;
-            let picture = VideoPicture { area: *area, region, is_key, width, height, data };
-            Record::Video(picture).write(&mut record);
-            Encoded(record.into())
-        }
-        None => encode_image(area, Coding::Jpeg { quality: SUBSTITUTE_QUALITY }, pixels),
-    }
+        Coded::Skipped => Record::Partial,
+    };
+    let mut record = Vec::new();
+    picture.write(&mut record);
+    Encoded(record.into())
 }
 
 fn encode_image(area: &Rect, coding: Coding, pixels: &[u32]) -> Encoded {

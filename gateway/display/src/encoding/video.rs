@@ -14,8 +14,8 @@ use vidi_spice::Rect;
 use crate::video::PICTURES_PER_SECOND;
 
 /// Most pixels of a coded picture, 1280 x 720: with 24 of them a second about 0.4 of a core were
-/// measured. Larger areas are scaled down to it.
-const CODED_PIXELS_MAX: u64 = 1280 * 720;
+/// measured, so 30, the most that there are, take 0.5. Larger areas are scaled down to it.
+pub(crate) const CODED_PIXELS_MAX: u64 = 1280 * 720;
 
 /// An encoder with what it remembers.
 pub(crate) struct VideoEncoder {
@@ -33,13 +33,13 @@ impl fmt::Debug for VideoEncoder {
     }
 }
 
-/// One coded picture, or none (without data) where the rate has no room for one.
-#[derive(Debug, Default)]
-pub(super) struct AccessUnit {
-    pub(super) data: Vec<u8>,
-    pub(super) is_key: bool,
-    pub(super) width: u16,
-    pub(super) height: u16,
+/// What becomes of a picture.
+#[derive(Debug)]
+pub(super) enum Coded {
+    /// An access unit.
+    Picture { data: Vec<u8>, is_key: bool, width: u16, height: u16 },
+    /// Nothing: the rate has no room for it.
+    Skipped,
 }
 
 impl VideoEncoder {
@@ -49,20 +49,14 @@ impl VideoEncoder {
     }
 
     /// The next picture, `at` since any origin; none where the encoder fails, which then begins
-    /// anew. `key` asks for one at which decoding can begin, at a rate in bits per second.
+    /// anew. `is_key` asks for one at which decoding can begin.
     pub(super) fn encode(
         &mut self,
         area: &Rect,
         pixels: &[u32],
         at: Duration,
-        key: Option<u32>,
-    ) -> Option<AccessUnit> {
-        if let Some(bit_rate) = key
-            && self.bit_rate != bit_rate
-        {
-            self.bit_rate = bit_rate;
-            self.encoder = None;
-        }
+        is_key: bool,
+    ) -> Option<Coded> {
         let [width, height] = coded_size(area.width(), area.height());
         let source = Scaled::new(pixels, [area.width(), area.height()], [width, height]);
         source.convert(&mut self.planes);
@@ -70,7 +64,7 @@ impl VideoEncoder {
             Some(encoder) => encoder,
             None => begin(self.bit_rate)?,
         };
-        if key.is_some() {
+        if is_key {
             encoder.force_intra_frame();
         }
         let (columns, rows) = (usize::try_from(width).ok()?, usize::try_from(height).ok()?);
@@ -82,10 +76,10 @@ impl VideoEncoder {
         let stream = encoder.encode_at(&picture, Timestamp::from_millis(millis)).ok()?;
         let is_key = match stream.frame_type() {
             FrameType::IDR => true,
-            FrameType::P if key.is_none() => false,
-            FrameType::Skip if key.is_none() => {
+            FrameType::P if !is_key => false,
+            FrameType::Skip if !is_key => {
                 self.encoder = Some(encoder);
-                return Some(AccessUnit::default());
+                return Some(Coded::Skipped);
             }
             // Nothing that a decoder could begin with.
             _ => return None,
@@ -93,7 +87,7 @@ impl VideoEncoder {
         let data = stream.to_vec();
         self.encoder = Some(encoder);
         let (width, height) = (u16::try_from(width).ok()?, u16::try_from(height).ok()?);
-        Some(AccessUnit { data, is_key, width, height })
+        Some(Coded::Picture { data, is_key, width, height })
     }
 }
 
@@ -248,13 +242,15 @@ mod tests {
         let mut decoder = Decoder::new().unwrap();
         let area = Rect::of_size(161, 97);
         for number in 0..12_u32 {
-            let key = (number % 5 == 0).then_some(1_000_000);
             let at = Duration::from_millis(u64::from(number) * 40);
             let pixels = picture(161, 97, number);
-            let unit = encoder.encode(&area, &pixels, at, key).unwrap();
-            assert_eq!(unit.is_key, key.is_some());
-            assert_eq!((unit.width, unit.height), (162, 98));
-            let shown = decoder.decode(&unit.data).unwrap().unwrap();
+            let coded = encoder.encode(&area, &pixels, at, number % 5 == 0).unwrap();
+            let Coded::Picture { data, is_key, width, height } = coded else {
+                panic!("picture {number} is skipped")
+            };
+            assert_eq!(is_key, number % 5 == 0);
+            assert_eq!((width, height), (162, 98));
+            let shown = decoder.decode(&data).unwrap().unwrap();
             assert_eq!(shown.dimensions(), (162, 98));
             // Brightness in the middle is near what went in.
             let (x, y) = (80, 48);

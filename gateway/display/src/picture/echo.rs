@@ -40,7 +40,7 @@ impl Echo {
         self.pressed_at = Some(now);
     }
 
-    /// Whether so much damage holds it up no longer than it would itself.
+    /// Whether so much damage would hold it up longer than it takes by itself.
     pub(super) const fn holds_up(pixels: u64) -> bool {
         2 * ECHO_PIXELS_MAX < pixels
     }
@@ -87,7 +87,7 @@ impl Picture {
         credit.hand_over(message.len() - before);
         let handed = Damage::none(plane.width(), plane.height());
         let parts = self.take_answer(answer, source, now, credit);
-        self.frame = Some(Frame { begun_at: now, parts, handed, superseded: 0 });
+        self.frame = Some(Frame { begun_at: now, ready_at: None, parts, handed, superseded: 0 });
         self.last_begun = Some(now);
     }
 
@@ -117,7 +117,7 @@ impl Picture {
         if let Some(frame) = &mut self.frame {
             frame.parts = parts;
         }
-        self.fill_message(message, credit);
+        self.fill_message(message, now, credit);
     }
 
     /// What the answer has damaged; none where all of it lies in moving pictures.

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use vidi_spice::{Point, Rect};
 
-use super::{Cost, FRAME_INTERVAL, Picture, QUIET_TIME, Source};
+use super::{FRAME_INTERVAL, PHOTO_BYTES, Picture, QUIET_TIME, Source};
 use crate::cache::Content;
 use crate::content::Look;
-use crate::credit::Credit;
+use crate::credit::{Credit, Ended};
 use crate::damage::Damage;
 use crate::encoding::is_skipped;
 use crate::framebuffer::Plane;
@@ -23,10 +23,15 @@ use crate::video::Watching;
 /// every frame ends.
 const SUPERSEDED_MAX: u8 = 8;
 
+/// A photo goes exactly at once where it takes the line no longer than this.
+const EXACT_TIME_MAX: Duration = Duration::from_millis(50);
+
 /// A picture of which something may have been handed over already, but not its end.
 #[derive(Debug)]
 pub(super) struct Frame {
     pub(super) begun_at: Duration,
+    /// Since when none of its parts is still to be made.
+    pub(super) ready_at: Option<Duration>,
     /// Parts not yet handed over.
     pub(super) parts: VecDeque<Waiting>,
     /// What was drawn by what was handed over.
@@ -93,7 +98,8 @@ impl Picture {
         self.last_begun = Some(now);
         self.is_moving = parts.iter().any(|part| !part.is_exact);
         if !parts.is_empty() || !message.is_empty() {
-            self.frame = Some(Frame { begun_at: now, parts, handed, superseded: 0 });
+            self.frame =
+                Some(Frame { begun_at: now, ready_at: None, parts, handed, superseded: 0 });
         }
     }
 
@@ -215,14 +221,15 @@ impl Picture {
         }
         let open = self.frame.iter().flat_map(|frame| &frame.parts);
         // Also those that still wait may come after an exact one that overlaps them.
-        let lossy: Vec<Rect> = (waiting.iter().chain(open))
+        let inexact: Vec<Rect> = (waiting.iter().chain(open))
             .filter(|part| !part.is_exact)
             .map(|part| part.area)
             .collect();
-        for area in &lossy {
+        for area in &inexact {
             self.inexact.add(area);
         }
-        for tile in damaged.into_iter().chain(lossy.iter().flat_map(|area| plane.tiles_in(area))) {
+        for tile in damaged.into_iter().chain(inexact.iter().flat_map(|area| plane.tiles_in(area)))
+        {
             let area = plane.tile_area(tile);
             // What was left of it is damage still.
             let shown = if self.inexact.touches(&area) || self.damage.touches(&area) {
@@ -260,7 +267,7 @@ impl Picture {
                 pixels += self.damage.pixels_in(&area);
             }
         }
-        let is_dear = credit.bytes_in(Line::EXACT_TIME_MAX) < pixels * Cost::PHOTO_BYTES;
+        let is_dear = credit.bytes_in(EXACT_TIME_MAX) < pixels * PHOTO_BYTES;
         photos.retain(|tile| is_dear || source.activity.is_changing(*tile, now));
         if credit.draws_slowly() {
             let is_new = |tile: &&usize| now < source.activity.last_change(**tile) + QUIET_TIME;
@@ -313,12 +320,22 @@ impl Picture {
 
     /// Hands over parts that are ready while the socket has room and the message is short, and the
     /// frame's end after the last.
-    pub(super) fn fill_message(&mut self, message: &mut Vec<u8>, credit: &mut Credit) {
+    pub(super) fn fill_message(
+        &mut self,
+        message: &mut Vec<u8>,
+        now: Duration,
+        credit: &mut Credit,
+    ) {
         let Some(frame) = &mut self.frame else { return };
+        let is_awaited = |part: &Waiting| matches!(part.content, Content::Awaited(_));
+        frame.ready_at = match frame.ready_at {
+            _ if frame.parts.iter().any(is_awaited) => None,
+            since => since.or(Some(now)),
+        };
         let mut position = 0;
         while message.len() < credit.slice_bytes() && credit.socket_has_room() {
             let Some(part) = frame.parts.get(position) else { break };
-            if matches!(part.content, Content::Awaited(_)) {
+            if is_awaited(part) {
                 position += 1;
                 continue;
             }
@@ -335,9 +352,11 @@ impl Picture {
             }
         }
         if frame.parts.is_empty() && credit.socket_has_spare_room() {
+            let pixels = frame.handed.pieces().map(|piece| piece.area()).sum();
             let begun_at = frame.begun_at;
+            let ready_at = frame.ready_at.unwrap_or(begun_at);
             self.frame = None;
-            credit.end_frame(message, begun_at);
+            credit.end_frame(message, Ended { begun_at, ready_at, pixels });
             self.frames += 1;
         }
     }
@@ -353,22 +372,19 @@ fn tile_slot(plane: &Plane, tile: usize, slot: u32) -> TileSlot {
 fn part_content(part: &Part, line: &Line<'_>, source: &mut Source<'_>) -> Waiting {
     let area = part.area;
     let plane = source.plane;
-    let form = match form(part, line) {
-        Form::Palette(or_else) => match palette_record(plane, &area) {
-            Some(content) => return Waiting { area, is_exact: true, is_video: false, content },
-            None => or_else.form(),
-        },
-        form => form,
-    };
-    let mut is_exact = true;
-    let content = match form {
-        Form::Fill(pixel) => ready(&Record::Fill { area, pixel }),
-        Form::Raw | Form::Palette(_) => ready(&Record::Raw { area, pixels: &plane.read(&area) }),
-        Form::Image(coding) => {
-            is_exact = coding.is_exact();
-            let (content, job) = source.cache.request(plane, area, coding);
-            source.jobs.extend(job);
-            content
+    let (is_exact, content) = match form(part, line) {
+        Form::Fill(pixel) => (true, ready(&Record::Fill { area, pixel })),
+        Form::Pixels { tries_palette, coding } => {
+            let palette = if tries_palette { palette_record(plane, &area) } else { None };
+            match (palette, coding) {
+                (Some(content), _) => (true, content),
+                (None, Some(coding)) => {
+                    let (content, job) = source.cache.request(plane, area, coding);
+                    source.jobs.extend(job);
+                    (coding.is_exact(), content)
+                }
+                (None, None) => (true, ready(&Record::Raw { area, pixels: &plane.read(&area) })),
+            }
         }
     };
     Waiting { area, is_exact, is_video: false, content }

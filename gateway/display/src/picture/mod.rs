@@ -26,7 +26,7 @@ use crate::content::{Contents, Look};
 use crate::credit::Credit;
 use crate::damage::Damage;
 use crate::encoding::{EncodeJob, JobId};
-use crate::framebuffer::Plane;
+use crate::framebuffer::{Plane, TILE};
 use crate::picture::echo::Echo;
 use crate::picture::frame::{Frame, Waiting};
 use crate::protocol::{BrowserHello, VideoWish};
@@ -78,7 +78,8 @@ pub(crate) struct Picture {
     /// Something large moves: frames are held to the pace of the line.
     is_moving: bool,
     echo: Echo,
-    /// The last frame left out what had changed beside the answer to a key.
+    /// The last frame shows more than one moment: it left out what had changed beside the answer to a
+    /// key, or in a moving picture.
     is_partial: bool,
 }
 
@@ -230,10 +231,12 @@ impl Picture {
             return None;
         }
         let learns = self.tiles.learns_at().filter(|_| self.copies.is_empty());
+        if !credit.allows_aside() {
+            return learns;
+        }
         let refines = (self.inexact.tiles().zip(self.inexact.pieces()))
             .map(|(tile, piece)| self.quiet_at((tile, &piece), activity, videos))
             .min()
-            .filter(|_| credit.allows_aside())
             .map(|at| at.max(self.may_begin_at(credit)));
         learns.into_iter().chain(refines).min()
     }
@@ -246,15 +249,12 @@ impl Picture {
         credit: &mut Credit,
     ) -> Option<Bytes> {
         let mut message = Vec::new();
-        let may_begin = moment.is_worth_showing && !moment.is_held && source.cache.has_room();
+        let may_begin = moment.is_worth_showing && source.cache.has_room();
         if may_begin && self.frame.is_none() && !self.size_is_due {
             self.learn(source, moment.now);
             self.refine(source, moment.now, credit);
         }
-        let on_time = |picture: &Self, credit: &Credit| {
-            picture.begins_at(credit).is_some_and(|at| at <= moment.now)
-        };
-        if may_begin && on_time(self, credit) {
+        if may_begin && self.begins_at(credit).is_some_and(|at| at <= moment.now) {
             self.drop_unchanged(source);
             let pixels = self.damage.pieces().map(|piece| piece.area()).sum();
             if self.may_echo() && (Echo::holds_up(pixels) || !credit.allows_frame()) {
@@ -265,7 +265,7 @@ impl Picture {
         } else if moment.is_worth_showing && self.can_supersede(moment.now, credit) {
             self.supersede(source, moment.now, credit);
         }
-        self.fill_message(&mut message, credit);
+        self.fill_message(&mut message, moment.now, credit);
         if may_begin && self.frame.is_some() && self.may_echo() && self.frames > 0 {
             self.cut_for_echo(source, &mut message, moment.now, credit);
         }
@@ -295,7 +295,7 @@ impl Picture {
         if self.inexact.is_empty() || !credit.allows_aside() || now < self.may_begin_at(credit) {
             return;
         }
-        let pixels = credit.bytes_in(REFINE_TIME) / Cost::PHOTO_BYTES;
+        let pixels = credit.bytes_in(REFINE_TIME) / PHOTO_BYTES;
         let tiles = usize::try_from(pixels).unwrap_or(usize::MAX) / TILE_PIXELS;
         let least = if credit.draws_slowly() { REFINED_TILES_SLOW } else { 1 };
         let quiet: Vec<Rect> = (self.inexact.tiles().zip(self.inexact.pieces()))
@@ -340,15 +340,11 @@ impl Picture {
 }
 
 /// Pixels of a whole tile.
-const TILE_PIXELS: usize = 64 * 64;
+const TILE_PIXELS: usize = (TILE * TILE) as usize;
 
-/// What pixels cost on the wire, for what has to be known before they are encoded.
-struct Cost;
-
-impl Cost {
-    /// Bytes of a pixel of a photo in lossless WebP: 1.55 were measured.
-    const PHOTO_BYTES: u64 = 2;
-}
+/// Bytes of a pixel of a photo in lossless WebP, for what has to be known before it is encoded: 1.55
+/// were measured.
+const PHOTO_BYTES: u64 = 2;
 
 /// Where pixels come from.
 #[derive(Debug)]
@@ -380,6 +376,4 @@ impl Source<'_> {
 pub(crate) struct Moment {
     pub(crate) now: Duration,
     pub(crate) is_worth_showing: bool,
-    /// No frame is to be begun.
-    pub(crate) is_held: bool,
 }

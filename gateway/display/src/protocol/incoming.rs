@@ -18,10 +18,10 @@ use super::{
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 
 /// Longest record with its header, from the document; those of the clipboard and of files may be longer.
-pub const RECORD_BYTES_MAX: usize = 4096;
+const RECORD_BYTES_MAX: usize = 4096;
 
 /// Longest part of a clipboard in one record, from the document.
-pub const CLIPBOARD_PART_BYTES_MAX: usize = 60 * 1024;
+const CLIPBOARD_PART_BYTES_MAX: usize = 60 * 1024;
 
 /// Most bytes of one scan code, from the document.
 const SCAN_CODE_BYTES_MAX: usize = 6;

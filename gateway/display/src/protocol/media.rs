@@ -6,10 +6,11 @@ use std::fmt;
 use bytes::Bytes;
 use vidi_spice::{FileFailure, SoundCodec, SoundForm};
 
-use super::{FIRST_VIEW, HEADER_BYTES, SharingState};
+use super::ToldState;
+use super::records::put_record;
 
 /// Longest part of a file in one record, from the document.
-pub const FILE_PART_BYTES_MAX: usize = 60 * 1024;
+pub(super) const FILE_PART_BYTES_MAX: usize = 60 * 1024;
 /// Longest name of a file, from the document.
 const NAME_BYTES_MAX: usize = 1024;
 /// `u8 what`, 3 bytes reserved, `u32 file` before what a file's record carries.
@@ -118,24 +119,27 @@ pub(crate) fn sound(form: SoundForm, codec: SoundCodec, time: u32, data: &[u8]) 
         SoundCodec::Opus => 1,
         SoundCodec::Pcm => 2,
     };
-    let mut body = vec![codec, form.channels, 0, 0];
-    body.extend_from_slice(&form.rate.to_le_bytes());
-    body.extend_from_slice(&time.to_le_bytes());
-    body.extend_from_slice(data);
-    record(SOUND, &body).into()
+    let mut record = Vec::new();
+    put_record(&mut record, SOUND, |out| {
+        out.extend_from_slice(&[codec, form.channels, 0, 0]);
+        out.extend_from_slice(&form.rate.to_le_bytes());
+        out.extend_from_slice(&time.to_le_bytes());
+        out.extend_from_slice(data);
+    });
+    record.into()
 }
 
 /// Record 21.
-pub(crate) fn sound_state(is_playing: bool, is_muted: bool, volume: u16) -> SharingState {
+pub(crate) fn sound_state(is_playing: bool, is_muted: bool, volume: u16) -> ToldState {
     let [low, high] = volume.to_le_bytes();
-    state(SOUND_STATE, &[is_playing.into(), is_muted.into(), low, high])
+    ToldState::new(SOUND_STATE, &[is_playing.into(), is_muted.into(), low, high])
 }
 
 /// Record 22.
-pub(crate) fn microphone(wanted: Option<SoundForm>, is_heard: bool) -> SharingState {
+pub(crate) fn microphone(wanted: Option<SoundForm>, is_heard: bool) -> ToldState {
     let mut body = vec![wanted.is_some().into(), is_heard.into(), 0, 0];
     body.extend_from_slice(&wanted.map_or(0, |form| form.rate).to_le_bytes());
-    state(MICROPHONE, &body)
+    ToldState::new(MICROPHONE, &body)
 }
 
 /// Record 23.
@@ -148,24 +152,12 @@ pub(crate) fn put_transfer(file: u32, state: TransferState, out: &mut Vec<u8>) {
             (3, reason, taken, free)
         }
     };
-    let mut body = file.to_le_bytes().to_vec();
-    body.extend_from_slice(&[number, reason, 0, 0]);
-    body.extend_from_slice(&taken.to_le_bytes());
-    body.extend_from_slice(&room.to_le_bytes());
-    out.extend_from_slice(&record(TRANSFER, &body));
-}
-
-fn state(kind: u8, body: &[u8]) -> SharingState {
-    SharingState { kind, record: record(kind, body) }
-}
-
-fn record(kind: u8, body: &[u8]) -> Vec<u8> {
-    let mut record = Vec::with_capacity(HEADER_BYTES + body.len());
-    record.extend_from_slice(&[kind, FIRST_VIEW, 0, 0]);
-    // A packet of sound is the longest, and far below.
-    record.extend_from_slice(&u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes());
-    record.extend_from_slice(body);
-    record
+    put_record(out, TRANSFER, |out| {
+        out.extend_from_slice(&file.to_le_bytes());
+        out.extend_from_slice(&[number, reason, 0, 0]);
+        out.extend_from_slice(&taken.to_le_bytes());
+        out.extend_from_slice(&room.to_le_bytes());
+    });
 }
 
 /// `u8 what`, 3 bytes reserved, `u32 file`, then by `what`; the inner `None` is something else that it

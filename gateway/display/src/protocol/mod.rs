@@ -1,28 +1,28 @@
 //! The records of `docs/display-protocol.md`, in both directions.
 
 mod incoming;
+pub mod kind;
 pub(crate) mod media;
 mod monitors;
 mod outgoing;
+mod records;
 mod sharing;
 
 pub use incoming::{
-    BrowserHello, Buttons, CLIPBOARD_PART_BYTES_MAX, ClipboardPart, MESSAGE_BYTES_MAX, Malformed,
-    RECORD_BYTES_MAX, VideoWish, ViewerMessage, decode,
+    BrowserHello, Buttons, ClipboardPart, MESSAGE_BYTES_MAX, Malformed, VideoWish, ViewerMessage,
+    decode,
 };
-pub use media::{FILE_PART_BYTES_MAX, FileMessage, Speech};
+pub use media::{FileMessage, Speech};
 pub use monitors::{Monitor, MonitorWindow};
 pub use outgoing::{
-    Codec, CursorPicture, PointerMode, Record, STATUS_TEXT_BYTES_MAX, SessionState, TileSlot,
-    VideoPicture,
+    Codec, CursorPicture, PointerMode, Record, SessionState, TileSlot, VideoPicture,
 };
-pub use sharing::{AskedFor, Asking, Part, Person, RecordingState, SharingMessage, SharingState};
+pub use records::{HEADER_BYTES, ToldState, records};
+pub use sharing::{AskedFor, Asking, Part, Person, RecordingState, SharingMessage};
 
 /// The version both hellos carry.
 pub const VERSION: u16 = 1;
 
-/// Bytes before the body of a record: type, view, reserved, length.
-pub const HEADER_BYTES: usize = 8;
-
-/// The first monitor, and every record about the whole session.
-pub const FIRST_VIEW: u8 = 0;
+/// The whole picture, which is one however many monitors there are, and every record about the whole
+/// session.
+const FIRST_VIEW: u8 = 0;

@@ -3,33 +3,23 @@
 use vidi_spice::{ClipboardKind, Point, Rect};
 
 use super::monitors::{Monitor, put_monitors};
-use super::{FIRST_VIEW, VERSION};
+use super::records::put_record;
+use super::{VERSION, kind};
 
 /// Longest text of a status record; a sentence or two for people.
-pub const STATUS_TEXT_BYTES_MAX: usize = 1024;
+const STATUS_TEXT_BYTES_MAX: usize = 1024;
 
 /// How the pixels of an image record are encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Codec {
     /// 1: PNG, which every browser decodes.
-    Png,
+    Png = 1,
     /// 2: WebP, lossless here.
-    WebP,
+    WebP = 2,
     /// 3: JPEG, never exact.
-    Jpeg,
+    Jpeg = 3,
     /// 4: numbers of colours, for small things.
-    Palette,
-}
-
-impl Codec {
-    const fn number(self) -> u8 {
-        match self {
-            Self::Png => 1,
-            Self::WebP => 2,
-            Self::Jpeg => 3,
-            Self::Palette => 4,
-        }
-    }
+    Palette = 4,
 }
 
 /// Which pointer records the guest wants.
@@ -140,7 +130,8 @@ pub enum Record<'a> {
         /// The bytes.
         data: &'a [u8],
     },
-    /// Type 15: bits 1 the guest takes the clipboard, 2 it gives its own, 4 its screen follows.
+    /// Type 15: bits 1 the guest takes the clipboard, 2 it gives its own, 4 its screen follows, 8 it
+    /// takes files, 16 it has sound, 32 it takes a microphone.
     Abilities(u8),
     /// Type 16: these tiles are to be remembered.
     Keep(&'a [TileSlot]),
@@ -212,40 +203,32 @@ pub struct CursorPicture<'a> {
 impl Record<'_> {
     /// Appends the record, header and body, to `out`.
     pub fn write(&self, out: &mut Vec<u8>) {
-        let start = out.len();
-        out.extend_from_slice(&[self.kind(), FIRST_VIEW, 0, 0, 0, 0, 0, 0]);
-        let body = out.len();
-        self.write_body(out);
-        // A body is a picture of at most 65535 by 65535 pixels cut into images of bounded size.
-        let length = u32::try_from(out.len() - body).unwrap_or(u32::MAX);
-        if let Some(field) = out.get_mut(start + 4..body) {
-            field.copy_from_slice(&length.to_le_bytes());
-        }
+        put_record(out, self.kind(), |out| self.write_body(out));
     }
 
     const fn kind(&self) -> u8 {
         match self {
             Self::Hello { .. } => 1,
-            Self::Size { .. } => 2,
-            Self::Fill { .. } => 3,
-            Self::Copy { .. } => 4,
-            Self::Raw { .. } => 5,
-            Self::Image { .. } => 6,
-            Self::FrameEnd { .. } => 7,
+            Self::Size { .. } => kind::SIZE,
+            Self::Fill { .. } => kind::FILL,
+            Self::Copy { .. } => kind::COPY,
+            Self::Raw { .. } => kind::RAW,
+            Self::Image { .. } => kind::IMAGE,
+            Self::FrameEnd { .. } => kind::FRAME_END,
             Self::Cursor(_) => 8,
             Self::CursorPosition { .. } => 9,
             Self::PointerMode(_) => 10,
             Self::LockKeys(_) => 11,
-            Self::Status { .. } => 12,
+            Self::Status { .. } => kind::STATUS,
             Self::Pong(_) => 13,
             Self::Clipboard { .. } => 14,
             Self::Abilities(_) => 15,
             Self::Keep(_) => 16,
-            Self::Recall(_) => 17,
-            Self::Video(_) => 18,
+            Self::Recall(_) => kind::RECALL,
+            Self::Video(_) => kind::VIDEO,
             Self::VideoEnd { .. } => 19,
             Self::Monitors { .. } => 28,
-            Self::Partial => 29,
+            Self::Partial => kind::PARTIAL,
             Self::Fetched => 30,
         }
     }
@@ -276,7 +259,7 @@ impl Record<'_> {
             }
             Self::Image { area, codec, is_exact, data } => {
                 put_rect(out, area);
-                out.extend_from_slice(&[codec.number(), u8::from(!is_exact), 0, 0]);
+                out.extend_from_slice(&[codec as u8, u8::from(!is_exact), 0, 0]);
                 out.extend_from_slice(data);
             }
             Self::FrameEnd { sequence } => out.extend_from_slice(&sequence.to_le_bytes()),

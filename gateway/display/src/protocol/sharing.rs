@@ -1,7 +1,7 @@
 //! Records about who looks at a session, who asks to, and whether it is recorded
 //! (`docs/display-protocol.md`, "Sharing").
 
-use super::FIRST_VIEW;
+use super::ToldState;
 use crate::session::ViewerRights;
 
 /// Longest name of a person in a record, in bytes, as its length field takes it.
@@ -13,13 +13,6 @@ const TEXT_BYTES_MAX: usize = 256;
 const PEOPLE: u8 = 24;
 const REQUESTS: u8 = 25;
 const RECORDING: u8 = 26;
-
-/// A state that a viewer is told; a newer one of its kind replaces it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SharingState {
-    pub(crate) kind: u8,
-    pub(crate) record: Vec<u8>,
-}
 
 /// Who somebody is to the session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -110,7 +103,7 @@ pub enum SharingMessage {
     },
 }
 
-impl SharingState {
+impl ToldState {
     /// Record 24.
     pub fn people<'a>(people: impl IntoIterator<Item = Person<'a>>) -> Self {
         let mut body = Vec::new();
@@ -148,14 +141,6 @@ impl SharingState {
         let mut body = vec![state, u8::from(may_change)];
         body.extend_from_slice(cut(text, TEXT_BYTES_MAX).as_bytes());
         Self::new(RECORDING, &body)
-    }
-
-    fn new(kind: u8, body: &[u8]) -> Self {
-        let mut record = vec![kind, FIRST_VIEW, 0, 0];
-        // A few people with a name each, or a sentence.
-        record.extend_from_slice(&u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes());
-        record.extend_from_slice(body);
-        Self { kind, record }
     }
 }
 
@@ -216,7 +201,7 @@ mod tests {
             part: Part::Owner,
             name: "Ana",
         };
-        let state = SharingState::people([ana]);
+        let state = ToldState::people([ana]);
         assert_eq!(state.record, b"\x18\0\0\0\x0b\0\0\0\x02\x01\0\0\x01\x03\0\x03Ana");
         let asking = Asking {
             request: 7,
@@ -224,10 +209,10 @@ mod tests {
             part: Part::HelpDesk,
             name: &"ü".repeat(200),
         };
-        let state = SharingState::requests([asking]);
+        let state = ToldState::requests([asking]);
         assert_eq!(state.record[..16], *b"\x19\0\0\0\x06\x01\0\0\x07\0\0\0\x01\x02\0\xfe");
-        assert_eq!(SharingState::requests([]).record, b"\x19\0\0\0\0\0\0\0");
-        let state = SharingState::recording(RecordingState::Failed("full"), true);
+        assert_eq!(ToldState::requests([]).record, b"\x19\0\0\0\0\0\0\0");
+        let state = ToldState::recording(RecordingState::Failed("full"), true);
         assert_eq!(state.record, b"\x1a\0\0\0\x06\0\0\0\x02\x01full");
     }
 

@@ -209,7 +209,7 @@ impl Session {
             if destination.is_empty() {
                 continue;
             }
-            let is_marked = self.watermark.is_some();
+            let is_marked = self.watermark.is_shown();
             for (viewer, _) in self.viewers.values_mut() {
                 if is_marked {
                     // The text stays where it is.

@@ -24,9 +24,9 @@ pub struct SoundWish {
 /// All of it.
 #[derive(Debug)]
 pub(crate) struct Media {
-    sound: Sound,
-    microphone: Microphone,
-    files: Files,
+    pub(super) sound: Sound,
+    pub(super) microphone: Microphone,
+    pub(super) files: Files,
 }
 
 impl Media {
@@ -42,11 +42,6 @@ impl Media {
         self.sound.allow(policy.sound);
         self.microphone.allow(policy.microphone);
         self.files.allow(policy.files);
-    }
-
-    /// Whether the guest takes files, has sound, and takes a microphone.
-    pub(super) const fn offered(&self) -> [bool; 3] {
-        [self.files.is_offered(), self.sound.is_offered(), self.microphone.is_offered()]
     }
 
     pub(super) fn agent_event(&mut self, event: &AgentEvent) {
@@ -150,7 +145,7 @@ impl Session {
     pub fn playback_event(&mut self, event: &PlaybackEvent) {
         if let Some(state) = self.media.sound.event(event) {
             let viewers = self.viewers.values_mut();
-            for (viewer, _) in viewers.filter(|(_, rights)| *rights != ViewerRights::Wait) {
+            for (viewer, _) in viewers.filter(|(_, rights)| rights.may_see()) {
                 viewer.tell(state.clone());
             }
         }
@@ -163,8 +158,7 @@ impl Session {
 
     /// What is wanted of the guest's sound: as much as all viewers play.
     pub fn sound_wish(&self) -> SoundWish {
-        let hears = |rights: ViewerRights| rights != ViewerRights::Wait;
-        let mut viewers = self.viewers.values().filter(|(_, rights)| hears(*rights));
+        let mut viewers = self.viewers.values().filter(|(_, rights)| rights.may_see());
         let all = viewers.all(|(viewer, _)| viewer.plays_opus());
         let codec = if all { SoundCodec::Opus } else { SoundCodec::Pcm };
         SoundWish {
@@ -193,7 +187,7 @@ mod tests {
 
     use super::*;
     use crate::clipboard::AgentCommand;
-    use crate::protocol::{BrowserHello, ViewerMessage};
+    use crate::protocol::{BrowserHello, ViewerMessage, records};
 
     const FORM: SoundForm = SoundForm { channels: 2, rate: 48_000 };
     const NOW: Duration = Duration::ZERO;
@@ -219,19 +213,14 @@ mod tests {
 
     /// Types and bodies of the records that go to the viewer now.
     fn told(session: &mut Session, viewer: ViewerId) -> Vec<(u8, Vec<u8>)> {
-        let mut records = Vec::new();
+        let mut told = Vec::new();
         while let Some(effect) = session.poll(NOW) {
             let Effect::Send { viewer: to, message } = effect else { panic!("{effect:?}") };
             assert_eq!(to, viewer);
             session.sent(viewer, message.len(), NOW);
-            let mut rest = &message[..];
-            while let [kind, _, _, _, low, high, 0, 0, after @ ..] = rest {
-                let (body, next) = after.split_at(usize::from(u16::from_le_bytes([*low, *high])));
-                records.push((*kind, body.to_vec()));
-                rest = next;
-            }
+            told.extend(records(&message).map(|(kind, body)| (kind, body.to_vec())));
         }
-        records
+        told
     }
 
     fn abilities(records: &[(u8, Vec<u8>)]) -> Option<u8> {

@@ -60,6 +60,13 @@ pub enum ViewerRights {
     Wait,
 }
 
+impl ViewerRights {
+    /// Whether it sees and hears the desktop.
+    const fn may_see(self) -> bool {
+        !matches!(self, Self::Wait)
+    }
+}
+
 /// What the caller is to do.
 #[derive(Clone, Debug)]
 pub enum Effect {
@@ -122,7 +129,7 @@ pub struct Session {
     window: Window,
     monitors: Monitors,
     /// Text over the picture.
-    watermark: Option<Watermark>,
+    watermark: Watermark,
     media: Media,
     figures: PictureFigures,
 }
@@ -158,7 +165,7 @@ impl Session {
             clipboard: Clipboard::new(policy),
             window: Window::new(policy.resize),
             monitors: Monitors::default(),
-            watermark: None,
+            watermark: Watermark::default(),
             media: Media::new(policy),
             figures: PictureFigures::default(),
         }
@@ -176,7 +183,6 @@ impl Session {
         let id = ViewerId(self.next_viewer);
         self.next_viewer += 1;
         let mut viewer = Viewer::new(browser, self.framebuffer.primary());
-        viewer.hold(rights == ViewerRights::Wait);
         self.media.add_viewer(id, &mut viewer, rights);
         self.viewers.insert(id, (viewer, rights));
         if rights == ViewerRights::Control {
@@ -296,7 +302,7 @@ impl Session {
         let Some(_) = self.framebuffer.primary() else { return input };
         // Where the cache is full, the next result of a job makes room.
         let begins = if self.cache.has_room() {
-            let viewers = self.viewers.values();
+            let viewers = self.viewers.values().filter(|(_, rights)| rights.may_see());
             viewers.filter_map(|(viewer, _)| viewer.due_at(&self.activity, &self.videos)).min()
         } else {
             None
@@ -347,7 +353,7 @@ impl Session {
     /// The picture of the guest, `0x00RRGGBB`, top row first, with its columns and rows.
     pub fn picture(&mut self) -> Option<(u32, u32, &[u32])> {
         self.framebuffer.wake();
-        self.used_at = self.used_at.or(Some(Duration::ZERO));
+        self.use_pixels(Duration::ZERO);
         self.framebuffer.primary().map(|plane| (plane.width(), plane.height(), plane.pixels()))
     }
 
@@ -383,7 +389,9 @@ impl Session {
             takes_clipboard: self.clipboard.takes(),
             gives_clipboard: self.clipboard.gives(),
             follows_window: self.window.follows(),
-            media: self.media.offered(),
+            takes_files: self.media.files.is_offered(),
+            has_sound: self.media.sound.is_offered(),
+            takes_microphone: self.media.microphone.is_offered(),
         }
     }
 
@@ -407,12 +415,11 @@ impl Session {
 
     /// Appends what each viewer can be sent now.
     fn serve_viewers(&mut self, now: Duration) {
-        let moment = Moment { now, is_worth_showing: self.shown_at() <= now, is_held: false };
+        let moment = Moment { now, is_worth_showing: self.shown_at() <= now };
         let abilities = self.abilities();
         self.media.tell_news(self.viewers.iter_mut().map(|(id, viewer)| (*id, viewer)));
-        let mark = &mut self.watermark;
         let mut source = (self.framebuffer.primary()).map(|plane| Source {
-            plane: mark.as_mut().map_or(plane, |mark| mark.over(plane)),
+            plane: self.watermark.over(plane),
             cache: &mut self.cache,
             contents: &mut self.contents,
             activity: &self.activity,
@@ -436,7 +443,8 @@ impl Session {
             let beside = self.media.next_message(id, viewer, now);
             let notice = viewer.next_notice(|due, out| notices.write(due, out));
             let copied = viewer.next_copied(now);
-            let slice = source.as_mut().and_then(|source| viewer.next_slice(source, moment));
+            let seen = source.as_mut().filter(|_| rights.may_see());
+            let slice = seen.and_then(|source| viewer.next_slice(source, moment));
             slice.iter().for_each(|slice| self.figures.count(slice));
             for message in [beside, notice, copied, slice].into_iter().flatten() {
                 self.effects.push_back(Effect::Send { viewer: id, message });

@@ -1,11 +1,9 @@
 //! What a viewer may do, and what the viewers are told of each other.
 
 use super::{Session, ViewerId, ViewerRights};
-use crate::framebuffer::Plane;
 use crate::policy::Policy;
-use crate::protocol::SharingState;
+use crate::protocol::ToldState;
 use crate::viewer::Due;
-use crate::watermark::Watermark;
 
 impl ViewerId {
     /// For people and browsers; the same number is never used twice in a session.
@@ -17,25 +15,16 @@ impl ViewerId {
 impl Session {
     /// What the session's owner allows, from now on.
     pub fn allow(&mut self, policy: Policy) {
+        let before = self.abilities();
         self.clipboard.allow(policy);
         self.window.allow(policy.resize);
         self.media.allow(policy);
-        self.notify(|due| {
-            due.abilities = true;
-            due.monitors = true;
-        });
+        self.abilities_changed(before);
     }
 
     /// Text over the picture from now on, as it is sent; none for no lines.
     pub fn set_watermark(&mut self, lines: &[String]) {
-        let areas = match (&mut self.watermark, lines) {
-            (None, []) => return,
-            (Some(mark), [_, ..]) => mark.change(lines),
-            (shown, _) => {
-                *shown = (!lines.is_empty()).then(|| Watermark::new(lines));
-                self.framebuffer.primary().map(Plane::bounds).into_iter().collect()
-            }
-        };
+        let areas = self.watermark.change(lines, self.framebuffer.primary());
         for (viewer, _) in self.viewers.values_mut() {
             for area in &areas {
                 viewer.picture().changed(area);
@@ -50,7 +39,6 @@ impl Session {
             return;
         }
         if *held == ViewerRights::Wait {
-            viewer.hold(false);
             viewer.picture().start_over(self.framebuffer.primary());
             *viewer.due() = Due::ALL;
         }
@@ -69,7 +57,7 @@ impl Session {
     }
 
     /// Tells a viewer a state, in place of the one of its kind before.
-    pub fn tell(&mut self, id: ViewerId, state: SharingState) {
+    pub fn tell(&mut self, id: ViewerId, state: ToldState) {
         if let Some((viewer, _)) = self.viewers.get_mut(&id) {
             viewer.tell(state);
         }
@@ -84,7 +72,7 @@ mod tests {
     use vidi_spice::{Rect, Scancode, SurfaceId};
 
     use super::*;
-    use crate::protocol::{BrowserHello, ViewerMessage};
+    use crate::protocol::{BrowserHello, ViewerMessage, records};
     use crate::{Effect, InputEvent};
 
     const ID: SurfaceId = SurfaceId(0);
@@ -120,12 +108,7 @@ mod tests {
         while let Some(effect) = session.poll(now) {
             match effect {
                 Effect::Send { viewer, message } => {
-                    let mut rest = message.as_ref();
-                    while let Some((head, body)) = rest.split_first_chunk::<8>() {
-                        sent.push((viewer, head[0]));
-                        let length = u32::from_le_bytes([head[4], head[5], head[6], head[7]]);
-                        rest = &body[usize::try_from(length).unwrap()..];
-                    }
+                    sent.extend(records(&message).map(|(kind, _)| (viewer, kind)));
                     session.sent(viewer, message.len(), now);
                 }
                 Effect::Input(event) => told.push(event),
@@ -173,8 +156,8 @@ mod tests {
     fn only_the_newest_state_of_a_kind_is_told() {
         let mut session = session();
         let id = session.add_viewer(hello(), ViewerRights::Look).unwrap();
-        session.tell(id, SharingState::requests([]));
-        session.tell(id, SharingState::requests([]));
+        session.tell(id, ToldState::requests([]));
+        session.tell(id, ToldState::requests([]));
         let (sent, _) = effects(&mut session, Duration::from_secs(1));
         assert_eq!(sent.iter().filter(|(_, kind)| *kind == 25).count(), 1);
     }

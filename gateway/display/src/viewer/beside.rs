@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Viewer;
+use crate::credit::Ended;
 
 /// A browser that has acknowledged nothing for so long, beyond the round trip, plays no sound now.
 const SILENT_TIME_MAX: Duration = Duration::from_millis(500);
@@ -38,7 +39,7 @@ impl Viewer {
         self.credit.hand_over(records.len());
         let ends = end_is_due && self.picture.is_between_frames();
         if ends {
-            self.credit.end_frame(&mut records, now);
+            self.credit.end_frame(&mut records, Ended::empty(now));
         }
         self.credit.end_message();
         (records.into(), ends)

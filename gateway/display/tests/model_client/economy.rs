@@ -119,8 +119,17 @@ fn what_is_drawn_anew_as_it_was_costs_nothing() {
     world.assert_equal();
 }
 
+/// Lets everything come to rest, which takes less than a second from now.
+fn assert_exact_within_a_second(world: &mut World) {
+    let quiet_since = world.now;
+    world.settle();
+    world.assert_equal();
+    let took = world.exact_at - quiet_since;
+    assert!(took < Duration::from_secs(1), "it was exact after {took:?}");
+}
+
 #[test]
-fn a_photo_on_an_unknown_line_comes_quickly_and_then_exactly_within_a_second() {
+fn a_photo_on_a_slow_line_comes_quickly_and_then_exactly_within_a_second() {
     let mut world = World::new();
     world.step(Step::Join { webp: true, h264: true, slots: 40 });
     world.settle();
@@ -143,11 +152,7 @@ fn a_photo_on_an_unknown_line_comes_quickly_and_then_exactly_within_a_second() {
     }
     assert!(world.lossy > 5, "only {} images were not exact", world.lossy);
     assert!(world.clients[0].inexact.contains(&true));
-    let quiet_since = world.now;
-    world.settle();
-    world.assert_equal();
-    let took = world.exact_at - quiet_since;
-    assert!(took < Duration::from_secs(1), "it was exact after {took:?}");
+    assert_exact_within_a_second(&mut world);
 }
 
 #[test]
@@ -183,11 +188,7 @@ fn what_moves_is_sent_as_video_and_then_exactly() {
     }
     let videos = world.videos;
     assert!(videos > 80, "only {videos} pictures were sent as video to two viewers");
-    let quiet_since = world.now;
-    world.settle();
-    world.assert_equal();
-    let took = world.exact_at - quiet_since;
-    assert!(took < Duration::from_secs(1), "it was exact after {took:?}");
+    assert_exact_within_a_second(&mut world);
 }
 
 #[test]
