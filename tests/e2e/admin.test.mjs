@@ -4,8 +4,8 @@ import assert from 'node:assert/strict'
 import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { AxeBuilder } from '@axe-core/playwright'
 import { Console, createUser, domains, kill9, quickstart, root, state, until, useVidictl, vidictlJson } from './stack.mjs'
+import { accessFaults } from './axe.mjs'
 import { connected, open, photograph, signIn, typeLine } from './browser.mjs'
 import { steps } from './steps.mjs'
 
@@ -54,8 +54,7 @@ async function enter(who, user, password, options = {}) {
 }
 
 async function accessible(at, what) {
-  const { violations } = await new AxeBuilder({ page: at }).analyze()
-  assert.deepEqual(violations.map(({ id, nodes }) => `${what}: ${id} ${nodes[0]?.target}`), [])
+  assert.deepEqual((await accessFaults(at)).map((fault) => `${what}: ${fault}`), [])
 }
 
 const row = (who) => page(who).locator('[data-testid^="admin-row-"]').filter({ hasText: TITLE })

@@ -91,16 +91,23 @@ const keepPixels = (page) => page.evaluate(() => {
   return now.every((pixel, at) => pixel === before[at])
 })
 
-// The pixels that were kept last: {width, height, rgb}.
-async function keptPixels(page) {
-  const { width, height, base64 } = await page.evaluate(() => {
-    const { data, width, height } = window.vidiKept
+// An ImageData of the page: {width, height, rgb}.
+async function readOut(image) {
+  const { width, height, base64 } = await image.evaluate(({ data, width, height }) => {
     let text = ''
     for (let at = 0; at < data.length; at += 32768) text += String.fromCharCode(...data.subarray(at, at + 32768))
     return { width, height, base64: btoa(text) }
   })
+  await image.dispose()
   return { width, height, rgb: withoutAlpha(Buffer.from(base64, 'base64')) }
 }
+
+// The pixels that were kept last.
+const keptPixels = async (page) => readOut(await page.evaluateHandle(() => window.vidiKept))
+
+// What a canvas shows that the page itself draws on.
+export const canvasPixels = async (canvas) =>
+  readOut(await canvas.evaluateHandle((canvas) => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height)))
 
 // What the canvas shows now.
 export async function pixels(page) {
@@ -108,7 +115,8 @@ export async function pixels(page) {
   return keptPixels(page)
 }
 
-// So long after a part of the picture has come to rest it is exact (docs/display-protocol.md), and a look's time.
+// So long after a part of the picture has come to rest it is exact (docs/display-protocol.md): half a second of
+// rest, and as long for the portions in which it then comes; and a look's time.
 const EXACT_MS = 1000 + 500
 // What blinks or tells the time is less of the screen than this.
 const LIVELY_SHARE = 0.01
@@ -127,20 +135,21 @@ export async function quietMoment(page, domain, tries = 40) {
     const same = await keepPixels(page)
     if (!same || !first.rgb.equals(second.rgb)) continue
     const seen = compare(await keptPixels(page), second)
-    if (!rested || LIVELY_SHARE < changedShare(rested.rgb, second.rgb)) rested = { at: performance.now(), rgb: second.rgb }
+    if (!rested || LIVELY_SHARE < differing(rested.rgb, second.rgb)) rested = { at: performance.now(), rgb: second.rgb }
     // Photos may come roughly first.
     if (seen.wrong === 0 || rested.at + EXACT_MS < performance.now()) return seen
   }
   throw new Error('no quiet moment was found: something moves all the time')
 }
 
-function changedShare(before, after) {
-  if (before.length !== after.length) return 1
-  let changed = 0
-  for (let at = 0; at < after.length; at += 3) {
-    if (before[at] !== after[at] || before[at + 1] !== after[at + 1] || before[at + 2] !== after[at + 2]) changed += 1
+// The share of pixels in which two pictures differ, given as their RGB; of different sizes: all.
+export function differing(one, other) {
+  if (one.length !== other.length) return 1
+  let wrong = 0
+  for (let at = 0; at < one.length; at += 3) {
+    if (one[at] !== other[at] || one[at + 1] !== other[at + 1] || one[at + 2] !== other[at + 2]) wrong++
   }
-  return (changed * 3) / after.length
+  return (wrong * 3) / one.length
 }
 
 function compare(canvas, guest) {

@@ -8,7 +8,7 @@ import { after, before } from 'node:test'
 import {
   Console, command, createUser, domains, end, quickstart, root, screenshot, state, until, useVidictl, vidictl, vidictlJson,
 } from './stack.mjs'
-import { open, openFirstApp, photograph, pixels, signIn, typeLine } from './browser.mjs'
+import { differing, open, openFirstApp, photograph, pixels, signIn, typeLine } from './browser.mjs'
 import { steps } from './steps.mjs'
 import { ended, says } from './faults/common.mjs'
 
@@ -116,9 +116,7 @@ async function shareThatDiffers(page, domain) {
   const guest = await screenshot(domain, uri)
   const seen = await pixels(page)
   assert.deepEqual([seen.width, seen.height], [guest.width, guest.height])
-  let differ = 0
-  for (let at = 0; at < seen.rgb.length; at += 3) if (seen.rgb.readUIntBE(at, 3) !== guest.rgb.readUIntBE(at, 3)) differ++
-  return differ / (seen.rgb.length / 3)
+  return differing(seen.rgb, guest.rgb)
 }
 
 const step = steps(() => {

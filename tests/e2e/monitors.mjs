@@ -1,7 +1,7 @@
 // More monitors of the Debian desktop, each in a window: opened, used and closed as a person does.
 import assert from 'node:assert/strict'
-import { AxeBuilder } from '@axe-core/playwright'
 import { guestRun, screenshot, until } from './stack.mjs'
+import { seriousFaults } from './axe.mjs'
 import { near, photograph, quietMoment } from './browser.mjs'
 
 // An emulated processor takes its time for a new mode.
@@ -67,8 +67,6 @@ async function listener(domain, [x, y]) {
     until(`${what} in the guest`, async () => what.exec(await guestRun(domain, `cat ${log}`)), seconds)
 }
 
-const serious = ({ violations }) => violations.filter(({ impact }) => impact === 'serious' || impact === 'critical').map(({ id }) => id)
-
 // The whole way: a second monitor comes, shows its part, is used, goes; comes again and goes with the page's leave.
 export async function comeAndGo(page, domain) {
   const alone = await guestMonitors(domain)
@@ -82,7 +80,7 @@ export async function comeAndGo(page, domain) {
     await compared(page, domain, 'first-monitor', both[first]),
     await compared(second, domain, 'second-monitor', both[name]),
   ]
-  assert.deepEqual(serious(await new AxeBuilder({ page: second }).analyze()), [])
+  assert.deepEqual(await seriousFaults(second), [])
 
   const heard = await listener(domain, [width + 40, 60])
   const at = [100, 120]

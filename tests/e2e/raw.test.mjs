@@ -9,10 +9,10 @@ import { tmpdir } from 'node:os'
 import { extname, join } from 'node:path'
 import { PNG } from 'pngjs'
 import {
-  command, Console, domains, end, metric, quickstart, results, root, screenshot, state, until, useVidictl, vidictl, vidictlJson, withoutAlpha,
+  command, Console, domains, end, metric, quickstart, results, root, screenshot, state, until, useVidictl, vidictl, vidictlJson,
 } from './stack.mjs'
-import { connected, open, openFirstApp, photograph, signIn } from './browser.mjs'
-import { CHANNELS, LINK_ERRORS, link, linkMessage, message, tunnel } from './spice.mjs'
+import { canvasPixels, connected, differing, open, openFirstApp, photograph, signIn } from './browser.mjs'
+import { CHANNELS, LINK_ERRORS, link, message, tunnel } from './spice.mjs'
 import { steps } from './steps.mjs'
 
 const PAGES = '/usr/share/spice-html5'
@@ -85,16 +85,6 @@ async function ask() {
   }, `/spice/${desktop}`)
   if (answer.offer.password) tickets.push(answer.offer.password)
   return answer
-}
-
-// How far a picture is from what libvirt sees: the part of pixels that differ.
-function difference(guest, seen) {
-  if (seen.length !== guest.rgb.length) return 1
-  let wrong = 0
-  for (let at = 0; at < seen.length; at += 3) {
-    if (seen.readUIntBE(at, 3) !== guest.rgb.readUIntBE(at, 3)) wrong++
-  }
-  return wrong / (seen.length / 3)
 }
 
 // The guest reads a line. A viewer that shows the picture may still be opening its keyboard's channel, and
@@ -180,13 +170,7 @@ step('spice-html5 shows the guest through the gateway, and types', async () => {
   let differs
   const same = () => until('the picture', async () => {
     const guest = await screenshot(domain)
-    const seen = await canvas.evaluate((canvas) => {
-      const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height)
-      let text = ''
-      for (let at = 0; at < data.length; at += 32768) text += String.fromCharCode(...data.subarray(at, at + 32768))
-      return btoa(text)
-    })
-    differs = difference(guest, withoutAlpha(Buffer.from(seen, 'base64')))
+    differs = differing((await canvasPixels(canvas)).rgb, guest.rgb)
     return differs <= DIFFERS_MAX
   }, 20).catch((error) => assert.fail(`${error.message}: ${differs} differs\n${said.join('\n')}`))
   await same()

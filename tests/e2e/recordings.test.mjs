@@ -4,8 +4,8 @@ import assert from 'node:assert/strict'
 import { after, before } from 'node:test'
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { AxeBuilder } from '@axe-core/playwright'
 import { command, Console, createUser, domains, kill9, quickstart, state, until, useVidictl, vidictl, vidictlJson } from './stack.mjs'
+import { accessFaults } from './axe.mjs'
 import { connected, open, openFirstApp, photograph, signIn, typeLine } from './browser.mjs'
 import { steps } from './steps.mjs'
 
@@ -115,8 +115,7 @@ step('the administrator finds the recording on its page, plays it, and takes the
   await byId(user, 'admin-recordings').click()
   const link = byId(user, `recording-${name}`)
   await link.waitFor()
-  const { violations } = await new AxeBuilder({ page: user.page }).analyze()
-  assert.deepEqual(violations.map(({ id, nodes }) => `${id} ${nodes[0]?.target}`), [])
+  assert.deepEqual(await accessFaults(user.page), [])
   await photograph(user.page, 'recordings-list')
   await link.click()
   const canvas = byId(user, 'recording-canvas')

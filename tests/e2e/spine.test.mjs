@@ -1,12 +1,12 @@
 // A user opens a link, signs in, clicks, and works on a guest; then everything is killed, one by one.
 import assert from 'node:assert/strict'
 import { after, before } from 'node:test'
-import { AxeBuilder } from '@axe-core/playwright'
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import {
   Console, command, createUser, DAEMONS, domains, kill9, pid, quickstart, results, root, state, until, useVidictl, vidictl, vidictlJson,
 } from './stack.mjs'
+import { seriousFaults } from './axe.mjs'
 import { connected, near, open, openFirstApp, photograph, place, quietMoment, signIn, typeLine } from './browser.mjs'
 import { steps } from './steps.mjs'
 
@@ -52,8 +52,7 @@ step('a wrong password is refused with a sentence', async () => {
   await page.getByTestId('login-error').waitFor()
   assert.ok((await page.getByTestId('login-error').textContent()).trim().length > 10)
   await photograph(page, 'sign-in-refused')
-  const axe = await new AxeBuilder({ page }).analyze()
-  assert.deepEqual(serious(axe), [])
+  assert.deepEqual(await seriousFaults(page), [])
 })
 
 step('the right one leads to the menu', async () => {
@@ -61,13 +60,8 @@ step('the right one leads to the menu', async () => {
   await page.getByTestId('app-list').waitFor()
   await until('the first app', async () => (await page.getByTestId('app-list').locator('button').count()) > 0)
   await photograph(page, 'menu')
-  const axe = await new AxeBuilder({ page }).analyze()
-  assert.deepEqual(serious(axe), [])
+  assert.deepEqual(await seriousFaults(page), [])
 })
-
-function serious(axe) {
-  return axe.violations.filter(({ impact }) => impact === 'serious' || impact === 'critical').map(({ id }) => id)
-}
 
 step('a click opens the desktop, and the canvas equals the guest', async () => {
   await openFirstApp(page)

@@ -105,14 +105,17 @@ export function useVidictl(words) {
 export const vidictl = (...args) => command(vidictlWords[0], ...vidictlWords.slice(1), ...args)
 export const vidictlJson = async (...args) => JSON.parse(await vidictl(...args, '-o', 'json'))
 
-// Makes a person who may sign in with this password.
-export async function createUser(id, password, ...options) {
-  const made = run(vidictlWords[0], [...vidictlWords.slice(1), 'user', 'create', id, ...options])
+// The same with a line for its standard input.
+export async function vidictlWith(line, ...args) {
+  const asked = run(vidictlWords[0], [...vidictlWords.slice(1), ...args])
   // A program that reads nothing is gone before it is written to.
-  made.child.stdin.on('error', () => {})
-  made.child.stdin.end(`${password}\n`)
-  await made
+  asked.child.stdin.on('error', () => {})
+  asked.child.stdin.end(`${line}\n`)
+  await asked
 }
+
+// Makes a person who may sign in with this password.
+export const createUser = (id, password, ...options) => vidictlWith(password, 'user', 'create', id, ...options)
 
 // Asks the guest agent of a desktop (QEMU, docs/interop/qemu-ga-ref); it answers once the desktop is drawn.
 export async function guestAgent(domain, execute, args = undefined) {

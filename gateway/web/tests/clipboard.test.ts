@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { type ClipboardKey, ClipboardKeeper, isPasteKey } from "../src/display/clipboard.js";
-import { Keyboard } from "../src/display/keyboard.js";
+import { Keyboard, type Platform } from "../src/display/keyboard.js";
 import { Outbox } from "../src/display/outbox.js";
 import type { Piece } from "../src/display/pieces.js";
 import { encodeKey, encodeReleaseAll } from "../src/display/protocol.js";
@@ -14,7 +14,6 @@ const text = (value: string): Piece => ({ kind: "text", text: value });
 const png = (...bytes: number[]): Piece => ({ kind: "png", bytes: Uint8Array.from(bytes) });
 const refusal = () => new DOMException("no", "NotAllowedError");
 
-type Platform = "windows" | "mac" | "other";
 
 /** A page with a real keyboard and outbox; only the browser's own clipboard is played. */
 function rig(platform: Platform = "other") {

@@ -10,6 +10,7 @@ import {
   encodeSpeech,
   type MediaRecord,
 } from "../src/display/media-protocol.js";
+import { Media, type MediaView } from "../src/display/media.js";
 import { Microphone, Resampler } from "../src/display/microphone.js";
 import { samplesOf, Schedule } from "../src/display/sound.js";
 import { Uploads } from "../src/display/uploads.js";
@@ -205,6 +206,26 @@ describe("uploads", () => {
     line.backlog = 0;
     await vi.advanceTimersByTimeAsync(1000);
     expect(line.passed).toEqual([1, 2, 3]);
+  });
+});
+
+describe("what the page shows", () => {
+  afterEach(() => vi.unstubAllGlobals());
+
+  it("is told when it changes, not with every packet of a sound that the browser holds back", () => {
+    vi.stubGlobal("document", new EventTarget());
+    vi.stubGlobal("AudioContext", class {
+      readonly state = "suspended";
+      createGain = () => ({ connect: () => undefined, gain: { setTargetAtTime: () => undefined } });
+      resume = () => new Promise(() => undefined);
+    });
+    const told: MediaView[] = [];
+    const media = new Media({ send: () => undefined, upload: () => undefined, changed: (view) => told.push(view) });
+    const packet = bytes(2, 1, 0, 0, 0x80, 0xbb, 0, 0, 0, 0, 0, 0, 1, 2);
+    media.take(20, packet);
+    media.take(20, packet);
+    media.take(20, packet);
+    expect(told.map(({ blocked }) => blocked)).toEqual([true]);
   });
 });
 

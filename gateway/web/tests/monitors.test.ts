@@ -1,8 +1,8 @@
 import { describe, expect, it, vi } from "vitest";
+import { MonitorCanvases } from "../src/display/canvases.js";
 import { decodeMonitors, encodeWindows, type MonitorPlace } from "../src/display/monitors.js";
 import type { Part, Surface } from "../src/display/painter.js";
 import { freeScreen } from "../src/display/screens.js";
-import { Views } from "../src/display/views.js";
 import { WindowFollower } from "../src/display/window.js";
 import * as peer from "./peer.js";
 import { rig } from "./rig.js";
@@ -37,13 +37,13 @@ describe("records", () => {
   });
 });
 
-describe("views", () => {
+describe("canvases", () => {
   const surface = (name: string) => name as unknown as Surface;
-  function views() {
+  function canvases() {
     let parts: readonly Part[] = [];
     let shown: readonly MonitorPlace[] = [];
     const sizes: string[] = [];
-    const made = new Views(surface("page"), {
+    const made = new MonitorCanvases(surface("page"), {
       split: (now) => (parts = now),
       changed: (_most, now) => (shown = now),
       sized: (width, height) => sizes.push(`${width}x${height}`),
@@ -63,7 +63,7 @@ describe("views", () => {
   });
 
   it("without other windows the page shows all of the picture, however many monitors there are", () => {
-    const { made, parts, shown, sizes } = views();
+    const { made, parts, shown, sizes } = canvases();
     made.resized(300, 80);
     made.tell(places(100, 200));
     expect(parts()).toEqual([]);
@@ -72,7 +72,7 @@ describe("views", () => {
   });
 
   it("with a window each shows its own monitor, as far as there is a picture of it", () => {
-    const { made, parts, shown, sizes } = views();
+    const { made, parts, shown, sizes } = canvases();
     made.resized(100, 80);
     made.tell(places(100));
     made.open(1, surface("second"));
@@ -86,7 +86,7 @@ describe("views", () => {
   });
 
   it("a window that is closed changes nothing on the page until the monitor is gone", () => {
-    const { made, parts } = views();
+    const { made, parts } = canvases();
     made.resized(300, 80);
     made.tell(places(100, 200));
     made.open(1, surface("second"));

@@ -111,7 +111,7 @@ describe("records from the gateway", () => {
       peer.size(60000, 60000),
       peer.fill(0, 0, 0, 1, [0, 0, 0]),
       peer.raw(0, 0, 65535, 65535, []),
-      peer.image(0, 0, 1, 1, 4, [1]),
+      peer.image(0, 0, 1, 1, 5, [1]),
       peer.cursor(1, 0, 0, 65535, 65535, []),
     ];
     for (const record of bad) {

@@ -3,6 +3,7 @@
 import { ChangeKind } from "../gen/vidi/v1/common_pb.js";
 import { type Desktop, Power, WantedPower, type WatchDesktopsResponse } from "../gen/vidi/v1/desktops_pb.js";
 import { SessionState } from "../gen/vidi/v1/sessions_pb.js";
+import { lastSegment } from "../names.js";
 import { finder } from "./find.js";
 import { millis } from "./words.js";
 
@@ -110,14 +111,14 @@ export function rowOf(desktop: Desktop): Row {
   const { spec, status } = desktop;
   return {
     name: desktop.name,
-    id: lastPart(desktop.name),
-    title: desktop.displayName || lastPart(desktop.name),
+    id: lastSegment(desktop.name),
+    title: desktop.displayName || lastSegment(desktop.name),
     state: stateOf(desktop),
     since: millis(status?.powerSince),
     reason: status?.reason ?? "",
     user: spec?.assignedUser ?? "",
     sessionUser: status?.sessionUser ?? "",
-    session: (status?.session ?? "").split("/").at(-1) ?? "",
+    session: lastSegment(status?.session ?? ""),
     presence: presenceOf(status?.session ?? "", status?.sessionState ?? SessionState.UNSPECIFIED),
     presenceSince: millis(status?.sessionStateSince),
     host: status?.host ?? "",
@@ -226,8 +227,4 @@ export function select(
       sign * order(one, other) || compare(one.texts.title, other.texts.title) || (one.row.id < other.row.id ? -1 : 1),
   );
   return seen.map(({ row }) => row);
-}
-
-function lastPart(name: string): string {
-  return name.slice(name.lastIndexOf("/") + 1);
 }

@@ -3,8 +3,8 @@
 import { untrack } from "svelte";
 import { all, usages } from "../api/admin.js";
 import type { Usage } from "../gen/vidi/v1/usage_pb.js";
+import { repeat } from "../repeat.js";
 import type { Office } from "./office.svelte.js";
-import { repeat } from "./repeat.js";
 import { monthSpan } from "./words.js";
 import type { Trouble } from "./work.js";
 

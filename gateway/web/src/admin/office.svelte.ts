@@ -6,11 +6,11 @@ import { all, operations, templates, users } from "../api/admin.js";
 import { desktops } from "../api/desktops.js";
 import { failureOf } from "../api/errors.js";
 import { requestId, Requests } from "../api/requests.js";
-import { lastSegment } from "../api/services.js";
 import type { ReleasePolicy } from "../gen/vidi/v1/desktops_pb.js";
 import type { Operation } from "../gen/vidi/v1/operations_pb.js";
 import type { Template } from "../gen/vidi/v1/templates_pb.js";
 import type { User } from "../gen/vidi/v1/users_pb.js";
+import { lastSegment } from "../names.js";
 import type { Row } from "./fleet.js";
 import { watch } from "./watch.js";
 import { after, type Kind, type Trouble, untold, type Work } from "./work.js";
@@ -112,26 +112,22 @@ export class Office {
     ]);
   }
 
-  /** Makes a desktop; gives why not, or its name. */
+  /** Makes a desktop; gives its name. */
   async create(wanted: {
     template: string;
     displayName: string;
     assignedUser: string;
     start: boolean;
     releasePolicy: ReleasePolicy;
-  }): Promise<{ trouble: Trouble } | { name: string }> {
-    try {
-      const operation = await desktops.createDesktop({
-        ...wanted,
-        parent: this.parent,
-        requestId: this.creations.idOf(wanted),
-      });
-      this.creations.done();
-      this.follow(operation, workOf("create", operation.target, wanted.displayName));
-      return { name: operation.target };
-    } catch (error) {
-      return { trouble: this.troubleOf(error) };
-    }
+  }): Promise<string> {
+    const operation = await desktops.createDesktop({
+      ...wanted,
+      parent: this.parent,
+      requestId: this.creations.idOf(wanted),
+    });
+    this.creations.done();
+    this.follow(operation, workOf("create", operation.target, wanted.displayName));
+    return operation.target;
   }
 
   startDesktop(row: Row): Promise<void> {

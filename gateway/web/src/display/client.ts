@@ -2,7 +2,7 @@
 // Knows the canvas, the text field and nothing else of the page.
 
 import { ClipboardKeeper } from "./clipboard.js";
-import { cssCursor } from "./cursor.js";
+import { showCursor } from "./cursor.js";
 import { Engine } from "./engine.js";
 import { InputCapture, type InputHooks } from "./input.js";
 import type { InputSettings } from "./input-settings.js";
@@ -220,9 +220,7 @@ export class DisplayClient {
       canvas.style.cursor = "default";
     } else if (cursor !== undefined) {
       const shown = canvas.getBoundingClientRect().width;
-      // A browser that does not know the scaled form keeps the first.
-      canvas.style.cursor = cssCursor(cursor, 1);
-      canvas.style.cursor = cssCursor(cursor, this.guest.width > 0 ? shown / this.guest.width : 1);
+      showCursor(canvas, cursor, this.guest.width > 0 ? shown / this.guest.width : 1);
     }
   }
 

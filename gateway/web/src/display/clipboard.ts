@@ -8,6 +8,7 @@
 //
 // What came from one side is never given back to it: `guestHas` and `seen` are the last on each.
 
+import type { Platform } from "./keyboard.js";
 import type { Outbox } from "./outbox.js";
 import { clipboardRecords, isEmpty, isSame, type Piece } from "./pieces.js";
 import type { SystemClipboard } from "./system-clipboard.js";
@@ -76,7 +77,7 @@ export class ClipboardKeeper {
   private lent: Loan | undefined;
 
   constructor(
-    private readonly platform: "windows" | "mac" | "other",
+    private readonly platform: Platform,
     private readonly outlets: ClipboardOutlets,
   ) {}
 
@@ -313,7 +314,7 @@ export class ClipboardKeeper {
 }
 
 /** Whether the browser pastes with this key: Ctrl+V, with Shift too, Cmd+V, Shift+Insert. */
-export function isPasteKey(key: ClipboardKey, platform: "windows" | "mac" | "other"): boolean {
+export function isPasteKey(key: ClipboardKey, platform: Platform): boolean {
   if (key.altKey) {
     return false;
   }

@@ -1,11 +1,19 @@
 // The guest's pointer shape as a CSS cursor, so that moving it needs no round trip.
 
+import { base64, joined } from "./bytes.js";
 import type { CursorShape } from "./protocol.js";
 
 /** Browsers ignore larger cursors. */
 const SIDE_MAX = 128;
 /** The most that one stored block of deflate holds. */
 const BLOCK_MAX = 0xffff;
+
+/** Shows the shape as the canvas' pointer. `scale` is CSS pixels per guest pixel. */
+export function showCursor(canvas: HTMLCanvasElement, shape: CursorShape, scale: number): void {
+  // A browser that does not know the scaled form keeps the first.
+  canvas.style.cursor = cssCursor(shape, 1);
+  canvas.style.cursor = cssCursor(shape, scale);
+}
 
 /** The value for the `cursor` property. `scale` is CSS pixels per guest pixel. */
 export function cssCursor(shape: CursorShape, scale: number): string {
@@ -26,14 +34,18 @@ export function cssCursor(shape: CursorShape, scale: number): string {
   return `url("${address}") ${x} ${y}, default`;
 }
 
+/** A shape is shown again with each step of a change of size. */
+const addresses = new WeakMap<CursorShape, string>();
+
 /** The shape as the address of a PNG. */
 export function cursorAddress(shape: CursorShape): string {
-  const bytes = encodePng(shape.width, shape.height, shape.pixels);
-  let text = "";
-  for (const byte of bytes) {
-    text += String.fromCharCode(byte);
+  const known = addresses.get(shape);
+  if (known !== undefined) {
+    return known;
   }
-  return `data:image/png;base64,${btoa(text)}`;
+  const address = `data:image/png;base64,${base64(encodePng(shape.width, shape.height, shape.pixels))}`;
+  addresses.set(shape, address);
+  return address;
 }
 
 /** An uncompressed PNG (RFC 2083) of RGBA rows: exact, where a canvas would premultiply alpha. */
@@ -48,7 +60,7 @@ export function encodePng(width: number, height: number, rgba: Uint8Array): Uint
   view.setUint32(0, width);
   view.setUint32(4, height);
   header.set([8, 6, 0, 0, 0], 8); // 8 bits, RGBA, deflate, adaptive filters, not interlaced
-  return concat([
+  return joined([
     Uint8Array.of(0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a),
     chunk("IHDR", header),
     chunk("IDAT", zlibStored(rows)),
@@ -82,17 +94,7 @@ function zlibStored(data: Uint8Array): Uint8Array {
   }
   const sum = new Uint8Array(4);
   new DataView(sum.buffer).setUint32(0, adler32(data));
-  return concat([...parts, sum]);
-}
-
-function concat(parts: readonly Uint8Array[]): Uint8Array {
-  const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let offset = 0;
-  for (const part of parts) {
-    bytes.set(part, offset);
-    offset += part.length;
-  }
-  return bytes;
+  return joined([...parts, sum]);
 }
 
 function crc32(bytes: Uint8Array): number {

@@ -1,15 +1,7 @@
 // What the browser says: the records of docs/display-protocol.md that go out.
 
-import { BrowserType, HEADER_BYTES, VERSION } from "./protocol.js";
-
-/** A record with an empty body of `length` bytes, and a view to fill the body with. */
-function record(type: number, length: number): [Uint8Array<ArrayBuffer>, DataView] {
-  const bytes = new Uint8Array(HEADER_BYTES + length);
-  bytes[0] = type;
-  const header = new DataView(bytes.buffer);
-  header.setUint32(4, length, true);
-  return [bytes, new DataView(bytes.buffer, HEADER_BYTES)];
-}
+import { BrowserType, VERSION } from "./protocol.js";
+import { HEADER_BYTES, record } from "./record.js";
 
 /** Size of the place for the picture in device pixels. */
 export interface WindowSize {

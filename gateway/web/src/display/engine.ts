@@ -1,10 +1,12 @@
 // The display client's core: takes what comes over the line, feeds the frames, tells the page.
 // Runs in a worker, or on the page where a worker cannot draw.
 
-import { FramePipeline } from "./frames.js";
+import { MonitorCanvases } from "./canvases.js";
+import { Drawing } from "./drawing.js";
 import { Line } from "./line.js";
 import type { DisplayState, EndReason, EngineCommand, EngineEvent } from "./messages.js";
 import { Meter } from "./meter.js";
+import { encodeWindows } from "./monitors.js";
 import type { Painter, Surface } from "./painter.js";
 import type { Picture } from "./pictures.js";
 import { PieceAssembler } from "./pieces.js";
@@ -26,10 +28,8 @@ import {
   VERSION,
   type WindowSize,
 } from "./protocol.js";
-import { encodeWindows } from "./monitors.js";
 import { Uploads } from "./uploads.js";
-import { type VideoOutlets, VideoRegions } from "./video.js";
-import { Views } from "./views.js";
+import type { VideoOutlets } from "./video.js";
 import { WindowFollower } from "./window.js";
 
 /** Pointer moves are dropped while more than this waits to be sent. */
@@ -78,8 +78,7 @@ export interface Surroundings {
 
 /** What belongs to one socket. */
 interface Connection {
-  readonly frames: FramePipeline;
-  readonly video: VideoRegions;
+  readonly drawing: Drawing;
   /** What the guest copied, as far as it came. */
   readonly copied: PieceAssembler;
   /** The last status record of this connection. */
@@ -94,11 +93,11 @@ export class Engine {
   private readonly line: Line;
   private connection: Connection | undefined;
   private painter: Painter | undefined;
-  private views: Views | undefined;
+  private canvases: MonitorCanvases | undefined;
   private url = "";
   private readonly window = new WindowFollower(
     ([first, ...others]) =>
-      void this.line.send(others.length === 0 ? encodeWindow(first) : encodeWindows([first, ...others])),
+      this.line.send(others.length === 0 ? encodeWindow(first) : encodeWindows([first, ...others])),
   );
   private skills: Skills = { webp: false, h264: false, opus: false, tileCacheBytes: 0 };
   private state: DisplayState | undefined;
@@ -153,10 +152,10 @@ export class Engine {
         this.window.resize(command.window);
         return;
       case "openMonitor":
-        this.views?.open(command.monitor, command.surface);
+        this.canvases?.open(command.monitor, command.surface);
         return;
       case "closeMonitor":
-        this.views?.close(command.monitor);
+        this.canvases?.close(command.monitor);
         return;
       case "windows":
         this.window.others(command.windows);
@@ -174,7 +173,7 @@ export class Engine {
     if (this.state === "connecting") {
       const painter = this.world.paint(surface, this.skills.tileCacheBytes);
       this.painter = painter;
-      this.views = new Views(surface, {
+      this.canvases = new MonitorCanvases(surface, {
         split: (parts) => painter.split(parts),
         changed: (most, shown) => this.world.emit({ type: "monitors", most, shown }),
         sized: (width, height) => this.world.emit({ type: "size", width, height }),
@@ -193,23 +192,15 @@ export class Engine {
     if (this.state === "connected") {
       this.away();
     }
-    this.views?.forget();
-    const video = new VideoRegions({
-      newDecoder: (output, error) => this.world.newVideoDecoder(output, error),
-      newChunk: (init) => this.world.newVideoChunk(init),
-      cannotDecode: (region, what) => void this.line.send(encodeCannotDecode(region, what)),
-    });
+    this.canvases?.forget();
     const connection: Connection = {
-      frames: new FramePipeline(painter, {
-        now: () => this.world.now(),
-        decode: (mime, bytes) => this.world.decode(mime, bytes),
-        decodeVideo: (record) => video.decode(record),
+      drawing: new Drawing(painter, this.world, {
         presented: (sequence, micros) => this.presented(connection, sequence, micros),
         resized: (width, height) => this.resized(width, height),
         spoiled: () => this.refresh(),
         failed: (error) => this.fail(connection, error),
+        cannotDecode: (region, what) => this.line.send(encodeCannotDecode(region, what)),
       }),
-      video,
       copied: new PieceAssembler(),
       status: undefined,
       pictureSeen: false,
@@ -249,6 +240,9 @@ export class Engine {
       return;
     }
     this.meter.record(record);
+    if (connection.drawing.take(record)) {
+      return;
+    }
     switch (record.type) {
       case "hello":
         if (record.version !== VERSION) {
@@ -257,28 +251,11 @@ export class Engine {
         this.world.emit({ type: "mayInput", mayInput: record.mayInput });
         this.takeAbilities(NO_ABILITIES);
         return;
-      case "size":
-      case "fill":
-      case "copy":
-      case "raw":
-      case "image":
-      case "palette":
-      case "keep":
-      case "recall":
-      case "video":
-        connection.frames.add(record);
-        return;
       case "sharing":
         this.world.emit({ type: "sharing", news: record.news });
         return;
       case "monitors":
-        this.views?.tell(record.monitors);
-        return;
-      case "videoEnd":
-        connection.video.end(record.region);
-        return;
-      case "frameEnd":
-        connection.frames.end(record.sequence);
+        this.canvases?.tell(record.monitors);
         return;
       case "status":
         this.takeStatus(connection, record.state, record.text);
@@ -295,11 +272,9 @@ export class Engine {
       case "pointerMode":
         this.world.emit({ type: "pointerMode", relative: record.relative });
         return;
-      case "lockKeys": {
-        const { scroll, number, caps } = record;
-        this.world.emit({ type: "lockKeys", scroll, number, caps });
+      case "lockKeys":
+        this.world.emit({ type: "lockKeys", caps: record.caps, number: record.number });
         return;
-      }
       case "fetched":
         this.world.emit({ type: "fetched" });
         return;
@@ -361,7 +336,7 @@ export class Engine {
 
   private resized(width: number, height: number): void {
     this.meter.size(width, height);
-    this.views?.resized(width, height);
+    this.canvases?.resized(width, height);
   }
 
   private setConnected(): void {
@@ -423,8 +398,7 @@ export class Engine {
     clearTimeout(this.pictureTimer);
     const { connection } = this;
     this.connection = undefined;
-    connection?.frames.stop();
-    connection?.video.stop();
+    connection?.drawing.stop();
     this.uploads.clear();
     if (connection !== undefined) {
       this.world.emit({ type: "abilities", abilities: NO_ABILITIES });

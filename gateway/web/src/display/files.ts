@@ -1,6 +1,6 @@
 // Files on their way into the guest: read and sent piece by piece, as the guest makes room.
 
-import { encodeFileCancel, encodeFileData, encodeFileStart, type MediaRecord } from "./media-protocol.js";
+import { encodeFileCancel, encodeFileData, encodeFileStart, type MediaRecord, TransferReason } from "./media-protocol.js";
 
 /** As many as the gateway takes at once; others wait here. */
 const ACTIVE_MAX = 4;
@@ -10,11 +10,6 @@ const PIECE_BYTES = 16 * 1024;
 const AGAIN_MS = 2000;
 /** Files that are over and still listed. */
 const ENDED_MAX = 20;
-/** The reason of the gateway for too many at once, and the one for a desktop that was lost. */
-const REASON_TOO_MANY = 6;
-const REASON_LOST = 7;
-/** The browser cannot read the file, or it changed meanwhile. */
-export const REASON_UNREADABLE = 100;
 
 /** A file as the person sees it. */
 export interface Transfer {
@@ -24,8 +19,13 @@ export interface Transfer {
   readonly state: "waiting" | "active" | "done" | "failed";
   /** Bytes that the guest has. */
   readonly taken: number;
-  /** As in docs/display-protocol.md, or `REASON_UNREADABLE`. */
+  /** Of `TransferReason`, or one that is not known here. */
   readonly reason: number;
+}
+
+/** Whether nothing more becomes of it. */
+export function isOver({ state }: Transfer): boolean {
+  return state === "done" || state === "failed";
 }
 
 interface Entry extends Transfer {
@@ -53,7 +53,7 @@ export class FileSender {
   setOffered(offered: boolean): void {
     this.offered = offered;
     if (!offered) {
-      this.entries.filter(({ state }) => state === "active").forEach((entry) => this.fail(entry, REASON_LOST));
+      this.entries.filter(({ state }) => state === "active").forEach((entry) => this.fail(entry, TransferReason.lost));
     }
     this.startNext();
   }
@@ -82,7 +82,7 @@ export class FileSender {
 
   /** Takes those that are over from the list. */
   clear(): void {
-    for (const { id } of this.entries.filter(({ state }) => state === "done" || state === "failed")) {
+    for (const { id } of this.entries.filter(isOver)) {
       this.cancel(id);
     }
   }
@@ -100,7 +100,7 @@ export class FileSender {
     } else if (record.state === "done") {
       entry.state = "done";
       entry.taken = entry.size;
-    } else if (record.reason === REASON_TOO_MANY) {
+    } else if (record.reason === TransferReason.tooMany) {
       // Others have files under way as well: it waits until one of these is over.
       entry.state = "waiting";
       setTimeout(() => this.startNext(), AGAIN_MS);
@@ -122,7 +122,7 @@ export class FileSender {
         this.send(encodeFileStart(entry.id, entry.size, entry.name));
       }
     }
-    const ended = this.entries.filter(({ state }) => state === "done" || state === "failed");
+    const ended = this.entries.filter(isOver);
     for (const entry of ended.slice(0, Math.max(0, ended.length - ENDED_MAX))) {
       this.entries.splice(this.entries.indexOf(entry), 1);
     }
@@ -153,7 +153,7 @@ export class FileSender {
       }
     } catch {
       this.send(encodeFileCancel(entry.id));
-      this.fail(entry, REASON_UNREADABLE);
+      this.fail(entry, TransferReason.unreadable);
       this.startNext();
     } finally {
       entry.reading = false;

@@ -10,10 +10,13 @@ import type { VideoRecord } from "./video.js";
 const RECORDS_MAX = 2 ** 20;
 
 /** Records that draw, and those that read what was drawn. */
-export type DrawingRecord = Extract<
-  GatewayRecord,
-  { type: "size" | "fill" | "copy" | "raw" | "image" | "palette" | "keep" | "recall" | "video" }
->;
+const DRAWING = ["size", "fill", "copy", "raw", "image", "palette", "keep", "recall", "video"] as const;
+export type DrawingRecord = Extract<GatewayRecord, { type: (typeof DRAWING)[number] }>;
+
+/** Whether a record belongs to a frame. */
+export function isDrawing(record: GatewayRecord): record is DrawingRecord {
+  return (DRAWING as readonly string[]).includes(record.type);
+}
 
 interface Decoding {
   picture: Picture | VideoFrame | undefined;

@@ -1,8 +1,8 @@
 // What a person chose about typing and about the size of the picture; kept in the browser.
 
-import { layouts } from "./layouts.js";
 import type { Size } from "./fit.js";
-import { deliveries, type TextSettings } from "./typist.js";
+import { layouts } from "./layouts.js";
+import { defaultText, deliveries, type TextSettings } from "./typist.js";
 
 /** Everything that is kept. */
 export interface InputSettings extends TextSettings {
@@ -12,8 +12,7 @@ export interface InputSettings extends TextSettings {
 }
 
 export const defaultSettings: InputSettings = {
-  delivery: "paste",
-  layout: "en-US",
+  ...defaultText,
   commandIsControl: false,
   size: "fit",
 };

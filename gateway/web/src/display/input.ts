@@ -8,6 +8,7 @@ import { defaultSettings, type InputSettings } from "./input-settings.js";
 import { Keyboard, keyName, type Platform } from "./keyboard.js";
 import { strokesOf } from "./layouts.js";
 import { Listeners } from "./listeners.js";
+import type { Lights } from "./lock-keys.js";
 import type { Outbox } from "./outbox.js";
 import { buttonsOf, guestPoint, type Placement, Pointer } from "./pointer.js";
 import {
@@ -123,7 +124,7 @@ export class InputCapture {
         this.sticky.used();
       },
       move: (dx, dy) => this.moveBy(dx, dy, this.lastButtons),
-      scroll: (_dx, dy) => this.pointer.wheel(-dy * SCROLL_PER_PIXEL, 0),
+      scroll: (dy) => this.pointer.wheel(-dy * SCROLL_PER_PIXEL, 0),
       view: (factor, around, dx, dy) => hooks.view(factor, around, dx, dy),
     });
     this.settings = defaultSettings;
@@ -168,7 +169,7 @@ export class InputCapture {
   }
 
   /** The guest's lights. */
-  setLights(lights: { readonly caps: boolean; readonly number: boolean }): void {
+  setLights(lights: Lights): void {
     this.keyboard.locks.told(lights);
   }
 
@@ -461,8 +462,7 @@ export class InputCapture {
     event.preventDefault();
     this.keyboard.flush();
     if (event.ctrlKey && !this.keyboard.holds(/^Control/)) {
-      const at = { x: event.clientX, y: event.clientY };
-      this.parts.hooks.view(2 ** (-event.deltaY / PINCH_PER_TURN), at, 0, 0);
+      this.parts.hooks.view(2 ** (-event.deltaY / PINCH_PER_TURN), { x: event.clientX, y: event.clientY }, 0, 0);
       return;
     }
     // With Shift browsers turn the wheel sideways; the guest has Shift and does so itself.

@@ -75,11 +75,6 @@ export function strokesOf(character: string, layout: Layout): readonly Stroke[] 
   return table.get(character);
 }
 
-/** Whether every character of a text is there. */
-export function isTypable(text: string, layout: Layout): boolean {
-  return Array.from(text).every((character) => strokesOf(character, layout) !== undefined);
-}
-
 function tableOf(layout: Layout): ReadonlyMap<string, readonly Stroke[]> {
   const table = new Map<string, readonly Stroke[]>();
   LEVELS[layout].forEach((levels, row) => {

@@ -17,7 +17,7 @@ const HANDSHAKE_FACTOR = 4;
 const HANGS_EAGER_MAX = 6;
 const HANDSHAKE_GROWTH = 1.4;
 /** How often the round trip is measured, and silence looked at. */
-export const PING_INTERVAL_MS = 1000;
+const PING_INTERVAL_MS = 1000;
 /** An answer that takes longer than this, or than five round trips, casts doubt on the socket. */
 const DOUBT_MS = 1000;
 const DOUBT_ROUND_TRIPS = 5;
@@ -134,23 +134,16 @@ export class Line {
     this.proved = true;
   }
 
-  /** False where nothing is open. */
-  send(bytes: Uint8Array<ArrayBuffer>): boolean {
-    if (this.socket === undefined || this.socket.readyState !== 1) {
-      return false;
+  /** What is sent while nothing is open is lost. */
+  send(bytes: Uint8Array<ArrayBuffer>): void {
+    if (this.socket?.readyState === 1) {
+      this.socket.send(bytes);
     }
-    this.socket.send(bytes);
-    return true;
   }
 
   /** Bytes that wait to be sent. */
   get backlog(): number {
     return this.socket?.bufferedAmount ?? 0;
-  }
-
-  /** Whether records can be sent. */
-  get isOpen(): boolean {
-    return this.socket !== undefined;
   }
 
   /** An answer came to the ping of this number. */

@@ -1,6 +1,6 @@
 // Records of sound, microphone and files (docs/display-protocol.md): bodies in, records out.
 
-import { HEADER_BYTES } from "./protocol.js";
+import { HEADER_BYTES, record } from "./record.js";
 
 /** Types of the records, from the gateway and from the browser. */
 export const MediaType = {
@@ -43,6 +43,20 @@ export type MediaRecord =
 
 /** How a file gets on. */
 export type TransferState = "open" | "done" | "failed";
+
+/** Why it did not arrive, as far as more is known than that. */
+export const TransferReason = {
+  noRoom: 1,
+  nobody: 2,
+  locked: 3,
+  disabled: 4,
+  policy: 5,
+  tooMany: 6,
+  lost: 7,
+  cancelled: 9,
+  /** No gateway's: the browser cannot read the file, or it changed meanwhile. */
+  unreadable: 100,
+} as const;
 
 const CHANNELS_MAX = 8;
 const RATE_MAX = 192_000;
@@ -145,11 +159,4 @@ function shortName(name: string): Uint8Array {
   const room = new Uint8Array(NAME_BYTES_MAX);
   const { written } = new TextEncoder().encodeInto(name, room);
   return room.subarray(0, written);
-}
-
-function record(type: number, length: number): [Uint8Array<ArrayBuffer>, DataView] {
-  const bytes = new Uint8Array(HEADER_BYTES + length);
-  bytes[0] = type;
-  new DataView(bytes.buffer).setUint32(4, length, true);
-  return [bytes, new DataView(bytes.buffer, HEADER_BYTES)];
 }

@@ -2,7 +2,7 @@
 
 import { FileSender, type Transfer } from "./files.js";
 import { decodeMedia } from "./media-protocol.js";
-import { browserMicrophone, Microphone, type MicrophoneState } from "./microphone.js";
+import { browserMicrophone, isSwitchedOn, Microphone, type MicrophoneState } from "./microphone.js";
 import { browserSound, SoundPlayer } from "./sound.js";
 
 /** Where the person's own volume is kept. */
@@ -147,7 +147,7 @@ export class Media {
 
   /** The person switches the microphone. */
   toggleMicrophone(): void {
-    if (this.view.microphone === "on" || this.view.microphone === "asking") {
+    if (isSwitchedOn(this.view.microphone)) {
       this.microphone.stop();
     } else {
       void this.microphone.start();
@@ -181,6 +181,9 @@ export class Media {
   }
 
   private set(changes: Partial<MediaView>): void {
+    if (Object.entries(changes).every(([key, value]) => this.view[key as keyof MediaView] === value)) {
+      return;
+    }
     this.view = { ...this.view, ...changes };
     this.outlets.changed(this.view);
   }

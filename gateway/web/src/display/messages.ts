@@ -1,7 +1,8 @@
 // What the page and the engine tell each other, whether a worker lies between them or not.
 
-import type { Surface } from "./painter.js";
+import type { Lights } from "./lock-keys.js";
 import type { MonitorPlace, MonitorWindowSize } from "./monitors.js";
+import type { Surface } from "./painter.js";
 import type { Piece } from "./pieces.js";
 import type { Abilities, CursorShape, WindowSize } from "./protocol.js";
 import type { SharingNews } from "./sharing.js";
@@ -68,12 +69,7 @@ export type EngineEvent =
   | { readonly type: "cursor"; readonly shape: CursorShape }
   | { readonly type: "cursorPosition"; readonly x: number; readonly y: number }
   | { readonly type: "pointerMode"; readonly relative: boolean }
-  | {
-      readonly type: "lockKeys";
-      readonly scroll: boolean;
-      readonly number: boolean;
-      readonly caps: boolean;
-    }
+  | ({ readonly type: "lockKeys" } & Lights)
   /** What the guest can do; nothing of it on a connection that has not said so. */
   | { readonly type: "abilities"; readonly abilities: Abilities }
   /** A record of sound, microphone or files: its type and its body. */

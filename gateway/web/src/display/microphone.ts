@@ -10,6 +10,11 @@ const RECORD_SAMPLES_MAX = 1024;
 /** off, the person was asked, on, or the browser or the person said no. */
 export type MicrophoneState = "off" | "asking" | "on" | "refused";
 
+/** Whether the person has switched it on, whatever the browser says to that. */
+export function isSwitchedOn(state: MicrophoneState): boolean {
+  return state === "on" || state === "asking";
+}
+
 /** Makes samples of one rate out of samples of another, piece by piece. */
 export class Resampler {
   /** Where the next sample lies, in samples of the piece that comes next; -1 is the last of the one before. */
@@ -62,14 +67,14 @@ export class Microphone {
 
   /** The person switches it on. */
   async start(): Promise<void> {
-    if (this.state === "on" || this.state === "asking") {
+    if (isSwitchedOn(this.state)) {
       return;
     }
     this.set("asking");
     let stream: MediaStream | undefined;
     try {
       stream = await this.world.open();
-      if (this.now() !== "asking") {
+      if (this.current() !== "asking") {
         stop(stream);
         return;
       }
@@ -128,7 +133,7 @@ export class Microphone {
     }
   }
 
-  private now(): MicrophoneState {
+  private current(): MicrophoneState {
     return this.state;
   }
 

@@ -2,10 +2,11 @@
 // pointer; closed with the page. They are blank pages of our own origin, made here, so that they need nothing that
 // could be blocked or cached, and they share everything with the page: its connection, its decoder, its clipboard.
 
-import { cssCursor } from "./cursor.js";
+import { showCursor } from "./cursor.js";
 import { fit } from "./fit.js";
 import type { InputCapture, InputHooks } from "./input.js";
 import { defaultSettings, type InputSettings } from "./input-settings.js";
+import type { Lights } from "./lock-keys.js";
 import type { EngineCommand, EngineEvent } from "./messages.js";
 import type { MonitorPlace, MonitorWindowSize } from "./monitors.js";
 import type { Surface } from "./painter.js";
@@ -67,7 +68,7 @@ export class MonitorWindows {
   private follows = false;
   private connected = false;
   private relative = false;
-  private lights: { readonly caps: boolean; readonly number: boolean } | undefined;
+  private lights: Lights | undefined;
   private cursor: CursorShape | undefined;
   private shown: readonly MonitorPlace[] = [];
   private chosen = defaultSettings;
@@ -295,9 +296,7 @@ export class MonitorWindows {
       cursor: "default",
     });
     if (this.cursor !== undefined && !this.relative && place !== undefined && place.width > 0) {
-      // A browser that does not know the scaled form keeps the first.
-      canvas.style.cursor = cssCursor(this.cursor, 1);
-      canvas.style.cursor = cssCursor(this.cursor, width / place.width);
+      showCursor(canvas, this.cursor, width / place.width);
     }
   }
 

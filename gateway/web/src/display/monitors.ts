@@ -1,6 +1,7 @@
 // The guest's monitors and the windows that show them: records 28 and 83 of docs/display-protocol.md.
 
-import { HEADER_BYTES, type Rectangle, type WindowSize } from "./protocol.js";
+import type { Rectangle, WindowSize } from "./protocol.js";
+import { record } from "./record.js";
 
 /** Types of the records. */
 export const MonitorsType = { monitors: 28, windows: 83 } as const;
@@ -48,15 +49,12 @@ export function decodeMonitors(body: Uint8Array): Monitors | undefined {
 
 /** The windows that are open, from left to right, one of them the first monitor's. */
 export function encodeWindows(windows: readonly MonitorWindowSize[]): Uint8Array<ArrayBuffer> {
-  const bytes = new Uint8Array(HEADER_BYTES + windows.length * WINDOW_BYTES);
-  const view = new DataView(bytes.buffer);
-  view.setUint8(0, MonitorsType.windows);
-  view.setUint32(4, windows.length * WINDOW_BYTES, true);
+  const [bytes, body] = record(MonitorsType.windows, windows.length * WINDOW_BYTES);
   windows.forEach(({ monitor, width, height }, index) => {
-    const at = HEADER_BYTES + index * WINDOW_BYTES;
-    view.setUint8(at, monitor);
-    view.setUint16(at + 4, Math.min(width, 0xffff), true);
-    view.setUint16(at + 6, Math.min(height, 0xffff), true);
+    const at = index * WINDOW_BYTES;
+    body.setUint8(at, monitor);
+    body.setUint16(at + 4, Math.min(width, 0xffff), true);
+    body.setUint16(at + 6, Math.min(height, 0xffff), true);
   });
   return bytes;
 }

@@ -35,7 +35,7 @@ export interface Painter {
   present(): void;
 }
 
-type Context = CanvasRenderingContext2D | OffscreenCanvasRenderingContext2D;
+export type Context = CanvasRenderingContext2D | OffscreenCanvasRenderingContext2D;
 
 /** Opaque: no pixel is ever blended. The standard colour space: no pixel is ever converted. `desynchronized`
  * stays off: it may show half a frame. */
@@ -62,7 +62,7 @@ export class CanvasPainter implements Painter {
   ) {
     this.surface = own;
     this.context = contextOf(own);
-    this.tiles = new TileCache(tileCacheBytes, (width, height) => newSurface(own, width, height));
+    this.tiles = new TileCache(tileCacheBytes, (width, height) => newContext(own, width, height));
   }
 
   get width(): number {
@@ -188,8 +188,7 @@ export class CanvasPainter implements Painter {
     if (this.scratch === undefined || canvas === undefined || canvas.width < width || canvas.height < height) {
       const wide = Math.max(width, canvas?.width ?? 0);
       const high = Math.max(height, canvas?.height ?? 0);
-      this.scratch = newSurface(this.surface, wide, high).getContext("2d", SETTINGS) as Context;
-      this.scratch.imageSmoothingEnabled = false;
+      this.scratch = newContext(this.surface, wide, high);
     }
     return this.scratch;
   }
@@ -239,6 +238,13 @@ function common(one: Rectangle, other: Rectangle): Rectangle {
   const right = Math.min(one.x + one.width, other.x + other.width);
   const bottom = Math.min(one.y + one.height, other.y + other.height);
   return { x, y, width: right - x, height: bottom - y };
+}
+
+/** Draws on a surface beside this one. */
+function newContext(beside: Surface, width: number, height: number): Context {
+  const context = contextOf(newSurface(beside, width, height));
+  context.imageSmoothingEnabled = false;
+  return context;
 }
 
 /** A surface beside this one, of its kind. */

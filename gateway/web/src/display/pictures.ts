@@ -1,5 +1,7 @@
 // Decodes images with what the browser has, and says what it has.
 
+import { base64 } from "./bytes.js";
+
 /** A decoded image; `close` frees it where the browser offers that. */
 export type Picture = ImageBitmap | HTMLImageElement;
 
@@ -63,8 +65,6 @@ async function decodeToBitmap(blob: Blob): Promise<ImageBitmap> {
 
 /** Larger images go to an element as a blob: their text would be too long. */
 const TEXT_BYTES_MAX = 1024 * 1024;
-/** Bytes that become text at a time: arguments of one call. */
-const TEXT_STEP_BYTES = 8192;
 
 /** On the page only. As text in the address an image takes 60 % of the processor's time that a blob takes,
  * for which the page asks another process. */
@@ -78,14 +78,6 @@ async function decodeByElement(mime: string, bytes: Uint8Array): Promise<HTMLIma
   } finally {
     URL.revokeObjectURL(address);
   }
-}
-
-function base64(bytes: Uint8Array): string {
-  let text = "";
-  for (let at = 0; at < bytes.length; at += TEXT_STEP_BYTES) {
-    text += String.fromCharCode.apply(null, bytes.subarray(at, at + TEXT_STEP_BYTES) as unknown as number[]);
-  }
-  return btoa(text);
 }
 
 function loadElement(address: string): Promise<HTMLImageElement> {

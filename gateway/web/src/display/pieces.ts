@@ -1,5 +1,6 @@
 // What goes from one clipboard to the other: a piece, cut into records and put together again.
 
+import { joined } from "./bytes.js";
 import { ClipboardKind, encodeClipboard } from "./protocol.js";
 
 /** What somebody copied. */
@@ -10,7 +11,7 @@ export type Piece =
 /** A larger text is not passed on (docs/display-protocol.md). */
 export const TEXT_BYTES_MAX = 2 ** 20;
 /** A larger picture is not passed on (docs/display-protocol.md). */
-export const PNG_BYTES_MAX = 8 * 2 ** 20;
+const PNG_BYTES_MAX = 8 * 2 ** 20;
 /** Of a record, so that several of the gateway's and a large one fit into a message of 64 KiB. */
 const RECORD_BYTES_MAX = 60 * 1024;
 /** Header, kind, flags and a reserved field. */
@@ -110,14 +111,4 @@ function bytesMax(kind: number): number {
     default:
       return -1;
   }
-}
-
-function joined(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
-  const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let offset = 0;
-  for (const part of parts) {
-    bytes.set(part, offset);
-    offset += part.length;
-  }
-  return bytes;
 }

@@ -1,11 +1,10 @@
 // Plays a recording through the same frames and painter as a live display, without a socket.
 
-import { FramePipeline } from "./frames.js";
+import { Drawing, type DrawingWorld } from "./drawing.js";
+import type { Surroundings } from "./engine.js";
 import type { Painter, Surface } from "./painter.js";
-import type { Picture } from "./pictures.js";
 import { decodeMessage, type GatewayRecord, ProtocolError, Status } from "./protocol.js";
 import type { Recording } from "./recording.js";
-import { type VideoOutlets, VideoRegions } from "./video.js";
 
 /** Frames that are on their way to the canvas; more would only fill the memory. */
 const FRAMES_AHEAD_MAX = 4;
@@ -13,17 +12,10 @@ const FRAMES_AHEAD_MAX = 4;
 const TELL_MS = 100;
 
 /** What a player is given: the parts of the engine's surroundings that it needs. */
-export interface PlayerWorld {
-  paint(surface: Surface, tileCacheBytes: number): Painter;
-  decode(mime: string, bytes: Uint8Array): Promise<Picture>;
-  newVideoDecoder: VideoOutlets["newDecoder"];
-  newVideoChunk: VideoOutlets["newChunk"];
-  now(): number;
-}
+export type PlayerWorld = DrawingWorld & Pick<Surroundings, "paint">;
 
 /** What the page hears. */
 export interface PlayerOutlets {
-  size(width: number, height: number): void;
   /** Where it is, in milliseconds, and whether it goes on. */
   place(milliseconds: number, playing: boolean): void;
   /** What the gateway said of the desktop; empty when there is nothing to say. */
@@ -34,8 +26,7 @@ export interface PlayerOutlets {
 /** One recording on one canvas. */
 export class Player {
   private readonly painter: Painter;
-  private frames: FramePipeline | undefined;
-  private video: VideoRegions | undefined;
+  private drawing: Drawing | undefined;
   /** The message that comes next. */
   private next = 0;
   /** Frames that ended and are not on the canvas yet. */
@@ -85,7 +76,7 @@ export class Player {
     const wanted = Math.min(Math.max(milliseconds, 0), this.recording.duration);
     const key = this.recording.keyBefore(wanted);
     const isOnTheWay = this.recording.time(this.next - 1) <= wanted && key <= this.next;
-    if (!isOnTheWay || this.next === 0) {
+    if (!isOnTheWay) {
       this.startOver(key);
     }
     this.place = this.hurryTo = wanted;
@@ -97,36 +88,26 @@ export class Player {
     this.playing = false;
     this.turn += 1;
     clearTimeout(this.timer);
-    this.frames?.stop();
-    this.video?.stop();
+    this.drawing?.stop();
   }
 
   private startOver(message: number): void {
-    this.frames?.stop();
-    this.video?.stop();
+    this.drawing?.stop();
     this.turn += 1;
     this.ahead = 0;
     this.next = message;
     const { turn } = this;
-    const video = new VideoRegions({
-      newDecoder: (output, error) => this.world.newVideoDecoder(output, error),
-      newChunk: (init) => this.world.newVideoChunk(init),
-      cannotDecode: () => undefined,
-    });
-    this.video = video;
-    this.frames = new FramePipeline(this.painter, {
-      now: () => this.world.now(),
-      decode: (mime, bytes) => this.world.decode(mime, bytes),
-      decodeVideo: (record) => video.decode(record),
+    this.drawing = new Drawing(this.painter, this.world, {
       presented: () => {
         if (turn === this.turn) {
           this.ahead -= 1;
           this.step();
         }
       },
-      resized: (width, height) => this.outlets.size(width, height),
+      resized: () => undefined,
       spoiled: () => undefined,
       failed: (error) => this.fail(error),
+      cannotDecode: () => undefined,
     });
   }
 
@@ -180,31 +161,15 @@ export class Player {
     if (record.view !== 0) {
       return;
     }
-    switch (record.type) {
-      case "size":
-      case "fill":
-      case "copy":
-      case "raw":
-      case "image":
-      case "palette":
-      case "keep":
-      case "recall":
-      case "video":
-        this.frames?.add(record);
-        return;
-      case "videoEnd":
-        this.video?.end(record.region);
-        return;
-      case "frameEnd":
-        this.ahead += 1;
-        this.frames?.end(record.sequence);
-        return;
-      case "status":
-        this.outlets.status(record.state === Status.connected ? "" : record.text);
-        return;
-      default:
-        return;
+    if (record.type === "status") {
+      this.outlets.status(record.state === Status.connected ? "" : record.text);
+      return;
     }
+    if (record.type === "frameEnd") {
+      // It may be drawn at once.
+      this.ahead += 1;
+    }
+    this.drawing?.take(record);
   }
 
   private tell(): void {

@@ -1,9 +1,9 @@
 // The codec of docs/display-protocol.md: records from the gateway in; `encode.ts` has those that go out.
 
-import { decodeMonitors, type Monitors, MonitorsType } from "./monitors.js";
-import { decodeSharing, type SharingNews, SharingType } from "./sharing.js";
-
 import { MediaType } from "./media-protocol.js";
+import { decodeMonitors, type Monitors, MonitorsType } from "./monitors.js";
+import { HEADER_BYTES } from "./record.js";
+import { decodeSharing, type SharingNews, SharingType } from "./sharing.js";
 
 export * from "./encode.js";
 
@@ -12,8 +12,6 @@ export const SUBPROTOCOL = "vidi.display.v1";
 /** The version that both hellos carry. */
 export const VERSION = 1;
 
-/** Type, view, two reserved bytes, length of the body. */
-export const HEADER_BYTES = 8;
 const RECTANGLE_BYTES = 8;
 const PIXEL_BYTES = 4;
 /** Palette images are for letters: 64 x 64 at most. */

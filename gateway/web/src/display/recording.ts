@@ -1,5 +1,7 @@
 // A recorded session as docs/display-protocol.md ("Recordings") lays it out: messages with their times.
 
+import { GatewayType } from "./protocol.js";
+
 const MAGIC = "VIDIREC1";
 const HEADER_BYTES = 8;
 /** Longer messages are not recorded. */
@@ -8,8 +10,6 @@ const MESSAGE_BYTES_MAX = 16 * 1024 * 1024;
 const MESSAGES_MAX = 4_000_000;
 /** The file is looked through in pieces of this size. */
 const PIECE_BYTES = 4 * 1024 * 1024;
-/** The type of a size record. */
-const SIZE = 2;
 
 /** A file that is no recording, or a broken one. */
 export class RecordingError extends Error {
@@ -55,7 +55,7 @@ export class Recording {
       if (offset + HEADER_BYTES + length > file.size) {
         break;
       }
-      if (times.length === 0 || data.getUint8(HEADER_BYTES) === SIZE) {
+      if (times.length === 0 || data.getUint8(HEADER_BYTES) === GatewayType.size) {
         keys.push(times.length);
       }
       times.push(time);

@@ -1,7 +1,7 @@
 // Who looks at a session, who asks to, and whether it is recorded: records 24 to 26 of
 // docs/display-protocol.md, and 79 to 82, which answer them.
 
-import { HEADER_BYTES } from "./protocol.js";
+import { record } from "./record.js";
 
 /** Who somebody is to the session. */
 export const parts = ["owner", "colleague", "helpDesk"] as const;
@@ -114,19 +114,14 @@ export const encodeControl = (wanted: boolean) => flag(Say.control, wanted);
 export const encodeRecord = (on: boolean) => flag(Say.record, on);
 
 function numbered(type: number, number: number, rights: Rights): Uint8Array<ArrayBuffer> {
-  const bytes = new Uint8Array(HEADER_BYTES + 8);
-  const data = new DataView(bytes.buffer);
-  data.setUint8(0, type);
-  data.setUint32(4, 8, true);
-  data.setUint32(HEADER_BYTES, number, true);
-  data.setUint8(HEADER_BYTES + 4, rightsByte[rights]);
+  const [bytes, body] = record(type, 8);
+  body.setUint32(0, number, true);
+  body.setUint8(4, rightsByte[rights]);
   return bytes;
 }
 
 function flag(type: number, on: boolean): Uint8Array<ArrayBuffer> {
-  const bytes = new Uint8Array(HEADER_BYTES + 1);
-  bytes[0] = type;
-  bytes[4] = 1;
-  bytes[HEADER_BYTES] = on ? 1 : 0;
+  const [bytes, body] = record(type, 1);
+  body.setUint8(0, on ? 1 : 0);
   return bytes;
 }

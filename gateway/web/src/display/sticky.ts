@@ -23,11 +23,6 @@ export class StickyKeys {
     return this.held.size > 0;
   }
 
-  /** Whether this one is held. */
-  has(code: string): boolean {
-    return this.held.has(code);
-  }
-
   /** A tap on a modifier. */
   toggle(code: string): void {
     const hold = this.held.get(code);

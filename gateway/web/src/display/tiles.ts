@@ -1,20 +1,17 @@
 // The tile cache: what was shown before, in slots that the gateway names.
 
-import type { Surface } from "./painter.js";
+import type { Context, Surface } from "./painter.js";
 import { ProtocolError } from "./protocol.js";
 
 /** Side of a tile. */
 export const TILE_SIDE = 64;
 /** What a slot costs: its pixels. */
-export const TILE_BYTES = TILE_SIDE * TILE_SIDE * 4;
+const TILE_BYTES = TILE_SIDE * TILE_SIDE * 4;
 /** More slots than this are never named. */
 const SLOTS_MAX = 8192;
 /** Tiles in a row of a page, and rows. A page is 1024 x 1024 pixels, 4 MiB, and made when it is needed. */
 const PAGE_TILES = 16;
 const PAGE_SLOTS = PAGE_TILES * PAGE_TILES;
-
-type Context = CanvasRenderingContext2D | OffscreenCanvasRenderingContext2D;
-
 
 /** The slots of one view. */
 export class TileCache {
@@ -27,7 +24,7 @@ export class TileCache {
 
   constructor(
     bytes: number,
-    private readonly makePage: (width: number, height: number) => Surface,
+    private readonly makePage: (width: number, height: number) => Context,
   ) {
     this.slots = Math.min(Math.floor(bytes / TILE_BYTES), SLOTS_MAX);
     this.widths = new Uint8Array(this.slots);
@@ -78,9 +75,7 @@ export class TileCache {
     if (page === undefined) {
       const side = PAGE_TILES * TILE_SIDE;
       const slots = Math.min(PAGE_SLOTS, this.slots - index * PAGE_SLOTS);
-      const surface = this.makePage(side, Math.ceil(slots / PAGE_TILES) * TILE_SIDE);
-      page = surface.getContext("2d", { alpha: false, colorSpace: "srgb" }) as Context;
-      page.imageSmoothingEnabled = false;
+      page = this.makePage(side, Math.ceil(slots / PAGE_TILES) * TILE_SIDE);
       this.pages[index] = page;
     }
     return page;

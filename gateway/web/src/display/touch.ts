@@ -50,8 +50,8 @@ export interface TouchOutlets {
   release(at: Point): void;
   /** The pointer of a touch pad moves, or is dragged. */
   move(dx: number, dy: number): void;
-  /** Two fingers moved together by this much. */
-  scroll(dx: number, dy: number): void;
+  /** Two fingers moved together up or down by this much. */
+  scroll(dy: number): void;
   /** The picture is shown larger by this factor around a place, and moved. */
   view(factor: number, around: Point, dx: number, dy: number): void;
 }
@@ -204,7 +204,7 @@ export class TouchGestures {
     }
     const [dx, dy] = [now.middle.x - state.last.middle.x, now.middle.y - state.last.middle.y];
     if (state.doing === "scroll") {
-      this.outlets.scroll(dx, dy);
+      this.outlets.scroll(dy);
     } else {
       this.outlets.view(now.distance / Math.max(1, state.last.distance), now.middle, dx, dy);
     }

@@ -33,6 +33,9 @@ export interface TextSettings {
   readonly layout: Layout;
 }
 
+/** Until the person chooses. */
+export const defaultText: TextSettings = { delivery: "paste", layout: "en-US" };
+
 /** Where the typist's decisions go. */
 export interface TypistOutlets {
   readonly outbox: Outbox;
@@ -52,7 +55,7 @@ export interface TypistOutlets {
 
 /** Delivers text to one guest, in order with what else is typed. */
 export class Typist {
-  settings: TextSettings = { delivery: "paste", layout: "en-US" };
+  settings = defaultText;
   /** A text was pasted and not fetched yet. */
   private isPasting = false;
   /** What waits its turn and may still grow. */

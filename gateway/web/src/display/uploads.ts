@@ -9,7 +9,7 @@ const LOOK_PERIOD_MS = 10;
 export interface UploadLine {
   /** Bytes in the socket that are not sent. */
   readonly backlog: number;
-  send(bytes: Uint8Array<ArrayBuffer>): boolean;
+  send(bytes: Uint8Array<ArrayBuffer>): void;
 }
 
 /** Holds what the gateway has made room for, and no more: its owner keeps to that. */

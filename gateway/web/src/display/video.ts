@@ -1,7 +1,6 @@
 // Regions of video: one H.264 decoder each, whose pictures take their place among the other records.
 
-import { type GatewayRecord, VIDEO_REGIONS_MAX } from "./protocol.js";
-import { CannotDecode } from "./encode.js";
+import { CannotDecode, type GatewayRecord, VIDEO_REGIONS_MAX } from "./protocol.js";
 
 /** A record with one access unit. */
 export type VideoRecord = Extract<GatewayRecord, { type: "video" }>;
@@ -211,7 +210,7 @@ class Region {
 }
 
 /** Names the codec as RFC 6381 (3.3) does, from the sequence parameter set in front of a key frame. */
-export function codecOf(unit: Uint8Array): string {
+function codecOf(unit: Uint8Array): string {
   const end = Math.min(unit.length - 6, PARAMETERS_WITHIN_BYTES);
   for (let at = 0; at < end; at += 1) {
     const starts = unit[at] === 0 && unit[at + 1] === 0 && unit[at + 2] === 1;

@@ -8,7 +8,7 @@ import type { Rectangle } from "./protocol.js";
 const UNKNOWN: Monitors = { most: 1, places: [] };
 
 /** Where the decisions go. */
-export interface ViewOutlets {
+export interface CanvasOutlets {
   /** From now on these canvases show these parts of the picture; the page's own shows all of it where there is none. */
   split(parts: readonly Part[]): void;
   /** How many monitors there can be, and what is shown where: the page's part first. */
@@ -18,7 +18,7 @@ export interface ViewOutlets {
 }
 
 /** The canvases of one display. */
-export class Views {
+export class MonitorCanvases {
   private told = UNKNOWN;
   private size = { width: 0, height: 0 };
   private readonly surfaces = new Map<number, Surface>();
@@ -29,7 +29,7 @@ export class Views {
 
   constructor(
     private readonly main: Surface,
-    private readonly outlets: ViewOutlets,
+    private readonly outlets: CanvasOutlets,
   ) {}
 
   /** A monitor has a window. */
