@@ -67,6 +67,13 @@ async function listener(domain, [x, y]) {
     until(`${what} in the guest`, async () => what.exec(await guestRun(domain, `cat ${log}`)), seconds)
 }
 
+// Runs in the window: whether it takes a file that is dragged over it.
+function dragged() {
+  const dataTransfer = new DataTransfer()
+  dataTransfer.items.add(new File(['text'], 'name'))
+  return !document.querySelector('canvas').dispatchEvent(new DragEvent('dragover', { dataTransfer, bubbles: true, cancelable: true }))
+}
+
 // The whole way: a second monitor comes, shows its part, is used, goes; comes again and goes with the page's leave.
 export async function comeAndGo(page, domain) {
   const alone = await guestMonitors(domain)
@@ -81,6 +88,7 @@ export async function comeAndGo(page, domain) {
     await compared(second, domain, 'second-monitor', both[name]),
   ]
   assert.deepEqual(await seriousFaults(second), [])
+  assert.ok(await second.evaluate(dragged), 'a file that is dropped there is not shown in place of the monitor')
 
   const heard = await listener(domain, [width + 40, 60])
   const at = [100, 120]

@@ -87,6 +87,8 @@ export class DisplayClient {
         return new InputCapture({ canvas, field, platform, clipboard, outbox, hooks });
       },
       menu: () => options.hooks.menu(),
+      takesFiles: () => this.media.takesFiles,
+      dropped: (files) => this.media.addFiles(files),
       title: (number) => options.monitorTitle(number),
       changed: (view) => options.onMonitors(view),
     });

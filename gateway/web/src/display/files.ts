@@ -173,11 +173,53 @@ export class FileSender {
 }
 
 /** What was dropped, without folders. */
-export function droppedFiles(data: DataTransfer | null): File[] {
+function droppedFiles(data: DataTransfer | null): File[] {
   const items = Array.from(data?.items ?? []).filter((item) => item.kind === "file");
   const files = items
     .filter((item) => item.webkitGetAsEntry?.()?.isDirectory !== true)
     .map((item) => item.getAsFile())
     .filter((file) => file !== null);
   return files;
+}
+
+/** What is dragged over a place where files may be dropped. */
+export interface DropOutlets {
+  /** The desktop takes files. */
+  offered(): boolean;
+  /** Files are over it, or no longer. */
+  over(isOver: boolean): void;
+  dropped(files: readonly File[]): void;
+}
+
+/** Watches for files that are dropped there; the browser would leave the page and show them. The end of it. */
+export function watchDrops(place: HTMLElement, outlets: DropOutlets): () => void {
+  const hasFiles = ({ dataTransfer }: DragEvent) => dataTransfer?.types.includes("Files") === true;
+  const dragged = (event: DragEvent) => {
+    if (hasFiles(event) && event.dataTransfer !== null) {
+      event.preventDefault();
+      event.dataTransfer.dropEffect = outlets.offered() ? "copy" : "none";
+      outlets.over(outlets.offered());
+    }
+  };
+  const left = ({ relatedTarget }: DragEvent) => {
+    if (!place.contains(relatedTarget as Node | null)) {
+      outlets.over(false);
+    }
+  };
+  const dropped = (event: DragEvent) => {
+    outlets.over(false);
+    if (hasFiles(event)) {
+      event.preventDefault();
+      if (outlets.offered()) {
+        outlets.dropped(droppedFiles(event.dataTransfer));
+      }
+    }
+  };
+  const watching = new AbortController();
+  const { signal } = watching;
+  place.addEventListener("dragenter", dragged, { signal });
+  place.addEventListener("dragover", dragged, { signal });
+  place.addEventListener("dragleave", left, { signal });
+  place.addEventListener("drop", dropped, { signal });
+  return () => watching.abort();
 }

@@ -90,6 +90,11 @@ export class Media {
     }
   }
 
+  /** The guest takes files. */
+  get takesFiles(): boolean {
+    return this.view.takesFiles;
+  }
+
   /** What the desktop can do for this viewer now; nothing of it while there is no connection. */
   setAbilities({ takesFiles, hasSound, takesMicrophone }: MediaAbilities): void {
     this.set({ takesFiles, hasSound, takesMicrophone });

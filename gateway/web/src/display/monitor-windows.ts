@@ -3,6 +3,7 @@
 // could be blocked or cached, and they share everything with the page: its connection, its decoder, its clipboard.
 
 import { showCursor } from "./cursor.js";
+import { watchDrops } from "./files.js";
 import { fit } from "./fit.js";
 import type { InputCapture, InputHooks } from "./input.js";
 import { defaultSettings, type InputSettings } from "./input-settings.js";
@@ -41,6 +42,9 @@ export interface MonitorParts {
   input(canvas: HTMLCanvasElement, field: HTMLTextAreaElement, hooks: InputHooks): InputCapture;
   /** The keyboard asks for the page's own controls. */
   menu(): void;
+  /** Files may be dropped, and were. */
+  takesFiles(): boolean;
+  dropped(files: readonly File[]): void;
   /** What a monitor's window is called. */
   title(number: number): string;
   changed(view: MonitorsView): void;
@@ -217,6 +221,11 @@ export class MonitorWindows {
     const one: Opened = { monitor, view, canvas, field, input, room, place: undefined, isConnected: false };
     this.opened.set(monitor, one);
     view.addEventListener("resize", () => this.measure(one));
+    watchDrops(view.document.documentElement, {
+      offered: () => this.parts.takesFiles(),
+      over: () => undefined,
+      dropped: (files) => this.parts.dropped(files),
+    });
     view.addEventListener("pagehide", () => this.forget(one));
     this.parts.command(
       { type: "openMonitor", monitor, surface },
