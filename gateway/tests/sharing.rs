@@ -278,6 +278,11 @@ async fn who_was_let_in_comes_back_without_a_question() {
     sleep(Duration::from_secs(61)).await;
     let late = Browser::open(&stage, "ben", Part::Colleague).await;
     assert!(late.told.status.starts_with("ASKING: "));
+    let request = ana.listen().await.requests[0].0;
+    ana.say(SharingMessage::Answer { request, rights: Some(ViewerRights::Control) }).await;
+    ana.listen().await;
+    let back = Browser::open(&stage, "ben", Part::Colleague).await;
+    assert_eq!(back.told.people, [named("ana", 1, 2, 0), named("ben", 1, 1, 1)]);
 }
 
 #[tokio::test(start_paused = true)]

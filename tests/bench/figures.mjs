@@ -16,6 +16,8 @@ export class Figures {
   // `values` of one metric; with a peer, the peer's `values` of the same run.
   add(metric, unit, values, peer) {
     const value = median(values)
+    // At once: whoever ends a long run early has what was measured until then.
+    console.error(`== ${metric}: ${round(value)} ${unit}`)
     this.lines.push({
       bench: this.bench, metric, value: round(value), unit,
       peer: peer?.name ?? null,

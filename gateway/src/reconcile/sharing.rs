@@ -46,10 +46,14 @@ impl SessionTask {
         if let Some(earlier) = earlier {
             self.let_go(earlier, CloseCode::TakenOver, REPLACED);
         }
-        let id = match self.display.add_viewer(hello, rights) {
+        // Who comes with control has the guest's screen set to the window at once; a guest's window, which
+        // was not asked about, takes no size and no monitors from the user.
+        let at_first = if rights == ViewerRights::Wait { rights } else { ViewerRights::Look };
+        let id = match self.display.add_viewer(hello, at_first) {
             Ok(id) => id,
             Err(error) => return refuse(CloseCode::TryAgain, &error.to_string()),
         };
+        self.display.set_rights(id, rights);
         info!(guest = visitor.user, asks = rights == ViewerRights::Wait, "A guest comes");
         count(if rights == ViewerRights::Wait { "asked" } else { "returned" });
         self.figures.arrived(id, None);
