@@ -34,11 +34,15 @@ class Gate {
 
 const gate = new Gate();
 
+/** Up to here the time of a blob counts, from there on the memory of the pixels. */
+const SMALL_BYTES_MAX = 16 * 1024;
+
 /** Decodes an encoded image without touching its colours. On the page, where only old browsers draw, an
- * element takes half of the time that the page's own thread needs for a bitmap of a blob. */
+ * element takes half of the time that the page's own thread needs for a bitmap of a small blob. Of a large one
+ * the browser may keep the pixels long after the element is gone (Chromium up to 512 MB of them). */
 export function decodePicture(mime: string, bytes: Uint8Array): Promise<Picture> {
   const isPage = typeof document === "object";
-  const isBitmap = typeof createImageBitmap === "function" && !(isPage && bytes.length <= TEXT_BYTES_MAX);
+  const isBitmap = typeof createImageBitmap === "function" && !(isPage && bytes.length <= SMALL_BYTES_MAX);
   return gate.pass<Picture>(() =>
     isBitmap
       ? decodeToBitmap(new Blob([bytes as Uint8Array<ArrayBuffer>], { type: mime }))
