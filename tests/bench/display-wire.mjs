@@ -13,7 +13,8 @@ const SHORT = repetitions === 1
 const TEXT_SECONDS = SHORT ? 2 : 10
 const OFFICE_SECONDS = SHORT ? 3 : 60
 const IDLE_SECONDS = SHORT ? 3 : 60
-const VIDEO_SECONDS = SHORT ? 2 : 10
+// A scene of a film: its first frame and the exact one at its end are in it, each 66 Mbit.
+const VIDEO_SECONDS = SHORT ? 2 : 30
 // The time of one change, and a little less than to the next one.
 const CHANGE_NS = 95e6
 const QUIET_MS = SHORT ? 400 : 3000
