@@ -100,12 +100,12 @@ pub(crate) struct Credit {
     /// Since when frames came later than the believed rate explains.
     late_since: Option<Duration>,
     pace: Pace,
-    /// How long its browser takes to draw a frame, of late.
+    /// How long its browser takes to draw a frame, of late; while it is slow, a large one.
     draw_time: Duration,
     /// It takes long.
     is_slow: bool,
-    /// Large frames that it drew since then.
-    slow_frames: u32,
+    /// Large frames that it drew since it took long last.
+    large_frames: u32,
     /// Frames ended, modulo 2^32.
     sequence: u32,
 }
@@ -336,17 +336,19 @@ impl Credit {
     }
 
     fn judge(&mut self, draw_time: Duration, pixels: u64) {
-        let kept = self.draw_time / DRAW_TIME_SHARE * (DRAW_TIME_SHARE - 1);
-        if LARGE_PIXELS <= pixels || self.draw_time < draw_time {
+        let is_large = LARGE_PIXELS <= pixels;
+        // Of a slow one, what is small and quick tells nothing.
+        if !self.is_slow || is_large || self.draw_time < draw_time {
+            let kept = self.draw_time / DRAW_TIME_SHARE * (DRAW_TIME_SHARE - 1);
             self.draw_time = kept + draw_time / DRAW_TIME_SHARE;
         }
-        if LARGE_PIXELS <= pixels {
-            self.slow_frames = self.slow_frames.saturating_add(1);
+        if is_large {
+            self.large_frames = self.large_frames.saturating_add(1);
         }
         if DRAW_TIME_SLOW < self.draw_time {
             self.is_slow = true;
-            self.slow_frames = 0;
-        } else if self.draw_time < DRAW_TIME_QUICK && SLOW_FRAMES_MIN <= self.slow_frames {
+            self.large_frames = 0;
+        } else if self.draw_time < DRAW_TIME_QUICK && SLOW_FRAMES_MIN <= self.large_frames {
             self.is_slow = false;
         }
     }
@@ -533,9 +535,11 @@ mod tests {
     #[test]
     fn one_frame_that_was_held_up_is_no_slow_browser() {
         let (mut credit, mut now) = (Credit::default(), Duration::ZERO);
-        for frame in 0..100 {
-            let millis = if frame % 10 == 9 { 120 } else { 10 };
-            assert!(!draw(&mut credit, &mut now, LARGE_PIXELS, millis), "frame {frame}");
+        for pixels in [LARGE_PIXELS, 64] {
+            for frame in 0..100 {
+                let millis = if frame % 10 == 9 { 120 } else { 10 };
+                assert!(!draw(&mut credit, &mut now, pixels, millis), "{pixels}: frame {frame}");
+            }
         }
     }
 
