@@ -86,9 +86,10 @@ async fn main() {
         match command(&desk, &words) {
             Ok(Some(wanted)) => {
                 let desk = Arc::clone(&desk);
-                let wanted = Play { number: plays, ..wanted };
+                let number = plays;
                 plays += 1;
-                playing = Some(tasks.spawn("script", async move { play(&desk, wanted).await }));
+                let script = async move { play(&desk, wanted, number).await };
+                playing = Some(tasks.spawn("script", script));
             }
             Ok(None) => {}
             Err(()) => say(r#"{"event":"not understood"}"#),
@@ -119,7 +120,7 @@ fn command(desk: &Desk, words: &[&str]) -> Result<Option<Play>, ()> {
                 rate = times.first().map_or(Ok(rate), |times| times.parse().map_err(drop))?;
             }
             let seconds = seconds.parse().map_err(drop)?;
-            return Ok(Some(Play { name: (*name).to_owned(), number: 0, seconds, area, rate }));
+            return Ok(Some(Play { name: (*name).to_owned(), seconds, area, rate }));
         }
         _ => return Err(()),
     }

@@ -24,16 +24,14 @@ pub(crate) const NUMBER_AT: u16 = 16;
 #[derive(Clone, Debug)]
 pub(crate) struct Play {
     pub(crate) name: String,
-    /// How many were played before.
-    pub(crate) number: u64,
     pub(crate) seconds: f64,
     pub(crate) area: Area,
     pub(crate) rate: f64,
 }
 
-/// Plays it; says when it begins and ends.
-pub(crate) async fn play(desk: &Desk, play: Play) {
-    let Play { name, number, seconds, area, rate } = play;
+/// Plays it, after `number` others; says when it begins and ends.
+pub(crate) async fn play(desk: &Desk, play: Play, number: u64) {
+    let Play { name, seconds, area, rate } = play;
     let frames = match name.as_str() {
         "animate" => animation(desk.size()),
         "video" => film(area),
