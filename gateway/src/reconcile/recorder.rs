@@ -192,7 +192,7 @@ async fn run(
         // Cancel-safe: `recv` takes a message or does not, `closed` only waits.
         let message = tokio::select! {
             biased;
-            () = entries.closed() => return say_over(ended, &session).await,
+            () = entries.closed() => return say_over(ended, &session, messages).await,
             message = messages.recv() => message,
             () = tokio::time::sleep_until(whole_at + WHOLE_PERIOD), if has_changed => {
                 has_changed = false;
@@ -216,7 +216,7 @@ async fn run(
         }
         let length = message.len();
         if entries.send(RecordingEntry { at: began.elapsed(), message }).await.is_err() {
-            return say_over(ended, &session).await;
+            return say_over(ended, &session, messages).await;
         }
         // The session is gone when it takes no word any more: its messages end next.
         drop(session.send(FromViewer::Sent(length)).await);
@@ -226,9 +226,41 @@ async fn run(
     }
 }
 
-/// Says why the file takes no more. The session may be gone first.
-async fn say_over(ended: oneshot::Receiver<RecordingEnd>, session: &mpsc::Sender<FromViewer>) {
+/// Says why the file takes no more, and stays until the session has heard it: one that finds its recorder
+/// gone first would never know why. The session may be gone before.
+async fn say_over(
+    ended: oneshot::Receiver<RecordingEnd>,
+    session: &mpsc::Sender<FromViewer>,
+    mut messages: mpsc::Receiver<ToViewer>,
+) {
     let lost = |_dropped| RecordingEnd::Fault("its writer failed".to_owned());
     let end = ended.await.unwrap_or_else(lost);
-    drop(session.send(FromViewer::Over(end)).await);
+    if session.send(FromViewer::Over(end)).await.is_ok() {
+        while messages.recv().await.is_some() {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_recorder_stays_until_its_session_has_heard_why_it_ends() {
+        let (entries, taken) = mpsc::channel(1);
+        let (ending, ended) = oneshot::channel();
+        let (outgoing, messages) = mpsc::channel(1);
+        let (said, mut heard) = mpsc::channel(1);
+        drop(taken);
+        ending.send(RecordingEnd::Fault("the disk is full".to_owned())).unwrap();
+        let session = async {
+            let Some(FromViewer::Over(RecordingEnd::Fault(reason))) = heard.recv().await else {
+                panic!("it says why");
+            };
+            assert_eq!(reason, "the disk is full");
+            tokio::task::yield_now().await;
+            assert!(!outgoing.is_closed(), "the session would take it for lost");
+            drop(outgoing);
+        };
+        tokio::join!(run(RecordingPipe { entries, ended }, said, messages), session);
+    }
 }
