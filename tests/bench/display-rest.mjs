@@ -7,15 +7,13 @@ import { open } from '../e2e/browser.mjs'
 import { focus } from './display-eyes.mjs'
 import { repetitions } from './figures.mjs'
 import { startPeer } from './peer.mjs'
-import { below, processes } from './processes.mjs'
+import { below, processes, processorSeconds } from './processes.mjs'
 import { measureRaw } from './raw.mjs'
 import { need } from './suite.mjs'
 
 const SHORT = repetitions === 1
 const WORK_SECONDS = SHORT ? 3 : 20
 const KEY_PERIOD_MS = 200
-// Clock ticks of proc(5), which are hundredths of a second on Linux.
-const TICKS = 100
 
 // Processor time of guest and edge while somebody types and changes the picture, ours and the peer's, each
 // on a guest of its own.
@@ -54,7 +52,7 @@ export async function edgeWork(stage) {
 // The same keys at the same times; the processor time that the guest and the edge's processes took, each with
 // its children.
 async function worked(page, guest, edge) {
-  const taken = async () => ({ guest: await processorSeconds([guest]), edge: await processorSeconds(edge) })
+  const taken = async () => ({ guest: await secondsBelow([guest]), edge: await secondsBelow(edge) })
   const before = await taken()
   const began = performance.now()
   for (let key = 0; key * KEY_PERIOD_MS < WORK_SECONDS * 1000; key++) {
@@ -65,11 +63,11 @@ async function worked(page, guest, edge) {
   return { guest: after.guest - before.guest, edge: after.edge - before.edge }
 }
 
-async function processorSeconds(pids) {
+async function secondsBelow(pids) {
   const all = await processes()
   const gone = pids.filter((id) => !all.some(({ pid }) => pid === id))
   if (gone.length) throw new Error(`these processes are gone: ${gone}`)
-  return below(all, pids).reduce((sum, { ticks }) => sum + ticks, 0) / TICKS
+  return processorSeconds(below(all, pids).map(({ pid }) => pid))
 }
 
 // The raw mode's own measurements.

@@ -3,7 +3,7 @@
 
 use std::io;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -16,8 +16,13 @@ use vidi_spice::display::{Condensed, Condenser, Step};
 
 /// Most data in one message, both ways (`relay.proto`).
 pub const DATA_BYTES_MAX: usize = 256 << 10;
-/// What is read from the socket at once.
-const READ_BYTES: usize = 128 << 10;
+/// Most data in one message to the gateway: one HTTP/2 frame holds it, and the allocator keeps memory of
+/// this size, where it maps larger pieces anew each time.
+const SENT_BYTES_MAX: usize = 60 << 10;
+/// What is read from the socket at once, unless the rest of a picture is known to be more.
+const READ_BYTES: usize = 32 << 10;
+/// With less room than this the next read gets new memory.
+const ROOM_BYTES_MIN: usize = 4 << 10;
 /// Chunks on their way to the gateway's HTTP/2 window.
 pub const CHUNKS_MAX: usize = 2;
 
@@ -101,13 +106,12 @@ async fn downward(
     }
     let mut buffer = BytesMut::new();
     loop {
-        buffer.reserve(READ_BYTES);
-        let mut chunk = (&mut buffer).limit(READ_BYTES);
+        make_room(&mut buffer);
         // Cancel-safe: the channel is over when the gateway is gone, whatever was read.
         let read = tokio::select! {
             biased;
             () = answers.closed() => return Ok(()),
-            read = from_spice.read_buf(&mut chunk) => read.map_err(|error| broken(&error))?,
+            read = from_spice.read_buf(&mut buffer) => read.map_err(|error| broken(&error))?,
         };
         if read == 0 {
             return Ok(());
@@ -125,7 +129,6 @@ async fn condensed(
     mut condenser: Condenser,
 ) -> Result<(), Status> {
     let began = Instant::now();
-    let mut buffer = BytesMut::with_capacity(READ_BYTES);
     let mut packing: Option<JoinHandle<Vec<u8>>> = None;
     let mut ended = false;
     loop {
@@ -148,6 +151,7 @@ async fn condensed(
                 None => std::future::pending().await,
             }
         };
+        make_room(condenser.inbox());
         // Cancel-safe: the channel is over when the gateway is gone, whatever was read; at the other
         // arms nothing was read, and what is packed goes on.
         tokio::select! {
@@ -158,15 +162,19 @@ async fn condensed(
                 // A panic there leaves the picture as it is.
                 condenser.packed(&packed.unwrap_or_default(), began.elapsed());
             }
-            read = from_spice.read_buf(&mut buffer), if !ended && condenser.has_room() => {
+            read = from_spice.read_buf(condenser.inbox()), if !ended && condenser.has_room() => {
                 ended = read.map_err(|error| broken(&error))? == 0;
-                condenser.receive(&buffer);
-                buffer.clear();
             }
             () = sleep_until(began + wakes.unwrap_or_default()), if wakes.is_some() => {
                 condenser.wake(began.elapsed());
             }
         }
+    }
+}
+
+fn make_room(buffer: &mut BytesMut) {
+    if buffer.capacity() - buffer.len() < ROOM_BYTES_MIN {
+        buffer.reserve(READ_BYTES);
     }
 }
 
@@ -185,7 +193,7 @@ async fn send(
     to_gateway: &metrics::Counter,
 ) -> Result<(), Status> {
     while !bytes.is_empty() {
-        let data = bytes.split_to(bytes.len().min(DATA_BYTES_MAX));
+        let data = bytes.split_to(bytes.len().min(SENT_BYTES_MAX));
         to_gateway.increment(data.len() as u64);
         if answers.send(Ok(ChannelResponse { data })).await.is_err() {
             return Err(Status::cancelled("the gateway is gone"));

@@ -66,9 +66,14 @@ fn look_at(plane: &Plane, tile: usize, bytes: &mut Vec<u8>) -> Content {
     let mut colors = [0_u64; COLOR_SET_WORDS];
     let mut same = 0_u64;
     for row in plane.rows(&area) {
+        let there = bytes.len();
+        bytes.resize(there + row.len() * 4, 0);
+        let (places, _none) = bytes.get_mut(there..).unwrap_or_default().as_chunks_mut::<4>();
+        for (place, pixel) in places.iter_mut().zip(row) {
+            *place = pixel.to_le_bytes();
+        }
         let mut left = None;
         for &pixel in row {
-            bytes.extend_from_slice(&pixel.to_le_bytes());
             if left.replace(pixel) == Some(pixel) {
                 same += 1;
             } else {

@@ -266,7 +266,9 @@ impl Channel {
         let Some(size) = size else {
             return Err(too_large("message size", value.into(), limit));
         };
-        if self.inbox.len() < HEADER_BYTES + size {
+        let there = self.inbox.len();
+        if there < HEADER_BYTES + size {
+            self.inbox.reserve(HEADER_BYTES + size - there);
             return Ok(None);
         }
         self.inbox.advance(HEADER_BYTES);

@@ -15,11 +15,13 @@ use super::cache::{Cached, Fidelity, PaletteCache, PixmapCache};
 use super::work;
 
 /// `SPICE_IMAGE_FLAGS_CACHE_ME`
-pub(super) const CACHE_ME: u8 = 1;
+const CACHE_ME: u8 = 1;
 /// `SPICE_IMAGE_FLAGS_HIGH_BITS_SET`
 const HIGH_BITS_SET: u8 = 2;
 /// `SPICE_IMAGE_FLAGS_CACHE_REPLACE_ME`: for a lossy one that was cached.
 const CACHE_REPLACE_ME: u8 = 4;
+/// Either of them: the image goes into the cache.
+pub(super) const CACHED_FLAGS: u8 = CACHE_ME | CACHE_REPLACE_ME;
 /// `SPICE_BITMAP_FLAGS_PAL_CACHE_ME`
 const PALETTE_CACHE_ME: u8 = 1;
 /// `SPICE_BITMAP_FLAGS_PAL_FROM_CACHE`
@@ -150,7 +152,7 @@ impl Caches {
     }
 
     fn cache(&mut self, id: u64, kind: u8, flags: u8, image: &Image) -> Result<(), SpiceError> {
-        if flags & (CACHE_ME | CACHE_REPLACE_ME) == 0 {
+        if flags & CACHED_FLAGS == 0 {
             return Ok(());
         }
         let fidelity = match kind {

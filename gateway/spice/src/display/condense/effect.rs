@@ -11,7 +11,7 @@ use crate::wire::Reader;
 
 use super::super::draw::Base;
 use super::super::forgotten_pixmaps;
-use super::super::image::{CACHE_ME, TOP_DOWN, kind as image};
+use super::super::image::{CACHED_FLAGS, TOP_DOWN, kind as image};
 use super::super::numbers::server;
 use super::super::raster::OP_PUT;
 
@@ -24,7 +24,7 @@ const MASK_BYTES: usize = 13;
 /// Place of the flags in `ImageDescriptor`.
 const FLAGS: usize = 9;
 /// `ImageDescriptor` and what follows it in a bitmap without a palette.
-const BITMAP_HEAD_BYTES: usize = 18 + 2 + 12 + 4;
+pub(super) const BITMAP_HEAD_BYTES: usize = 18 + 2 + 12 + 4;
 
 /// What a message does.
 #[derive(Debug)]
@@ -111,7 +111,7 @@ impl Put {
 
     /// Whether the client is to keep it.
     pub(super) const fn is_cached(&self) -> bool {
-        self.flags & CACHE_ME != 0
+        self.flags & CACHED_FLAGS != 0
     }
 
     /// Its number, if the client is to keep it.
@@ -132,7 +132,7 @@ impl Put {
         let flags = head.len() + FLAGS;
         head.put_slice(descriptor);
         if let (Cached::Not, Some(flags)) = (cached, head.get_mut(flags)) {
-            *flags &= !CACHE_ME;
+            *flags &= !CACHED_FLAGS;
         }
         [head.freeze(), self.pixels()]
     }
@@ -147,7 +147,7 @@ impl Put {
             Form::Jpeg => {
                 body.put_u8(image::JPEG);
                 // The client must not keep what is not exact.
-                body.put_u8(self.flags & !CACHE_ME);
+                body.put_u8(self.flags & !CACHED_FLAGS);
             }
             Form::Lz4 => {
                 body.put_u8(image::LZ4);
@@ -231,11 +231,11 @@ fn of_copy(body: &Bytes) -> Result<Effect, SpiceError> {
     let whole = image.clone().rest();
     let (id, kind, flags) = (image.u64()?, image.u8()?, image.u8()?);
     let size = Size::new(image.u32()?, image.u32()?)?;
-    if kind == image::SURFACE && image.u32()? == 0 {
-        return Ok(Effect::Anything);
-    }
     let rects = touched(&base)?;
-    let kept = Some(id).filter(|_| flags & CACHE_ME != 0);
+    let kept = Some(id).filter(|_| flags & CACHED_FLAGS != 0);
+    if kind == image::SURFACE {
+        return Ok(of_surface_copy(image.u32()?, &base, kept));
+    }
     let recalled = matches!(kind, image::FROM_CACHE | image::FROM_CACHE_LOSSLESS);
     if base.surface.0 != 0 {
         return Ok(match recalled {
@@ -243,17 +243,23 @@ fn of_copy(body: &Bytes) -> Result<Effect, SpiceError> {
             false => Effect::Replaces { rects: Vec::new(), image: kept },
         });
     }
-    if operation != OP_PUT || rects.len() > RECTS_MAX {
+    let bounds = Rect::of_size(size.width, size.height);
+    // Of an area that is partly beside the image, a part is not drawn.
+    let is_whole = !area.is_empty() && bounds.contains(&area);
+    if operation != OP_PUT || rects.len() > RECTS_MAX || !is_whole {
         return Ok(Effect::Anything);
     }
     if recalled {
         return Ok(Effect::Recalls { rects, image: id });
     }
-    if kind == image::BITMAP && area == Rect::of_size(size.width, size.height) {
+    if kind == image::BITMAP {
         let (format, bitmap_flags) = (image.u8()?, image.u8()?);
         let sides = [image.u32()?, image.u32()?, image.u32()?];
         let palette = image.u32()?;
-        let tight = sides == [size.width, size.height, size.width.saturating_mul(4)];
+        if sides.first_chunk() != Some(&[size.width, size.height]) {
+            return Ok(Effect::Anything);
+        }
+        let tight = sides.last() == Some(&size.width.saturating_mul(4)) && area == bounds;
         let unscaled = [base.target.width(), base.target.height()] == [size.width, size.height];
         let plain = matches!(format, 8 | 9) && bitmap_flags == TOP_DOWN && palette == 0;
         let bytes = BITMAP_HEAD_BYTES + size.area() * 4;
@@ -265,6 +271,14 @@ fn of_copy(body: &Bytes) -> Result<Effect, SpiceError> {
         }
     }
     Ok(Effect::Replaces { rects, image: kept })
+}
+
+/// A copy of another surface, whose size nobody knows here: perhaps not all is written.
+fn of_surface_copy(from: u32, base: &Base, kept: Option<u64>) -> Effect {
+    if from == 0 || kept.is_some() {
+        return Effect::Anything;
+    }
+    if base.surface.0 == 0 { Effect::Uses(vec![base.target]) } else { Effect::Nothing }
 }
 
 /// `Fill`: brush (type u8, colour u32), operation u16, mask.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! server ──▶ Condenser ──┬── as it is ─────────────────────────────────▶ client
-//!   DRAW_COPY of         ├── flat picture ── LZ4 ──────────────────────▶  exact
+//!   DRAW_COPY of         ├── no photograph ── LZ4 ─────────────────────▶  exact
 //!   large bitmaps        └── frame of what moves ── JPEG ──────────────▶  rough
 //!                              └── the same, as it is, once nothing
 //!                                  has replaced it for a while ────────▶  exact
@@ -11,6 +11,8 @@
 //! A server on a UNIX socket sends a film as bitmaps: 250 MB/s at 1920 x 1080. Its own streams would
 //! hold a film at 8 Mbit/s and 25 frames/s in coarse JPEG, and be exact a second after the last frame
 //! only (`RED_STREAM_TIMEOUT`).
+//!
+//! Of every bitmap only the picture's own pixels go on.
 //!
 //! INVARIANT: whatever reads or changes pixels, or takes an image from the cache, comes behind the exact
 //! form of what it needs. Pictures that the server did not send are [`BESIDE`] the others: not counted
@@ -21,6 +23,7 @@ mod inexact;
 mod motion;
 #[cfg(test)]
 mod tests;
+mod tight;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -36,14 +39,17 @@ use crate::serving::LinkRequest;
 
 use self::effect::{Cached, Effect, Form, Put};
 use self::inexact::{Inexact, Place};
-use self::motion::{Motion, Rate, is_photo};
+use self::motion::{Motion, Nature, Rate, nature};
 use super::numbers::server;
 use super::transfer::CAPABILITY_BESIDE;
 
 /// Largest message that is looked into: a picture of 3840 x 2160 with its description. Larger ones
 /// are passed on as they come.
 const LOOKED_AT_BYTES_MAX: usize = (32 << 20) + (64 << 10);
-/// Bytes from which a flat picture is packed: below, another thread takes longer than the line.
+/// An emptied inbox gives its memory back after a message larger than this: one picture does not cost each
+/// idle desktop its size for ever.
+const INBOX_KEPT_BYTES: usize = 32 << 10;
+/// Bytes from which a picture that is no photograph is packed: below, another thread takes longer than the line.
 const LZ4_BYTES_MIN: usize = 64 << 10;
 /// Pixels from which a picture is worth a look: 96 x 96.
 const PIXELS_MIN: usize = 96 * 96;
@@ -142,8 +148,13 @@ impl Condenser {
         self.packing.is_none() || self.inbox.len() < LOOKED_AT_BYTES_MAX
     }
 
-    /// Takes bytes from the server, in any portions, while it [has room](Self::has_room) and all steps
-    /// were taken.
+    /// Where bytes from the server are put, behind those that are there, in any portions, while it [has
+    /// room](Self::has_room) and all steps were taken.
+    pub const fn inbox(&mut self) -> &mut BytesMut {
+        &mut self.inbox
+    }
+
+    /// Takes bytes from the server, as [`Self::inbox`] does.
     pub fn receive(&mut self, bytes: &[u8]) {
         self.inbox.extend_from_slice(bytes);
     }
@@ -173,6 +184,9 @@ impl Condenser {
                 return None;
             }
             let message = self.inbox.split_to(whole).freeze();
+            if self.inbox.is_empty() && whole > INBOX_KEPT_BYTES {
+                self.inbox = BytesMut::new();
+            }
             if let Some(packing) = self.message(message, now) {
                 return Some(Step::Pack(packing));
             }
@@ -242,6 +256,7 @@ impl Condenser {
 
     /// Sends a message, or begins to pack its picture.
     fn message(&mut self, message: Bytes, now: Duration) -> Option<Packing> {
+        let message = tight::tightened(&message).unwrap_or(message);
         let (kind, body) = (kind_of(&message), message.slice(HEADER_BYTES..));
         match Effect::of(kind, &body) {
             Effect::Nothing => {}
@@ -280,11 +295,12 @@ impl Condenser {
         if put.size.area() < PIXELS_MIN || put.rects.is_empty() {
             return None;
         }
-        if !is_photo(&put.pixels(), put.size.columns()) {
-            return (put.bytes() >= LZ4_BYTES_MIN).then_some(Form::Lz4);
+        let nature = nature(&put.pixels(), put.size.columns());
+        let moves = nature != Nature::Flat && self.motion.drawn(&put.target, now);
+        if moves && self.inexact.can_keep(put) {
+            return Some(Form::Jpeg);
         }
-        let moves = self.motion.drawn(&put.target, now);
-        (moves && self.inexact.can_keep(put)).then_some(Form::Jpeg)
+        (nature != Nature::Photo && put.bytes() >= LZ4_BYTES_MIN).then_some(Form::Lz4)
     }
 
     /// Other pixels come to these rectangles, maybe with an image for the cache.

@@ -74,9 +74,20 @@ impl Motion {
     }
 }
 
-/// Whether a picture is more like a photograph than like text and fields: neighbours differ in every
-/// fifth place. Pixels of 4 bytes, of which the last does not count.
-pub(super) fn is_photo(pixels: &[u8], width: usize) -> bool {
+/// What a picture is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Nature {
+    /// Text and fields.
+    Flat,
+    /// A photograph among them.
+    Mixed,
+    /// A photograph.
+    Photo,
+}
+
+/// What a picture is like: of the first, neighbours differ in less than every fifth place, of the second in
+/// less than every other. Pixels of 4 bytes, of which the last does not count.
+pub(super) fn nature(pixels: &[u8], width: usize) -> Nature {
     let (pixels, _rest) = pixels.as_chunks::<4>();
     let height = pixels.len() / width.max(1);
     let step = (height / SAMPLED_ROWS).max(1);
@@ -87,7 +98,13 @@ pub(super) fn is_photo(pixels: &[u8], width: usize) -> bool {
             all += 1;
         }
     }
-    differ * 5 > all
+    if differ * 5 <= all {
+        Nature::Flat
+    } else if differ * 2 <= all {
+        Nature::Mixed
+    } else {
+        Nature::Photo
+    }
 }
 
 /// The quality with which frames keep below a rate.

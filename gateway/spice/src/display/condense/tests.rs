@@ -307,6 +307,50 @@ fn a_frame_of_the_cache_is_exact() {
 }
 
 #[test]
+fn what_a_copy_leaves_as_it_was_is_exact() {
+    // Of the image, its area that is drawn, and its own size.
+    let beside = copy_of(Rect::of_size(128, 128), Rect::new(64, 64, 192, 192), [128, 128]);
+    let smaller = copy_of(Rect::of_size(128, 128), Rect::of_size(128, 128), [20, 20]);
+    for copy in [beside, smaller] {
+        let mut scene = Scene::new();
+        film(&mut scene, Rect::of_size(128, 128), 8);
+        scene.say(server::DRAW_COPY, &copy);
+        scene.pass(REST);
+        assert_eq!(scene.wrong(), 0);
+    }
+}
+
+/// A copy of an area of an image that says to be as large as its destination.
+fn copy_of(target: Rect, area: Rect, [width, height]: [u32; 2]) -> Body {
+    let body = base(target).u32(21 + 4 + 16 + 2 + 1 + 13);
+    let body = body.i32s(&[area.top, area.left, area.bottom, area.right]).u16(8).u8(0);
+    let body = body.bytes(&[0; 13]).u64(UNCACHED).u8(0).u8(0).u32(target.width());
+    let body = body.u32(target.height()).u8(8).u8(4).u32(width).u32(height).u32(4 * width).u32(0);
+    body.bytes(&vec![90; 4 * usize::try_from(width * height).unwrap()])
+}
+
+#[test]
+fn an_image_that_replaces_one_of_the_cache_is_exact_there() {
+    let mut scene = Scene::new();
+    let area = Rect::of_size(128, 128);
+    for frame in 1..9 {
+        scene.put(area, Picture::Photo(frame), 7);
+        scene.pass(FRAME);
+    }
+    // `CACHE_REPLACE_ME` of the image's flags: once of one that goes roughly, once of another.
+    let flags = 21 + 4 + 16 + 2 + 1 + 13 + 9;
+    for (size, picture) in [(area, Picture::Photo(9)), (Rect::of_size(60, 60), Picture::Text(3))] {
+        let mut replacing = put(size, picture, 7);
+        replacing.0[flags] = 4;
+        scene.say(server::DRAW_COPY, &replacing);
+        let there = Rect::new(128, 128, 128 + size.right, 128 + size.bottom);
+        scene.say(server::DRAW_COPY, &recalled(there, 7));
+        scene.pass(REST);
+        assert_eq!(scene.wrong(), 0);
+    }
+}
+
+#[test]
 fn frames_keep_below_the_rate() {
     let mut rate = Rate::new(40);
     let mut now = Duration::ZERO;
