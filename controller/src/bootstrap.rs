@@ -80,18 +80,35 @@ pub enum BootstrapError {
     OwnCertificate(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
+/// Where the key that wraps the keys in a new store comes from.
+#[derive(Clone, Copy, Debug)]
+pub enum KeyFile<'a> {
+    /// It is made with the installation: nobody else needs it.
+    Own(&'a Path),
+    /// It must be there before: every controller of the installation has the same.
+    Shared(&'a Path),
+}
+
+impl<'a> KeyFile<'a> {
+    const fn path(self) -> &'a Path {
+        match self {
+            Self::Own(path) | Self::Shared(path) => path,
+        }
+    }
+}
+
 /// Opens the installation in `store`, or makes it on an empty one. `state` gets the first password.
 pub async fn open(
     store: &dyn Store,
     clock: &Clock,
-    key_file: &Path,
+    key_file: KeyFile<'_>,
     state: &Path,
 ) -> Result<LocalAuthority, BootstrapError> {
     for _ in 0..TRIES_MAX {
         if let Some(entry) = get(store, INSTALLATION_KEY).await? {
             let record = stored::Installation::decode(entry.value)
                 .map_err(|_| BootstrapError::Damaged(INSTALLATION_KEY))?;
-            return open_existing(store, clock, key_file, record).await;
+            return open_existing(store, clock, key_file.path(), record).await;
         }
         match make(store, clock, key_file, state).await {
             Ok(()) => info!("New installation made"),
@@ -132,10 +149,13 @@ async fn read_authority(
 async fn make(
     store: &dyn Store,
     clock: &Clock,
-    key_file: &Path,
+    key_file: KeyFile<'_>,
     state: &Path,
 ) -> Result<(), BootstrapError> {
-    let key = WrappingKey::load_or_make(key_file)?;
+    let key = match key_file {
+        KeyFile::Own(path) => WrappingKey::load_or_make(path)?,
+        KeyFile::Shared(path) => WrappingKey::load_supplied(path)?,
+    };
     let create_ms = clock.now_ms();
     let id = InstallationId::new(uuid::Uuid::new_v4()).to_string();
     let internal = make_authority(clock, &key, Purpose::Internal, &id)?;
@@ -266,11 +286,11 @@ mod tests {
         let (key, state) = (folder.path().join("controller.key"), folder.path());
         let store = Arc::new(MemoryStore::new());
         let clock = Clock::manual(1_800_000_000_000);
-        let first = open(store.as_ref(), &clock, &key, state).await.unwrap();
+        let first = open(store.as_ref(), &clock, KeyFile::Own(&key), state).await.unwrap();
         let password = std::fs::read_to_string(state.join(PASSWORD_FILE)).unwrap();
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&key), mode(&state.join(PASSWORD_FILE))), (0o600, 0o600));
-        let second = open(store.as_ref(), &clock, &key, state).await.unwrap();
+        let second = open(store.as_ref(), &clock, KeyFile::Own(&key), state).await.unwrap();
         assert_eq!(first.installation(), second.installation());
         assert_eq!(first.cas(), second.cas());
         assert_eq!(password, std::fs::read_to_string(state.join(PASSWORD_FILE)).unwrap());
@@ -286,7 +306,7 @@ mod tests {
             let (key, state) = (folder.path().join("controller.key"), folder.path());
             let store = Arc::new(MemoryStore::new());
             store.fail_next([fault]);
-            open(store.as_ref(), &Clock::manual(0), &key, state).await.unwrap();
+            open(store.as_ref(), &Clock::manual(0), KeyFile::Own(&key), state).await.unwrap();
             let password = std::fs::read_to_string(state.join(PASSWORD_FILE)).unwrap();
             let directory = LocalDirectory::new(store as Arc<dyn Store>).unwrap();
             let verdict = directory.check("default", "admin", password.trim()).await.unwrap();
@@ -299,13 +319,31 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (key, state) = (folder.path().join("controller.key"), folder.path());
         let (store, clock) = (MemoryStore::new(), Clock::manual(0));
-        open(&store, &clock, &key, state).await.unwrap();
+        open(&store, &clock, KeyFile::Own(&key), state).await.unwrap();
         std::fs::remove_file(&key).unwrap();
-        let error = open(&store, &clock, &key, state).await.expect_err("missing").to_string();
+        let error =
+            open(&store, &clock, KeyFile::Own(&key), state).await.expect_err("missing").to_string();
         assert!(error.contains("missing") && error.contains("controller.key"), "{error}");
         WrappingKey::load_or_make(&key).unwrap();
-        let error = open(&store, &clock, &key, state).await.expect_err("wrong").to_string();
+        let error =
+            open(&store, &clock, KeyFile::Own(&key), state).await.expect_err("wrong").to_string();
         assert!(error.contains("not the one"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_shared_store_is_not_begun_without_a_key_that_was_supplied() {
+        let folder = tempfile::tempdir().unwrap();
+        let (key, state) = (folder.path().join("controller.key"), folder.path());
+        let (store, clock) = (MemoryStore::new(), Clock::manual(0));
+        let begin = async || open(&store, &clock, KeyFile::Shared(&key), state).await;
+        let error = begin().await.expect_err("no key").to_string();
+        assert!(error.contains("openssl rand -hex 32"), "{error}");
+        assert!(!key.exists());
+        std::fs::write(&key, "ab".repeat(32)).unwrap();
+        begin().await.unwrap();
+        std::fs::remove_file(&key).unwrap();
+        let error = begin().await.expect_err("no key").to_string();
+        assert!(error.contains("the store was made with one"), "{error}");
     }
 
     #[tokio::test]
@@ -314,7 +352,7 @@ mod tests {
         let start_ms = 1_800_000_000_000;
         let (store, clock) = (MemoryStore::new(), Clock::manual(start_ms));
         let key = folder.path().join("controller.key");
-        let authority = open(&store, &clock, &key, folder.path()).await.unwrap();
+        let authority = open(&store, &clock, KeyFile::Own(&key), folder.path()).await.unwrap();
         let authority: Arc<dyn Authority> = Arc::new(authority);
         let tasks = Tasks::new();
         // 17 of 24 hours later in the eyes of who renews.

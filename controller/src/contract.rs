@@ -195,6 +195,8 @@ pub const fn cause_to_wire(cause: &EndCause) -> (wire::SessionEndCause, u32) {
         EndCause::Failed => (wire::SessionEndCause::Failed, 0),
         EndCause::NoHost => (wire::SessionEndCause::NoHost, 0),
         EndCause::HostServiced => (wire::SessionEndCause::HostServiced, 0),
+        EndCause::MaxTime => (wire::SessionEndCause::MaxTime, 0),
+        EndCause::HostLost => (wire::SessionEndCause::HostLost, 0),
     }
 }
 
@@ -210,5 +212,7 @@ pub fn cause_from_wire(cause: wire::SessionEndCause, away_secs: u32, sentence: S
         wire::SessionEndCause::Failed => EndCause::Failed,
         wire::SessionEndCause::NoHost => EndCause::NoHost,
         wire::SessionEndCause::HostServiced => EndCause::HostServiced,
+        wire::SessionEndCause::MaxTime => EndCause::MaxTime,
+        wire::SessionEndCause::HostLost => EndCause::HostLost,
     }
 }

@@ -3,22 +3,28 @@
 use vidi_kit::telemetry::TelemetryError;
 use vidi_kit::tls::TlsError;
 
-use crate::adapters::sled::OpenError;
+use crate::adapters::{etcd, sled};
 use crate::bootstrap::BootstrapError;
 use crate::ports::DirectoryError;
 
 /// Why a controller cannot start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum StartupError {
-    /// The store cannot be opened.
+    /// The embedded store cannot be opened.
     #[error(transparent)]
-    Store(#[from] OpenError),
+    Store(#[from] sled::OpenError),
+    /// The store in etcd cannot be opened.
+    #[error(transparent)]
+    Etcd(#[from] etcd::OpenError),
     /// The store was open and cannot be written any more.
     #[error(
         "the store failed and must be opened again ({0}): look at the disk of the `state` folder \
          and start the controller again"
     )]
     StoreBroken(String),
+    /// What etcd says contradicts what it said before.
+    #[error("etcd cannot be relied on any more: {0}")]
+    EtcdBroken(String),
     /// The installation cannot be made or opened.
     #[error(transparent)]
     Bootstrap(#[from] BootstrapError),

@@ -12,6 +12,7 @@ pub mod config;
 pub mod contract;
 pub mod error;
 pub mod model;
+pub mod mutants;
 pub mod plan;
 pub mod ports;
 pub mod reconcile;

@@ -1,15 +1,18 @@
 //! The controller's process: reads the configuration, starts the parts, stops them in order.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
 use tracing::info;
+use vidi_controller::adapters::etcd::{EtcdSettings, EtcdStore, TlsFiles};
 use vidi_controller::adapters::images::ImageFolder;
 use vidi_controller::adapters::local_directory::LocalDirectory;
 use vidi_controller::adapters::sled::SledStore;
-use vidi_controller::config::{self, ControllerConfig};
+use vidi_controller::bootstrap::KeyFile;
+use vidi_controller::config::{self, ControllerConfig, StoreKind};
 use vidi_controller::error::StartupError;
 use vidi_controller::ports::{Authority, Store};
 use vidi_controller::rpc::{Parts, server};
@@ -19,7 +22,7 @@ use vidi_kit::grant::GrantSigner;
 use vidi_kit::tasks::terminated;
 use vidi_kit::telemetry::{Health, start_logs, start_metrics};
 use vidi_kit::transport::{bind, bind_unix};
-use vidi_kit::{Clock, Tasks, files};
+use vidi_kit::{Chance, Clock, Tasks, files};
 
 /// Port of metrics and health, on loopback.
 const METRICS_PORT: u16 = 9441;
@@ -45,7 +48,7 @@ async fn run(config: ControllerConfig) -> Result<(), StartupError> {
     let ended = tokio::select! {
         biased;
         stopping = terminated() => stopping.map_err(in_io("cannot wait for signals")),
-        why = broken => Err(StartupError::StoreBroken(why)),
+        why = broken => Err(why),
     };
     health.starts_with("it stops");
     info!("Stopping");
@@ -55,24 +58,72 @@ async fn run(config: ControllerConfig) -> Result<(), StartupError> {
     ended
 }
 
-/// Starts all parts; what it answers resolves when the store cannot be written any more.
+/// Resolves when the store cannot be used any more.
+type Broken = Pin<Box<dyn Future<Output = StartupError> + Send>>;
+
+/// A store that is open.
+struct Opened<'a> {
+    store: Arc<dyn Store>,
+    broken: Broken,
+    bytes: telemetry::StoreBytes,
+    key_file: KeyFile<'a>,
+}
+
+async fn open_store<'a>(
+    config: &'a ControllerConfig,
+    tasks: &Tasks,
+) -> Result<Opened<'a>, StartupError> {
+    match config.store.kind {
+        StoreKind::Sled => {
+            let folder = config.state.join("store");
+            let store = SledStore::open(&folder)?;
+            let broken = store.broken();
+            Ok(Opened {
+                store: Arc::new(store),
+                broken: Box::pin(async move { StartupError::StoreBroken(broken.await) }),
+                bytes: Box::new(move || telemetry::folder_bytes(&folder)),
+                key_file: KeyFile::Own(&config.key_file),
+            })
+        }
+        StoreKind::Etcd => {
+            let tls = config.store.has_tls().then(|| TlsFiles {
+                ca: config.store.ca_file.clone(),
+                certificate: config.store.certificate_file.clone(),
+                key: config.store.certificate_key_file.clone(),
+            });
+            let settings = EtcdSettings {
+                endpoints: config.store.endpoints.clone(),
+                tls,
+                prefix: config.store.prefix.clone(),
+                mark: config.state.join("etcd-mark"),
+            };
+            let store = EtcdStore::open(settings, tasks).await?;
+            let broken = store.broken();
+            Ok(Opened {
+                bytes: Box::new(store.bytes()),
+                store: Arc::new(store),
+                broken: Box::pin(async move { StartupError::EtcdBroken(broken.await) }),
+                key_file: KeyFile::Shared(&config.key_file),
+            })
+        }
+    }
+}
+
+/// Starts all parts; what it answers resolves when the store cannot be used any more.
 async fn start(
     config: &ControllerConfig,
     tasks: &Tasks,
     health: &Health,
-) -> Result<impl Future<Output = String> + use<>, StartupError> {
+) -> Result<Broken, StartupError> {
     make_folders(config)?;
     // The port before the store: a second controller is told at once, and nothing is touched.
     let listener = bind(config.listen).await.map_err(in_io("the port cannot be had"))?;
     let metrics = (METRICS_PORT, telemetry::METRICS);
     start_metrics(tasks, &config.telemetry, metrics, health.clone()).await?;
     health.starts_with("it reads the store");
-    let store_folder = config.state.join("store");
-    let store = SledStore::open(&store_folder)?;
-    let broken = store.broken();
-    let store: Arc<dyn Store> = Arc::new(store);
+    let Opened { store, broken, bytes, key_file } = open_store(config, tasks).await?;
     let clock = Clock::system();
-    let opened = bootstrap::open(store.as_ref(), &clock, &config.key_file, &config.state).await?;
+    let opened = bootstrap::open(store.as_ref(), &clock, key_file, &config.state).await?;
     let authority: Arc<dyn Authority> = Arc::new(opened);
     bootstrap::publish_cas(authority.as_ref(), &config.state)?;
     let identity = bootstrap::identity(tasks, &clock, &authority, &config.id)?;
@@ -83,10 +134,12 @@ async fn start(
     let images =
         ImageFolder::open(&config.images).map_err(in_io("cannot make the images' folder"))?;
     let directory = Arc::new(LocalDirectory::new(Arc::clone(&store))?);
-    let own = reconcile::Own { id: config.id.clone(), limits: config.presence.limits() };
+    let own =
+        reconcile::Own { id: config.id.clone(), limits: config.limits(), chance: Chance::system() };
+    health.starts_with("it waits until it leads");
     let handle = reconcile::start(tasks, store, clock.clone(), own).await?;
     bootstrap::publish_grant_key(&handle, &config.id, signer.public_key()).await?;
-    telemetry::watch(health, &handle, store_folder);
+    telemetry::watch(health, &handle, bytes);
     let parts = Parts {
         handle,
         authority,

@@ -23,12 +23,14 @@ pub const COMMIT_BYTES_MAX: usize = 1024 * 1024;
 pub const LIST_ENTRIES_MAX: usize = 1_000;
 /// Bytes of a key; ours are below 200.
 pub const KEY_BYTES_MAX: usize = 512;
-/// Revisions that a store keeps for watches to catch up with; who is further behind lists again.
+/// Revisions that an embedded store keeps for watches to catch up with; who is further behind lists
+/// again. A store on other machines keeps what its operator says.
 pub const RING_REVISIONS_MAX: usize = 4_096;
 
 /// Ordered, revisioned key-value storage with transactions and watches.
 ///
-/// INVARIANT: revisions of one store only grow, by one per commit, over restarts too.
+/// INVARIANT: revisions of one store only grow, over restarts too: what is asked for later is answered
+/// at the same revision or a later one.
 #[async_trait]
 pub trait Store: Send + Sync + fmt::Debug {
     /// Entries whose keys start with `prefix` and lie behind `after` (empty: from the first), in the
@@ -49,8 +51,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     async fn lead(&self, controller: &str) -> Result<Leadership, StoreError>;
 }
 
-/// Every commit of a leader writes a new value here and expects the one before. A store that has run
-/// full lets a commit pass that writes nothing else and deletes something.
+/// Every commit of a leader writes a new value here and expects the one before. An embedded store that
+/// has run full lets a commit pass that writes nothing else and deletes something.
 pub const NONCE_KEY: &str = "leader/nonce";
 
 /// One entry by its exact key; none when it is not there.

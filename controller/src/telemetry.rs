@@ -1,22 +1,27 @@
 //! What the controller counts; docs/operations.md says the same to people.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use vidi_kit::ids::HostId;
-use vidi_kit::telemetry::{ANSWER_SECONDS, Health, Metric};
+use vidi_kit::telemetry::{ANSWER_SECONDS, Health, Metric, START_SECONDS};
 
-use crate::model::{Power, Presence, World};
+use crate::model::{PoolStatus, Power, Presence, World};
 use crate::reconcile::Handle;
 
-/// A commit that nobody knows of is tried for 25 s; a leader that is silent for longer is stuck.
+/// A commit that nobody knows of is tried for 60 s; a leader that is silent for longer is stuck.
 const ROUND_SECS_MAX: Duration = Duration::from_secs(90);
 /// Files of the store whose sizes are added up.
 const FILES_MAX: usize = 1_000;
 /// Tenants that have their own figures; those of all others are told together, as `other`.
 const TENANTS_MAX: usize = 100;
+/// Pools that have their own figures; those of all others are told together, as `other`.
+const POOLS_MAX: usize = 200;
+
+/// Says what the store takes on its disk, in bytes.
+pub type StoreBytes = Box<dyn Fn() -> u64 + Send + Sync>;
 
 /// All of it.
 pub const METRICS: &[Metric] = &[
@@ -25,9 +30,29 @@ pub const METRICS: &[Metric] = &[
         .by_any(&["tenant", "power"]),
     Metric::gauge("vidi_controller_hosts", "Hosts, by state.")
         .by("state", &["connected", "unreachable"]),
+    Metric::gauge(
+        "vidi_controller_can_lose_domains",
+        "Failure domains that may fail together now, and all desktops still fit on the rest.",
+    ),
     Metric::gauge("vidi_controller_gateways", "Gateways that are linked."),
     Metric::gauge("vidi_controller_sessions", "Sessions that go on, by state.")
         .by("state", &["opening", "connected", "disconnected"]),
+    Metric::gauge("vidi_controller_pool_desktops", "Desktops of pools, by tenant, pool and state.")
+        .by_any(&["tenant", "pool", "state"]),
+    Metric::gauge("vidi_controller_pool_waiting", "Users who wait for a desktop of a pool."),
+    Metric::gauge("vidi_controller_pools_suspended", "Pools that make no more desktops."),
+    Metric::counter(
+        "vidi_controller_pool_suspensions_total",
+        "Pools that failures have suspended.",
+    ),
+    Metric::counter("vidi_controller_pool_refills_total", "Desktops that were made for pools."),
+    Metric::counter("vidi_controller_claims_total", "Claims of desktops of pools, by their luck.")
+        .by("result", &["hit", "waited", "preparing"]),
+    Metric::histogram(
+        "vidi_controller_claim_wait_seconds",
+        START_SECONDS,
+        "From the claim of a desktop of a pool until there was one.",
+    ),
     Metric::gauge("vidi_controller_operations_open", "Operations that have not ended."),
     Metric::gauge("vidi_controller_sign_ins", "Sign-ins that are kept."),
     Metric::counter("vidi_controller_sign_in_attempts_total", "Tries to sign in, by their end.")
@@ -44,6 +69,11 @@ pub const METRICS: &[Metric] = &[
         .by("result", &["done", "refused", "deposed"]),
     Metric::histogram("vidi_controller_commit_seconds", ANSWER_SECONDS, "Commits to the store."),
     Metric::gauge("vidi_controller_store_bytes", "What the store takes on its disk."),
+    Metric::counter(
+        "vidi_controller_etcd_failures_total",
+        "Calls that a member of etcd did not answer.",
+    )
+    .by_any(&["member"]),
     Metric::counter("vidi_controller_rpc_requests_total", "Calls, by method and gRPC code.")
         .by_any(&["method", "code"]),
     Metric::histogram(
@@ -57,7 +87,8 @@ pub const METRICS: &[Metric] = &[
 ];
 
 /// Makes `/ready` and `/live` follow the owner, and sets the gauges whenever they are read.
-pub fn watch(health: &Health, handle: &Handle, store: PathBuf) {
+/// `store_bytes` says what the store takes on its disk.
+pub fn watch(health: &Health, handle: &Handle, store_bytes: StoreBytes) {
     health.loop_turns("leader", handle.pulse(), ROUND_SECS_MAX);
     let (leads, stores) = (handle.clone(), handle.clone());
     health.needs("leadership", move || match leads.standing().leading {
@@ -68,25 +99,27 @@ pub fn watch(health: &Health, handle: &Handle, store: PathBuf) {
         None => Ok(()),
         Some(problem) => Err(format!("it did not take the last commit: {problem}")),
     });
-    sample(health, handle.clone(), store);
+    sample(health, handle.clone(), store_bytes);
 }
 
-fn sample(health: &Health, handle: Handle, store: PathBuf) {
+fn sample(health: &Health, handle: Handle, store_bytes: StoreBytes) {
     let seen = Mutex::new(BTreeMap::new());
+    let seen_pools = Mutex::new(BTreeMap::new());
     health.sample(move || {
         let world = handle.world();
-        metrics::gauge!("vidi_controller_store_bytes").set(folder_bytes(&store) as f64);
+        metrics::gauge!("vidi_controller_store_bytes").set(store_bytes() as f64);
         let standing = handle.standing();
         metrics::gauge!("vidi_controller_leading").set(f64::from(u8::from(standing.leading)));
         metrics::gauge!("vidi_controller_changes_queued").set(handle.queued() as f64);
         // The map is whole at every moment.
         set_desktops(&world, &mut seen.lock().unwrap_or_else(PoisonError::into_inner));
+        set_pools(&world, &mut seen_pools.lock().unwrap_or_else(PoisonError::into_inner));
         set_others(&world);
     });
 }
 
-/// The store's folder has a handful of files, and one folder of large values.
-fn folder_bytes(folder: &Path) -> u64 {
+/// Of an embedded store: the folder has a handful of files, and one folder of large values.
+pub fn folder_bytes(folder: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
     let sizes = entries.take(FILES_MAX).flatten().map(|entry| match entry.metadata() {
         Ok(found) if found.is_dir() => folder_bytes(&entry.path()),
@@ -117,6 +150,42 @@ fn set_desktops(world: &World, seen: &mut BTreeMap<Series, usize>) {
         gauge.set(*count as f64);
     }
 }
+
+type PoolSeries = (String, String);
+
+/// As [`set_desktops`], of pools.
+fn set_pools(world: &World, seen: &mut BTreeMap<PoolSeries, [u32; POOL_STATES.len()]>) {
+    for counts in seen.values_mut() {
+        *counts = Default::default();
+    }
+    let (mut waiting, mut suspended) = (0, 0_u32);
+    for ((tenant, id), pool) in world.pools.iter() {
+        let own = (tenant.to_string(), id.to_string());
+        let known = seen.contains_key(&own) || seen.len() < POOLS_MAX;
+        let series = if known { own } else { ("other".to_owned(), "other".to_owned()) };
+        let status = world.pool_status(tenant, *id);
+        let PoolStatus { ready, preparing, claimed, .. } = status;
+        let counts = seen.entry(series).or_default();
+        for (count, more) in counts.iter_mut().zip([ready, preparing, claimed]) {
+            *count += more;
+        }
+        waiting += status.waiting;
+        suspended += u32::from(pool.suspended.is_some());
+    }
+    for ((tenant, pool), counts) in seen.iter() {
+        for (state, count) in POOL_STATES.iter().zip(counts) {
+            let gauge = metrics::gauge!(
+                "vidi_controller_pool_desktops",
+                "tenant" => tenant.clone(), "pool" => pool.clone(), "state" => *state
+            );
+            gauge.set(f64::from(*count));
+        }
+    }
+    metrics::gauge!("vidi_controller_pool_waiting").set(f64::from(waiting));
+    metrics::gauge!("vidi_controller_pools_suspended").set(f64::from(suspended));
+}
+
+const POOL_STATES: [&str; 3] = ["ready", "preparing", "claimed"];
 
 /// Words of [`power_word`].
 const POWERS: usize = 6;
@@ -151,6 +220,7 @@ fn set_others(world: &World) {
     for (state, count) in sessions {
         metrics::gauge!("vidi_controller_sessions", "state" => state).set(f64::from(count));
     }
+    metrics::gauge!("vidi_controller_can_lose_domains").set(world.fleet.can_lose() as f64);
     metrics::gauge!("vidi_controller_gateways").set(world.gateways.len() as f64);
     metrics::gauge!("vidi_controller_operations_open").set(world.open_operations.len() as f64);
     metrics::gauge!("vidi_controller_sign_ins").set(world.sign_ins.len() as f64);

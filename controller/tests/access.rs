@@ -55,12 +55,19 @@ impl Controller {
         let tasks = Tasks::new();
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
         let key = folder.path().join("controller.key");
-        let opened = bootstrap::open(store.as_ref(), &clock, &key, folder.path()).await.unwrap();
+        let opened = {
+            let key = bootstrap::KeyFile::Own(&key);
+            bootstrap::open(store.as_ref(), &clock, key, folder.path()).await.unwrap()
+        };
         let authority: Arc<dyn Authority> = Arc::new(opened);
         let identity = bootstrap::identity(&tasks, &clock, &authority, "c1").unwrap();
         let directory = Arc::new(LocalDirectory::new(Arc::clone(&store)).unwrap());
         // What expires is judged by a clock that the test moves.
-        let own = reconcile::Own { id: "c1".to_owned(), limits: Limits::default() };
+        let own = reconcile::Own {
+            id: "c1".to_owned(),
+            limits: Limits::default(),
+            chance: vidi_kit::Chance::system(),
+        };
         let judged = Clock::manual(clock.now_ms().max(START_MS));
         let handle = reconcile::start(&tasks, store, judged.clone(), own).await.unwrap();
         let parts = Parts {

@@ -11,6 +11,7 @@
 mod hosts;
 mod invariants;
 mod machines;
+mod pools;
 mod roles;
 mod sharing;
 mod stack;

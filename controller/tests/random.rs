@@ -12,21 +12,23 @@ use proptest::prelude::*;
 use uuid::Uuid;
 use vidi_controller::model::{
     Change, DesktopTarget, DisplayPolicy, EndCause, GatewayLive, Guest, Host, HostHello, HostLive,
-    HostReport, ImageFile, Manifest, Observed, Power, Presence, Readiness, ReleasePolicy, Row,
-    SignIn, Step, Tenant, UsageKind, User, Video, World,
+    HostReport, ImageFile, Manifest, Observed, Place, PoolKind, PoolSettings, PoolUsers, Power,
+    Presence, Readiness, ReleasePolicy, Row, SignIn, Standing, Step, Tenant, UsageKind, User,
+    Video, World,
 };
 use vidi_controller::plan::presence::judged;
 use vidi_controller::plan::settle::settle;
 use vidi_controller::plan::usage::{ALIVE_PERIOD_MS, GAP_MS, alive};
 use vidi_controller::plan::wanted::{WantedDesktop, wanted};
-use vidi_controller::plan::{View, decide};
+use vidi_controller::plan::{View, decide, pools};
 use vidi_controller::ports::{COMMIT_OPERATIONS_MAX, Write};
 use vidi_controller::records;
-use vidi_kit::ids::{DesktopId, HostId, SessionId, TenantId};
+use vidi_kit::ids::{DesktopId, HostId, PoolId, SessionId, TenantId, UserId};
 
 const MINUTE_MS: i64 = 60_000;
 const SECOND_MS: i64 = 1_000;
 const DESKTOPS_MAX: usize = 4;
+const USERS: [&str; 4] = ["ana", "ben", "cy", "dan"];
 
 /// One thing that happens; the number picks what it happens to.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +55,8 @@ enum Event {
         outcome: u8,
     },
     HostGone(usize),
+    /// A host has not been heard for longer than the grace time.
+    HostSilent(usize),
     Cordon(usize),
     /// With or without ending sessions.
     Drain(usize, bool),
@@ -62,6 +66,22 @@ enum Event {
     Wait,
     /// A few seconds pass.
     Tick,
+    /// A pool is made, or changed.
+    Pool {
+        dedicated: bool,
+        min_spare: u32,
+        max_desktops: u32,
+    },
+    /// With or without force.
+    DeletePool(bool, bool),
+    Resume(bool),
+    /// One of four users claims a desktop of a pool.
+    Claim {
+        dedicated: bool,
+        user: usize,
+    },
+    /// The template has another version.
+    Publish(u8),
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -81,11 +101,20 @@ fn event() -> impl Strategy<Value = Event> {
         1 => pick.prop_map(Event::Grant),
         6 => (0..2usize, 0..6u8).prop_map(|(host, outcome)| Event::Report { host, outcome }),
         1 => (0..2usize).prop_map(Event::HostGone),
+        1 => (0..2usize).prop_map(Event::HostSilent),
         1 => (0..2usize).prop_map(Event::Cordon),
         1 => (0..2usize, any::<bool>()).prop_map(|(host, now)| Event::Drain(host, now)),
         2 => (0..2usize).prop_map(Event::Uncordon),
         1 => Just(Event::Crash),
         1 => Just(Event::Wait),
+        2 => (any::<bool>(), 0..4u32, 1..6u32).prop_map(|(dedicated, min_spare, max_desktops)| {
+            Event::Pool { dedicated, min_spare: min_spare.min(max_desktops), max_desktops }
+        }),
+        1 => (any::<bool>(), any::<bool>()).prop_map(|(one, force)| Event::DeletePool(one, force)),
+        1 => any::<bool>().prop_map(Event::Resume),
+        5 => (any::<bool>(), 0..USERS.len())
+            .prop_map(|(dedicated, user)| Event::Claim { dedicated, user }),
+        1 => (0..3u8).prop_map(Event::Publish),
     ]
 }
 
@@ -100,6 +129,8 @@ struct Simulation {
     connected_ms: BTreeMap<DesktopId, i64>,
     /// How far a desktop's connected time may be off, ms.
     doubt_ms: i64,
+    /// Who was ever let into a floating desktop.
+    seen: BTreeMap<DesktopId, UserId>,
 }
 
 impl Simulation {
@@ -113,6 +144,7 @@ impl Simulation {
             ran_ms: BTreeMap::new(),
             connected_ms: BTreeMap::new(),
             doubt_ms: 0,
+            seen: BTreeMap::new(),
         };
         let tenant = tenant();
         let named =
@@ -121,7 +153,7 @@ impl Simulation {
         for host in 0..2 {
             rows.push(Row::Host(self::host(host), Host::default()));
         }
-        for user in ["ana", "ben"] {
+        for user in USERS {
             let record = User {
                 display_name: user.to_owned(),
                 roles: vec!["user".to_owned()],
@@ -136,18 +168,22 @@ impl Simulation {
             rows.push(Row::SignIn(user.to_owned(), sign_in));
         }
         one.commit(rows.into_iter().map(Step::Put).collect());
+        one.publish(0);
+        one
+    }
+
+    fn publish(&mut self, version: u8) {
         let disk = ImageFile { file: "d".to_owned(), sha256: "0".repeat(64), size_bytes: 1 };
         let (video, readiness) = (Video::Qxl, Readiness::Helper);
         let guest = Guest { memory_mib: 512, vcpus: 1, video, readiness, sound: false };
         let manifest = Manifest { disk, kernel: None, initrd: None, cmdline: String::new(), guest };
-        one.ask(Change::PutTemplate {
-            tenant,
+        self.ask(Change::PutTemplate {
+            tenant: tenant(),
             template: "micro".parse().unwrap(),
             display_name: String::new(),
-            digest: "sha256:00".to_owned(),
+            digest: format!("sha256:{version:02}"),
             manifest,
         });
-        one
     }
 
     /// What a commit does: all or nothing; then the invariants hold of what is stored.
@@ -159,6 +195,7 @@ impl Simulation {
         assert!(keys.len() < COMMIT_OPERATIONS_MAX, "fits one commit");
         assert_eq!(keys.len(), steps.len(), "a plan writes each key once");
         for step in steps {
+            self.check_single_use(&step);
             if let Step::Put(Row::Allocation(host, ..)) = &step {
                 let host = self.world.hosts.get(host).unwrap();
                 assert!(!host.cordoned, "nothing new is placed on a cordoned host");
@@ -167,12 +204,44 @@ impl Simulation {
                 Write::Put { key, value } => drop(self.stored.insert(key, value)),
                 Write::Delete { key } => drop(self.stored.remove(&key)),
             }
+            let made = match &step {
+                Step::Put(Row::Spec(_, id, spec))
+                    if self.world.desktop(&tenant(), *id).is_none() =>
+                {
+                    spec.pool
+                }
+                _ => None,
+            };
             self.world.apply(step);
+            if let Some(pool) = made {
+                self.check_cap(pool);
+            }
         }
         let stored = self.reload();
         invariants::check(&stored);
         let newest = self.world.usage_newest.iter();
         assert!(newest.eq(stored.usage_newest.iter()), "the index is that of what is stored");
+    }
+
+    /// Nobody is let into a floating desktop that another user was let into.
+    fn check_single_use(&mut self, step: &Step) {
+        let Step::Put(Row::Session(_, _, session)) = step else { return };
+        let Place::Desktop(id) = session.place else { return };
+        let desktop = self.world.desktop(&tenant(), id);
+        if desktop.is_some_and(|one| one.spec.is_single_use()) {
+            let first = self.seen.entry(id).or_insert_with(|| session.user.clone());
+            assert_eq!(*first, session.user, "{id} has a second user");
+        }
+    }
+
+    /// A pool that has just made a desktop has no more than it may.
+    fn check_cap(&self, pool: PoolId) {
+        let known = self.world.pool(&tenant(), pool).unwrap();
+        let desktops = self.world.desktops.values();
+        let those = desktops.filter(|one| one.spec.pool == Some(pool) && !one.spec.deleting);
+        let max = usize::try_from(known.settings.max_desktops).unwrap();
+        assert!(those.count() <= max, "{pool} has more than it may");
+        assert!(known.suspended.is_none(), "{pool} is suspended and makes one");
     }
 
     fn reload(&self) -> World {
@@ -199,7 +268,7 @@ impl Simulation {
     }
 
     fn settle(&mut self) {
-        const PASSES_MAX: usize = 20;
+        const PASSES_MAX: usize = 60;
         for _ in 0..PASSES_MAX {
             let mut all: Vec<_> = self.world.desktops.iter().map(|(key, _)| key.clone()).collect();
             let open = self.world.open_operations.iter();
@@ -210,7 +279,20 @@ impl Simulation {
                 quiet &= steps.is_empty();
                 self.commit(steps);
             }
+            let pools: Vec<_> = self.world.pools.iter().map(|((_, id), _)| *id).collect();
+            for pool in pools {
+                let first = self.ids + 1;
+                let mut ids = (first..first + 8).map(Uuid::from_u128);
+                let steps = pools::settle(&self.world, &tenant(), pool, self.now_ms, &mut ids);
+                self.ids += 8;
+                quiet &= steps.is_empty();
+                self.commit(steps);
+            }
+            let steps = pools::given_up(&self.world, self.now_ms);
+            quiet &= steps.is_empty();
+            self.commit(steps);
             if quiet {
+                check_standings(&self.world);
                 self.check_drains();
                 return;
             }
@@ -234,7 +316,9 @@ impl Simulation {
     }
 
     fn session(&self, pick: usize) -> Option<SessionId> {
-        self.world.sessions.iter().nth(pick).map(|((_, id), _)| *id)
+        let mut newest: Vec<_> = self.world.sessions.iter().map(|((_, id), _)| *id).collect();
+        newest.reverse();
+        newest.get(pick).copied()
     }
 
     fn target(&self, pick: usize) -> Option<DesktopTarget> {
@@ -254,12 +338,25 @@ impl Simulation {
             }
             Event::Grant(pick) => {
                 let (session, gateway) = (self.session(pick)?, "edge".parse().unwrap());
-                let token_sha256 = "ana".to_owned();
+                let known = self.world.session(&tenant(), session)?;
+                let token_sha256 = known.user.to_string();
+                if matches!(known.place, Place::Pool(_)) {
+                    // As the reconciler does with one that is refused for now.
+                    self.world.seek(&tenant(), session, self.now_ms);
+                }
                 let (tenant, problem) = (tenant(), String::new());
                 self.ask(Change::IssueGrant { gateway, token_sha256, tenant, session, problem });
             }
             Event::Report { host, outcome } => self.report(&self::host(host), outcome),
-            Event::HostGone(host) => drop(self.world.hosts_live.remove(&self::host(host))),
+            Event::HostGone(host) => {
+                self.world.remove_host_live(&self::host(host));
+                self.touch(&self::host(host));
+            }
+            Event::HostSilent(host) => {
+                let live = HostLive { silent: true, ..HostLive::default() };
+                self.world.set_host_live(self::host(host), live);
+                self.touch(&self::host(host));
+            }
             Event::Cordon(host) => {
                 self.ask(Change::CordonHost { host: self::host(host), etag: String::new() });
             }
@@ -291,15 +388,59 @@ impl Simulation {
             | Event::Stop(..)
             | Event::Restart(..)
             | Event::Delete(_) => return self.wish(event),
+            Event::Pool { .. }
+            | Event::DeletePool(..)
+            | Event::Resume(_)
+            | Event::Claim { .. }
+            | Event::Publish(_) => return self.pool_event(event),
         }
         Some(())
+    }
+
+    fn pool_event(&mut self, event: Event) -> Option<()> {
+        let etag = String::new();
+        match event {
+            Event::Pool { dedicated, min_spare, max_desktops } => {
+                let (tenant, pool) = (tenant(), pool(dedicated));
+                let settings = Box::new(settings(dedicated, min_spare, max_desktops));
+                let validate_only = false;
+                self.ask(if self.world.pool(&tenant, pool).is_some() {
+                    Change::UpdatePool { tenant, pool, settings, etag, validate_only }
+                } else {
+                    Change::CreatePool { tenant, pool, settings, request: None, validate_only }
+                });
+            }
+            Event::DeletePool(dedicated, force) => {
+                let (tenant, pool) = (tenant(), pool(dedicated));
+                self.ask(Change::DeletePool { tenant, pool, etag, force });
+            }
+            Event::Resume(dedicated) => {
+                let (tenant, pool) = (tenant(), pool(dedicated));
+                self.ask(Change::ResumePool { tenant, pool, etag });
+            }
+            Event::Claim { dedicated, user } => {
+                let app = self.world.pool(&tenant(), pool(dedicated))?.app_id.clone();
+                let user = USERS.get(user)?.parse().unwrap();
+                self.ask(Change::OpenApp { tenant: tenant(), app, user, request: None });
+            }
+            Event::Publish(version) => self.publish(version),
+            _ => unreachable!("{event:?} is of no pool"),
+        }
+        Some(())
+    }
+
+    /// As the links do when a host's news is taken.
+    fn touch(&mut self, host: &HostId) {
+        let there: Vec<_> = self.world.allocations_of(host).map(|(id, _)| id).collect();
+        there.into_iter().for_each(|id| self.world.touch(tenant(), id));
     }
 
     /// What somebody wants of a desktop.
     fn wish(&mut self, event: Event) -> Option<()> {
         match event {
             Event::Create { start, ben, policy } => {
-                if DESKTOPS_MAX <= self.world.desktops.len() {
+                let own = self.world.desktops.values().filter(|one| one.spec.pool.is_none());
+                if DESKTOPS_MAX <= own.count() {
                     return None;
                 }
                 let release_policy = match policy {
@@ -371,6 +512,41 @@ impl Simulation {
         self.settle();
     }
 
+    /// The faults are over: whoever waits gets a desktop or has gone, and pools have the spares they want.
+    fn come_to_rest(&mut self) {
+        for number in 0..2 {
+            self.happen(Event::Uncordon(number));
+        }
+        for dedicated in [true, false] {
+            self.happen(Event::Resume(dedicated));
+        }
+        for _ in 0..5 {
+            for number in 0..2 {
+                self.report(&host(number), 5);
+            }
+            self.settle();
+            self.pass(15 * SECOND_MS);
+        }
+        for _ in 0..16 {
+            self.settle();
+            for number in 0..2 {
+                self.report(&host(number), 5);
+            }
+        }
+        self.settle();
+        let waits = self.world.all_waiting().map(|(_, pool, id)| (pool, id));
+        assert_eq!(waits.collect::<Vec<_>>(), [], "nobody waits for ever");
+        for ((_, id), known) in self.world.pools.iter().filter(|(_, known)| !known.deleting) {
+            let status = self.world.pool_status(&tenant(), *id);
+            let spare = status.ready + status.preparing;
+            let PoolSettings { min_spare, max_desktops, .. } = known.settings;
+            let wanted = min_spare.min(max_desktops.saturating_sub(status.claimed));
+            assert_eq!(spare, wanted, "{id} has its spares: {status:?} {known:?}");
+            let unplaced = self.world.pool_standing(&tenant(), *id, Standing::Unplaced).count();
+            assert_eq!(status.ready + u32::try_from(unplaced).unwrap(), wanted, "{status:?}");
+        }
+    }
+
     /// What the intervals say of a kind, ms.
     fn counted(&self, kind: UsageKind) -> BTreeMap<DesktopId, i64> {
         let mut sums = BTreeMap::new();
@@ -410,8 +586,8 @@ impl Simulation {
             (one.id, Observed { generation, power, ready, ..Observed::default() })
         });
         let report = HostReport {
-            memory_total_mib: 1_024,
-            memory_available_mib: 1_024,
+            memory_total_mib: 2_048,
+            memory_available_mib: 2_048,
             acceleration: "kvm".to_owned(),
             wanted_received: true,
             wanted_number: self.world.sequence,
@@ -420,7 +596,42 @@ impl Simulation {
         };
         let hello = HostHello { relay_address: "h:1".to_owned(), ..HostHello::default() };
         let live = HostLive { link: 1, report: Some(report), hello, ..HostLive::default() };
-        self.world.hosts_live.insert(host.clone(), live);
+        self.world.set_host_live(host.clone(), live);
+        self.touch(host);
+    }
+}
+
+/// Each desktop of a pool stands as the index says; so it is when everything was looked at.
+fn check_standings(world: &World) {
+    for ((tenant, pool), _) in world.pools.iter() {
+        for standing in Standing::ALL {
+            for id in world.pool_standing(tenant, *pool, standing) {
+                assert_eq!(Standing::of(world, tenant, id), Some(standing), "{id}");
+            }
+        }
+    }
+}
+
+fn pool(dedicated: bool) -> PoolId {
+    if dedicated { "own" } else { "float" }.parse().unwrap()
+}
+
+fn settings(dedicated: bool, min_spare: u32, max_desktops: u32) -> PoolSettings {
+    let (kind, release_policy) = match dedicated {
+        true => (PoolKind::Dedicated, ReleasePolicy::Stop),
+        false => (PoolKind::Floating, ReleasePolicy::Delete),
+    };
+    PoolSettings {
+        display_name: "Pool".to_owned(),
+        template: "micro".parse().unwrap(),
+        kind,
+        min_spare,
+        max_desktops,
+        users: PoolUsers::Everyone,
+        disconnect_secs: Some(60),
+        max_session_secs: dedicated.then_some(3_600),
+        release_policy,
+        display_policy: DisplayPolicy::default(),
     }
 }
 
@@ -432,7 +643,7 @@ fn host(number: usize) -> HostId {
     format!("host-{number}").parse().unwrap()
 }
 
-fn user(ben: bool) -> vidi_kit::ids::UserId {
+fn user(ben: bool) -> UserId {
     if ben { "ben" } else { "ana" }.parse().unwrap()
 }
 
@@ -451,9 +662,14 @@ proptest! {
         }
         one.settle();
         one.check_account();
+        one.come_to_rest();
+        one.check_account();
         // Everybody deletes everything, the hosts answer: nothing may be left.
         one.world = one.reload();
-        for pick in 0..DESKTOPS_MAX {
+        for dedicated in [true, false] {
+            one.happen(Event::DeletePool(dedicated, true));
+        }
+        for pick in 0..one.world.desktops.len() {
             one.happen(Event::Delete(pick));
         }
         for _ in 0..3 {
@@ -463,12 +679,12 @@ proptest! {
             one.settle();
         }
         prop_assert!(one.world.desktops.is_empty(), "{:?}", one.world.desktops);
+        prop_assert!(one.world.pools.is_empty() && one.world.all_waiting().next().is_none());
         prop_assert!(one.world.allocations.is_empty());
         prop_assert!(one.world.open_operations.is_empty(), "{:?}", one.world.operations);
         prop_assert!(one.world.live_sessions.is_empty());
         prop_assert!(one.world.unplaced.is_empty() && one.world.apps.is_empty());
-        prop_assert!(one.world.user_desktops.is_empty() && one.world.host_templates.is_empty());
-        prop_assert!(one.world.host_charges.values().all(|charge| **charge == 0));
+        prop_assert!(one.world.user_desktops.is_empty() && one.world.fleet.is_idle());
         prop_assert!(one.world.tenant_operations.is_empty() && one.world.tenant_desktops.is_empty());
         prop_assert!(one.world.usage.values().all(|one| one.end_ms.is_some()));
         one.check_account();

@@ -4,7 +4,7 @@
 
 use vidi_controller::contract::cause_from_wire;
 use vidi_controller::model::{
-    Assignment, AssignmentEvent, EndCause, Power, PowerEvent, Presence, SessionEvent,
+    Assignment, AssignmentEvent, EndCause, Power, PowerEvent, Presence, SessionEvent, Standing,
 };
 use vidi_kit::ids::{SessionId, UserId};
 use vidi_proto::v1::SessionEndCause;
@@ -69,6 +69,13 @@ fn the_table_of_assignment_is_the_code() {
     assert_eq!(claimed.next(&AssignmentEvent::Claim(own, user)), Ok(claimed.clone()));
     let released = claimed.next(&AssignmentEvent::Release(own, None));
     assert_eq!(released, Ok(Assignment::Free));
+}
+
+#[test]
+fn the_table_of_standings_names_each_in_its_order() {
+    let words = table("In a pool").into_iter().map(|row| row[0].clone());
+    let code = Standing::ALL.map(|standing| format!("{standing:?}").to_lowercase());
+    assert_eq!(words.collect::<Vec<_>>(), code);
 }
 
 #[test]

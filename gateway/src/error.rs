@@ -62,10 +62,7 @@ impl GatewayError {
                 ("HOST_AWAY".to_owned(), "the desktop's host does not answer".to_owned())
             }
             Self::ControllerAway => ("CONTROLLER_AWAY".to_owned(), self.to_string()),
-            Self::Refused(status) => {
-                let reason = status.get_details_error_info().map(|info| info.reason);
-                (reason.unwrap_or_else(|| "REFUSED".to_owned()), self.to_string())
-            }
+            Self::Refused(status) => (refused_code(status), self.to_string()),
             Self::MachineAway(_) => {
                 ("MACHINE_AWAY".to_owned(), "the machine does not answer".to_owned())
             }
@@ -89,6 +86,9 @@ impl GatewayError {
             Self::Refused(status) => match status.code() {
                 Code::Unauthenticated => Outlook::SignedOut,
                 Code::NotFound | Code::PermissionDenied => Outlook::Ended,
+                Code::FailedPrecondition if reason_of(status).as_deref() == Some(WAITING) => {
+                    Outlook::Waits
+                }
                 _ => Outlook::TryAgain,
             },
             Self::ControllerAway
@@ -106,11 +106,45 @@ impl GatewayError {
     }
 }
 
+/// The reason of a session that waits for a desktop of its pool.
+const WAITING: &str = "WAITING_FOR_DESKTOP";
+
+fn reason_of(status: &tonic::Status) -> Option<String> {
+    status.get_details_error_info().map(|info| info.reason)
+}
+
+/// The controller's reason; with the place in the queue and the seconds until its end, where it is that.
+fn refused_code(status: &tonic::Status) -> String {
+    let Some(info) = status.get_details_error_info() else { return "REFUSED".to_owned() };
+    if info.reason != WAITING {
+        return info.reason;
+    }
+    let number = |key| info.metadata.get(key).and_then(|text| text.parse::<u32>().ok());
+    let [position, secs] = ["position", "estimate_secs"].map(|key| number(key).unwrap_or_default());
+    format!("{WAITING} {position} {secs}")
+}
+
 #[cfg(test)]
 mod tests {
     use tonic_types::ErrorDetails;
 
     use super::*;
+
+    #[test]
+    fn who_waits_for_a_desktop_is_told_the_place_in_the_queue_and_asks_on() {
+        let metadata = [("position", "2"), ("estimate_secs", "40"), ("reason", "")];
+        let metadata = metadata.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let details = ErrorDetails::with_error_info("WAITING_FOR_DESKTOP", "vidi.io", metadata);
+        let code = Code::FailedPrecondition;
+        let error: GatewayError =
+            tonic::Status::with_error_details(code, "none is ready", details).into();
+        assert_eq!(error.for_people(), "WAITING_FOR_DESKTOP 2 40: none is ready");
+        assert_eq!(error.outlook(), Outlook::Waits);
+        let details = ErrorDetails::with_error_info("WRONG_STATE", "vidi.io", []);
+        let error: GatewayError =
+            tonic::Status::with_error_details(code, "it is off", details).into();
+        assert_eq!(error.outlook(), Outlook::TryAgain);
+    }
 
     #[test]
     fn what_people_are_told_begins_with_a_code_and_names_no_address() {

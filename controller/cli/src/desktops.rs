@@ -16,6 +16,7 @@ use crate::display_policy::{policy_fields, with_flags};
 use crate::named::{mask, pick, there, whole_name};
 use crate::operations::follow;
 use crate::output::{Table, json, plain, print, short, show};
+use crate::pools::pool_name;
 use crate::sessions::on_it;
 use crate::when::{moment, since};
 
@@ -46,8 +47,9 @@ pub(crate) async fn desktop(global: &Global, command: DesktopCommand) -> anyhow:
             let after = client.update_desktop(request).await?.into_inner();
             show(global.output, "Desktop", &after, one_desktop)
         }
-        DesktopCommand::List => {
-            let all = list(global, &mut client).await?;
+        DesktopCommand::List { pool } => {
+            let pool = pool.map(|pool| pool_name(global, &pool)).unwrap_or_default();
+            let all = list(global, &mut client, &pool).await?;
             show(global.output, "ListDesktopsResponse", &all, |all| desktops(&all.desktops))
         }
         DesktopCommand::Get { desktop } => {
@@ -155,10 +157,16 @@ fn policy_of(after_use: AfterUse) -> ReleasePolicy {
 async fn list(
     global: &Global,
     client: &mut DesktopServiceClient<Api>,
+    pool: &str,
 ) -> anyhow::Result<ListDesktopsResponse> {
     let desktops = all_pages(async |page_token| {
         let parent = format!("tenants/{}", global.tenant);
-        let request = ListDesktopsRequest { parent, page_size: PAGE_SIZE_MAX, page_token };
+        let request = ListDesktopsRequest {
+            parent,
+            page_size: PAGE_SIZE_MAX,
+            page_token,
+            pool: pool.to_owned(),
+        };
         let page = client.list_desktops(request).await?.into_inner();
         Ok((page.desktops, page.next_page_token))
     })
@@ -177,8 +185,14 @@ async fn find(
     {
         return Ok(found);
     }
-    let all = list(global, client).await?.desktops;
+    let all = list(global, client, "").await?.desktops;
     pick("desktop", all, wanted, |one| (&one.name, &one.display_name))
+}
+
+/// The name of the desktop that is meant.
+pub(crate) async fn named(global: &Global, wanted: &str) -> anyhow::Result<String> {
+    let mut client = DesktopServiceClient::new(connect(global).await?);
+    Ok(find(global, &mut client, wanted).await?.name)
 }
 
 async fn watch(global: &Global, mut client: DesktopServiceClient<Api>) -> anyhow::Result<()> {
@@ -212,7 +226,7 @@ async fn watch(global: &Global, mut client: DesktopServiceClient<Api>) -> anyhow
 
 fn desktops(desktops: &[Desktop]) -> Table {
     let mut table = Table::new([
-        "DESKTOP", "NAME", "USER", "STATE", "SINCE", "HOST", "ON IT", "TEMPLATE", "REASON",
+        "DESKTOP", "NAME", "USER", "STATE", "SINCE", "HOST", "ON IT", "TEMPLATE", "POOL", "REASON",
     ]);
     for desktop in desktops {
         let spec = desktop.spec.clone().unwrap_or_default();
@@ -226,6 +240,7 @@ fn desktops(desktops: &[Desktop]) -> Table {
             short(&status.host),
             who_is_on(&status),
             short(&spec.template),
+            short(&spec.pool),
             status.reason,
         ]);
     }
@@ -260,6 +275,7 @@ fn one_desktop(desktop: &Desktop) -> Table {
         ("runs as", status.acceleration.clone()),
         ("assignment", assignment.to_owned()),
         ("user", short(&spec.assigned_user)),
+        ("pool", short(&spec.pool)),
         ("on it", who_is_on(&status)),
         ("session", short(&status.session)),
         ("after use", after_use.to_owned()),

@@ -93,6 +93,9 @@ pub(crate) fn hint(code: Code, reason: Option<&str>) -> Option<&'static str> {
         Some("DESKTOP_IN_USE") => {
             "`vidictl session list` shows who is on it; vidictl session release SESSION ends it"
         }
+        Some("WAITING_FOR_DESKTOP") => {
+            "`vidictl pool list` shows how many desktops are ready and what holds up the others"
+        }
         Some("HOST_UNREACHABLE") => {
             "`vidictl host list` shows which host is away; on it: vidi-agent doctor"
         }

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 use vidi_proto::v1::host_service_client::HostServiceClient;
 use vidi_proto::v1::{
     CordonHostRequest, CreateEnrollTokenRequest, DeleteHostRequest, DrainHostRequest,
-    GetHostRequest, Host, ListHostsRequest, ListHostsResponse, RemoveUnknownDesktopRequest,
-    UncordonHostRequest,
+    GetCapacityRequest, GetHostRequest, Host, ListHostsRequest, ListHostsResponse,
+    RemoveUnknownDesktopRequest, UncordonHostRequest,
 };
 
 use crate::arguments::{EnrollRole, Format, Global, HostCommand};
@@ -17,6 +17,7 @@ use crate::connect::{Api, all_pages, connect};
 use crate::failure::Failure;
 use crate::output::{Table, done, print, short, show};
 use crate::when::moment;
+use crate::{desktops, placement};
 
 /// A host that drains is looked at this often.
 const DRAIN_LOOK_PERIOD: Duration = Duration::from_secs(1);
@@ -34,6 +35,25 @@ pub(crate) async fn host(global: &Global, command: HostCommand) -> anyhow::Resul
         }
         HostCommand::Get { host } => {
             show_one(&client.get_host(GetHostRequest { name: name(&host) }).await?.into_inner())
+        }
+        HostCommand::Update(update) => show_one(&placement::update(&mut client, update).await?),
+        HostCommand::Capacity => {
+            let capacity = client.get_capacity(GetCapacityRequest {}).await?.into_inner();
+            show(global.output, "Capacity", &capacity, placement::capacity)
+        }
+        HostCommand::Explain(explanation) => {
+            let desktop = match &explanation.desktop {
+                Some(desktop) => Some(desktops::named(global, desktop).await?),
+                None => None,
+            };
+            let request = placement::explanation(global, explanation, desktop);
+            let answer = client.explain_placement(request).await?.into_inner();
+            show(global.output, "ExplainPlacementResponse", &answer, placement::explained)
+        }
+        HostCommand::Simulate(what_if) => {
+            let request = placement::what_if(global, what_if);
+            let answer = client.simulate_pool(request).await?.into_inner();
+            show(global.output, "SimulatePoolResponse", &answer, placement::simulated)
         }
         HostCommand::EnrollToken { role, id } => enroll_token(global, client, role, id).await,
         HostCommand::Cordon { host } => {
@@ -134,6 +154,7 @@ fn hosts(hosts: &[Host]) -> Table {
     let mut table = Table::new([
         "HOST",
         "STATE",
+        "FAILS WITH",
         "CPUS",
         "MEMORY FREE",
         "CHARGED",
@@ -146,6 +167,7 @@ fn hosts(hosts: &[Host]) -> Table {
         table.row([
             short(&host.name),
             state_of(host),
+            host.spec.clone().unwrap_or_default().failure_domain,
             status.cpus.to_string(),
             format!("{} of {} MiB", status.memory_available_mib, status.memory_total_mib),
             format!("{} MiB", status.memory_charged_mib),
@@ -159,7 +181,7 @@ fn hosts(hosts: &[Host]) -> Table {
 
 fn state_of(host: &Host) -> String {
     let status = host.status.clone().unwrap_or_default();
-    let spec = host.spec.unwrap_or_default();
+    let spec = host.spec.clone().unwrap_or_default();
     let link = if status.connected { "connected" } else { "away" };
     let use_ = match (spec.draining, spec.cordoned) {
         (true, _) if status.drain_blockers.is_empty() => ", drained",
@@ -175,6 +197,8 @@ fn one_host(host: &Host) -> Table {
     Table::of_fields([
         ("host", short(&host.name)),
         ("state", state_of(host)),
+        ("fails with", host.spec.clone().unwrap_or_default().failure_domain),
+        ("labels", placement::labels(&host.spec.clone().unwrap_or_default())),
         ("drain waits for", status.drain_blockers.join("; ")),
         ("last seen", moment(status.last_seen_time.as_ref())),
         ("host name", status.hostname),
@@ -205,7 +229,7 @@ mod tests {
     fn a_host_is_drained_when_nothing_blocks_it_any_more() {
         let state = |cordoned, draining, blockers: &[&str]| {
             state_of(&Host {
-                spec: Some(HostSpec { cordoned, draining }),
+                spec: Some(HostSpec { cordoned, draining, ..HostSpec::default() }),
                 status: Some(HostStatus {
                     connected: true,
                     drain_blockers: blockers.iter().map(|&text| text.to_owned()).collect(),

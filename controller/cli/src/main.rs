@@ -13,6 +13,8 @@ mod named;
 mod operations;
 mod output;
 mod people;
+mod placement;
+mod pools;
 mod sessions;
 mod template;
 mod templates;
@@ -58,6 +60,7 @@ async fn run(global: &Global, command: Command) -> anyhow::Result<()> {
         Command::Template(command) => templates::template(global, command).await,
         Command::Host(command) => hosts::host(global, command).await,
         Command::Desktop(command) => desktops::desktop(global, command).await,
+        Command::Pool(command) => pools::pool(global, command).await,
         Command::Machine(command) => machines::machine(global, command).await,
         Command::Session(command) => sessions::session(global, command).await,
         Command::App(command) => sessions::app(global, command).await,

@@ -82,6 +82,29 @@ fn session_state(state: SessionState) -> &'static str {
     }
 }
 
+/// What a session is on, or the pool that it waits for.
+fn place(session: &Session) -> String {
+    match &session.queue {
+        Some(_) => format!("pool {}", short(&session.pool)),
+        None => short(if session.machine.is_empty() { &session.desktop } else { &session.machine }),
+    }
+}
+
+fn state_of(session: &Session) -> String {
+    match session.queue.as_ref().map(|queue| (queue.position, queue.estimate_secs)) {
+        None => session_state(session.state()).to_owned(),
+        Some((position, 0)) => format!("waiting, number {position}"),
+        Some((position, secs)) => format!("waiting, number {position}, about {secs} s"),
+    }
+}
+
+/// Why it has ended, or does not go on.
+fn reason(session: &Session) -> String {
+    let waits = session.queue.as_ref().map_or("", |queue| queue.reason.as_str());
+    let known = [session.end_reason.as_str(), waits, session.problem.as_str()];
+    known.into_iter().find(|text| !text.is_empty()).unwrap_or_default().to_owned()
+}
+
 fn sessions_table(sessions: &[Session]) -> Table {
     let mut table =
         Table::new(["SESSION", "USER", "DESKTOP", "STATE", "SINCE", "GATEWAY", "REASON"]);
@@ -89,12 +112,11 @@ fn sessions_table(sessions: &[Session]) -> Table {
         table.row([
             short(&session.name),
             short(&session.user),
-            short(if session.machine.is_empty() { &session.desktop } else { &session.machine }),
-            session_state(session.state()).to_owned(),
+            place(session),
+            state_of(session),
             since(session.state_since.as_ref()),
             session.gateway.clone(),
-            if session.end_reason.is_empty() { &session.problem } else { &session.end_reason }
-                .clone(),
+            reason(session),
         ]);
     }
     table

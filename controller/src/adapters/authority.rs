@@ -77,10 +77,17 @@ pub enum KeyError {
          copy it from another controller"
     )]
     Missing(PathBuf),
+    /// The first start on a store that several controllers share.
+    #[error(
+        "the key file {0} is missing: on etcd it is not made by itself, since every controller needs \
+         the same; make it once (`openssl rand -hex 32`), readable for root only, and copy it to \
+         each controller"
+    )]
+    NotSupplied(PathBuf),
     /// The key does not open what is stored.
     #[error(
         "the key file {0} is not the one that this store was made with: restore the right one from \
-         a backup"
+         a backup, or copy it from another controller"
     )]
     Wrong(PathBuf),
     /// The library fails, or what is stored is not a CA.
@@ -134,6 +141,14 @@ impl WrappingKey {
             }
             done => done,
         }
+    }
+
+    /// Reads the key file, which must have been supplied for a new installation.
+    pub fn load_supplied(path: &Path) -> Result<Self, KeyError> {
+        Self::load(path).map_err(|error| match error {
+            KeyError::Missing(path) => KeyError::NotSupplied(path),
+            other => other,
+        })
     }
 
     fn wrap(&self, purpose: &str, mut bytes: Vec<u8>) -> Result<Sealed, KeyError> {

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use vidi_kit::ids::{
-    AppId, DesktopId, GatewayId, HostId, MachineId, OperationId, SessionId, TemplateId, TenantId,
-    TraceId, UserId,
+    AppId, DesktopId, GatewayId, HostId, MachineId, OperationId, PoolId, SessionId, TemplateId,
+    TenantId, TraceId, UserId,
 };
 
 use super::display_policy::DisplayPolicy;
 use super::host::{HostHello, HostReport};
 use super::machine::MachineSettings;
+use super::pool::PoolSettings;
 use super::resources::{EnrollToken, Manifest, ReleasePolicy, SignIn, Tenant, User};
 use super::session::{EndCause, Place};
 
@@ -233,6 +234,52 @@ pub enum Change {
         /// As [`super::World::machine_etag`] gave it; empty: whatever it is.
         etag: String,
     },
+    /// Makes a pool; its first desktops follow at once. Answer: done.
+    CreatePool {
+        /// In this tenant.
+        tenant: TenantId,
+        /// Its id.
+        pool: PoolId,
+        /// What is chosen of it; it has passed [`PoolSettings::check`].
+        settings: Box<PoolSettings>,
+        /// For repetition.
+        request: Option<RequestKey>,
+        /// Only say whether it would be possible.
+        validate_only: bool,
+    },
+    /// Changes a pool; refused where its template or kind would change. Answer: done.
+    UpdatePool {
+        /// In this tenant.
+        tenant: TenantId,
+        /// Which.
+        pool: PoolId,
+        /// All of what is chosen of it; it has passed [`PoolSettings::check`].
+        settings: Box<PoolSettings>,
+        /// As [`super::World::pool_etag`] gave it.
+        etag: String,
+        /// Only say whether it would be possible.
+        validate_only: bool,
+    },
+    /// Takes a pool off the menus and destroys its desktops; it goes with the last of them. Answer: done.
+    DeletePool {
+        /// In this tenant.
+        tenant: TenantId,
+        /// Which; one that is being deleted already is no error.
+        pool: PoolId,
+        /// As [`super::World::pool_etag`] gave it; empty: whatever it is.
+        etag: String,
+        /// Also those that somebody has; otherwise it is refused while anybody has one.
+        force: bool,
+    },
+    /// Makes desktops again where that was given up; one that is not suspended is no error. Answer: done.
+    ResumePool {
+        /// In this tenant.
+        tenant: TenantId,
+        /// Which.
+        pool: PoolId,
+        /// As [`super::World::pool_etag`] gave it; empty: whatever it is.
+        etag: String,
+    },
     /// Claims an app for a user; wants its desktop on. Answer: [`Answer::Session`].
     OpenApp {
         /// In this tenant.
@@ -266,6 +313,17 @@ pub enum Change {
         session: SessionId,
         /// Why the grant before did not lead to a picture; empty: it did, or there was none.
         problem: String,
+    },
+    /// Changes what operators say of a host. Answer: done.
+    UpdateHost {
+        /// Which.
+        host: HostId,
+        /// As [`super::World::host_etag`] gave it; empty: whatever it is.
+        etag: String,
+        /// What it fails together with; none: leave it.
+        failure_domain: Option<String>,
+        /// All of its labels; none: leave them.
+        labels: Option<BTreeMap<String, String>>,
     },
     /// Places nothing new on a host. Answer: done.
     CordonHost {

@@ -243,8 +243,9 @@ impl World {
     pub fn host_etag(host: &Host) -> String {
         let flags = [host.cordoned, host.draining, host.stop_in_use].map(u8::from);
         let removing = host.removing.iter().map(ToString::to_string);
+        let said = format!("{} {:?}", host.failure_domain, host.labels);
         let parts: Vec<String> =
-            [format!("{}-{flags:?}", host.create_ms)].into_iter().chain(removing).collect();
+            [format!("{}-{flags:?}", host.create_ms), said].into_iter().chain(removing).collect();
         etag(parts.iter())
     }
 

@@ -11,8 +11,8 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 /// Entries per chunk: a write copies at most one chunk of pointers, a clone copies one pointer per
-/// chunk. 100,000 entries: 200 to 400 pointers.
-const CHUNK_ENTRIES_MAX: usize = 512;
+/// chunk. 100,000 entries: 400 to 800 pointers.
+const CHUNK_ENTRIES_MAX: usize = 256;
 
 type Chunk<K, V> = Arc<Vec<(K, Arc<V>)>>;
 
@@ -82,6 +82,29 @@ impl<K: Ord + Clone, V> Map<K, V> {
         }
     }
 
+    /// Changes the value of a key in place, the default one where there is none; answers what `change` does.
+    pub fn change<R>(&mut self, key: &K, change: impl FnOnce(&mut V) -> R) -> R
+    where
+        V: Clone + Default,
+    {
+        if !self.contains_key(key) {
+            self.insert(key.clone(), V::default());
+        }
+        let at = self.chunk_of(key);
+        let chunk = self.chunks.get_mut(at).map(Arc::make_mut);
+        let entry = chunk.and_then(|chunk| {
+            let index = chunk.binary_search_by(|(other, _)| other.cmp(key)).ok()?;
+            chunk.get_mut(index)
+        });
+        let mut nowhere = V::default();
+        change(entry.map_or(&mut nowhere, |(_, value)| Arc::make_mut(value)))
+    }
+
+    /// The last entry.
+    pub fn last(&self) -> Option<(&K, &Arc<V>)> {
+        self.chunks.last()?.last().map(|(key, value)| (key, value))
+    }
+
     /// Removes a key; answers what was there.
     pub fn remove<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<Arc<V>>
     where
@@ -109,6 +132,32 @@ impl<K: Ord + Clone, V> Map<K, V> {
         self.iter().map(|(_, value)| value)
     }
 
+    /// Keys whose values are others than in a state of this map before, found without a look at what the two
+    /// share; none when keys came or went.
+    pub fn changed_from(&self, before: &Self) -> Option<Vec<&K>> {
+        if self.chunks.len() != before.chunks.len() {
+            return None;
+        }
+        let mut changed = Vec::new();
+        for (now, before) in self.chunks.iter().zip(&before.chunks) {
+            if Arc::ptr_eq(now, before) {
+                continue;
+            }
+            if now.len() != before.len() {
+                return None;
+            }
+            for ((key, value), (key_before, value_before)) in now.iter().zip(before.iter()) {
+                if key != key_before {
+                    return None;
+                }
+                if !Arc::ptr_eq(value, value_before) {
+                    changed.push(key);
+                }
+            }
+        }
+        Some(changed)
+    }
+
     /// Entries from a bound on, in order; found in logarithmic time.
     pub fn from<'a>(
         &'a self,
@@ -130,6 +179,14 @@ impl<K: Ord + Clone, V> Map<K, V> {
             .skip(first)
             .flat_map(|chunk| chunk.iter().map(|(key, value)| (key, value)))
             .skip(skipped)
+    }
+
+    /// How many entries lie before a key.
+    pub fn rank(&self, key: &K) -> usize {
+        let at = self.chunk_of(key);
+        let before: usize = self.chunks.iter().take(at).map(|chunk| chunk.len()).sum();
+        let within = self.chunks.get(at);
+        before + within.map_or(0, |chunk| chunk.partition_point(|(other, _)| other < key))
     }
 
     /// Index of the only chunk that may hold the key: the first whose last key is not below it.
@@ -190,6 +247,7 @@ mod tests {
             prop_assert!(behind.eq(model.range(start + 1..).map(|(key, _)| *key)));
             let from = map.from(Bound::Included(&start)).map(|(key, _)| *key);
             prop_assert!(from.eq(model.range(start..).map(|(key, _)| *key)));
+            prop_assert_eq!(map.rank(&start), model.range(..start).count());
         }
     }
 
@@ -200,10 +258,19 @@ mod tests {
             map.insert(key, key);
         }
         let before = map.clone();
-        map.insert(7, 70);
+        map.change(&7, |value| *value = 70);
+        map.change(&2_000, |value| *value += 1);
         map.remove(&8);
+        assert_eq!(map.get(&7).map(|value| **value), Some(70));
+        assert_eq!(map.last().map(|(key, value)| (*key, **value)), Some((2_000, 1)));
         assert_eq!(before.get(&7).map(|value| **value), Some(7));
         assert!(before.contains_key(&8));
         assert!(before.chunks.len() < 20, "a clone is cheap");
+        let mut later = before.clone();
+        later.insert(1_500, 1);
+        later.insert(9, 90);
+        assert_eq!(later.changed_from(&before), Some(vec![&9, &1_500]));
+        assert_eq!(later.changed_from(&later.clone()), Some(Vec::new()));
+        assert_eq!(map.changed_from(&before), None, "keys came and went");
     }
 }

@@ -3,10 +3,13 @@
 pub mod assignment;
 pub mod change;
 pub mod display_policy;
+pub mod fleet;
 pub mod host;
 pub mod lookup;
 pub mod machine;
 pub mod map;
+pub mod pool;
+pub mod pool_index;
 pub mod power;
 pub mod refusal;
 pub mod resources;
@@ -20,6 +23,9 @@ pub use change::{Answer, Change, DesktopTarget, Granted, Placed, RequestKey, Way
 pub use display_policy::{ClipboardWays, DisplayPolicy, Permission, Recording};
 pub use host::{GatewayLive, HostHello, HostLive, HostReport, Observed};
 pub use machine::{Machine, MachineSettings, Sealed};
+pub use pool::{
+    Pool, PoolCounts, PoolKind, PoolSettings, PoolStatus, PoolUsers, Standing, Suspension,
+};
 pub use power::{Power, PowerEvent};
 pub use refusal::Refusal;
 pub use resources::{

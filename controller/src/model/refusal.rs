@@ -73,6 +73,16 @@ pub enum Refusal {
         /// The limit.
         limit: usize,
     },
+    /// The session has no desktop yet.
+    #[error("the session waits for a desktop, at place {position}: ask again in a few seconds")]
+    WaitingForDesktop {
+        /// Its rank among those who wait for the same pool; 1: the next.
+        position: usize,
+        /// In so many seconds it has one, as far as is known.
+        estimate_secs: Option<u32>,
+        /// Why it takes longer than it should, for people; empty: desktops are being made.
+        reason: String,
+    },
     /// The link that it came by was replaced by a newer one.
     #[error("a newer link has taken over")]
     LinkReplaced,

@@ -1,9 +1,10 @@
 //! What the installation consists of, one type each; how they are stored is the matter of `records`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use vidi_kit::ids::{
-    AppId, DesktopId, HostId, InstallationId, SessionId, TemplateId, TenantId, TraceId, UserId,
+    AppId, DesktopId, HostId, InstallationId, PoolId, SessionId, TemplateId, TenantId, TraceId,
+    UserId,
 };
 
 use super::assignment::Assignment;
@@ -176,6 +177,10 @@ pub struct Host {
     pub stop_in_use: bool,
     /// Desktops that nobody here knows and that are to be removed from it.
     pub removing: BTreeSet<DesktopId>,
+    /// What it fails together with: a rack, a power supply. Empty: it fails alone.
+    pub failure_domain: String,
+    /// What operators say of it.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// What is wanted of a desktop.
@@ -211,9 +216,18 @@ pub struct DesktopSpec {
     pub display_policy: DisplayPolicy,
     /// Of the request that last changed it.
     pub trace: Option<TraceId>,
+    /// The pool that made it. Never changes.
+    pub pool: Option<PoolId>,
 }
 
 impl DesktopSpec {
+    /// It is of a floating pool: it is destroyed after its user, whatever ended the session.
+    ///
+    /// INVARIANT: `assigned_user` of such a desktop is set once, in the commit of its claim.
+    pub const fn is_single_use(&self) -> bool {
+        self.pool.is_some() && matches!(self.release_policy, ReleasePolicy::Delete)
+    }
+
     /// What its host is told: a desktop that restarts has to go off first.
     pub const fn host_power_on(&self) -> bool {
         self.power_on && !self.restarting

@@ -1,10 +1,11 @@
 //! The stored part of the world as rows: what a decision writes, and what a load reads.
 
 use vidi_kit::ids::{
-    DesktopId, HostId, MachineId, OperationId, SessionId, TemplateId, TenantId, UserId,
+    DesktopId, HostId, MachineId, OperationId, PoolId, SessionId, TemplateId, TenantId, UserId,
 };
 
 use super::machine::Machine;
+use super::pool::Pool;
 use super::resources::{
     Allocation, DesktopSpec, DesktopStatus, EnrollToken, Host, Installation, Operation, Request,
     SignIn, Template, TemplateVersion, Tenant, User,
@@ -45,6 +46,8 @@ pub enum Row {
     Session(TenantId, SessionId, Session),
     /// machine/{t}/{m}
     Machine(TenantId, MachineId, Machine),
+    /// pool/{t}/{p}
+    Pool(TenantId, PoolId, Pool),
     /// operation/{o}
     Operation(OperationId, Operation),
     /// request/{t}/{id}
@@ -88,6 +91,8 @@ pub enum Key {
     Session(TenantId, SessionId),
     /// machine/{t}/{m}
     Machine(TenantId, MachineId),
+    /// pool/{t}/{p}
+    Pool(TenantId, PoolId),
     /// operation/{o}
     Operation(OperationId),
     /// request/{t}/{id}
@@ -129,6 +134,7 @@ impl Row {
             Self::Allocation(host, id, _) => Key::Allocation(host.clone(), *id),
             Self::Session(tenant, id, _) => Key::Session(tenant.clone(), *id),
             Self::Machine(tenant, id, _) => Key::Machine(tenant.clone(), *id),
+            Self::Pool(tenant, id, _) => Key::Pool(tenant.clone(), *id),
             Self::Operation(id, _) => Key::Operation(*id),
             Self::Request(tenant, id, _) => Key::Request(tenant.clone(), id.clone()),
             Self::Usage(key, _) => Key::Usage(key.clone()),

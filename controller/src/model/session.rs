@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use vidi_kit::ids::{DesktopId, GatewayId, MachineId, TraceId, UserId};
+use vidi_kit::ids::{DesktopId, GatewayId, MachineId, PoolId, TraceId, UserId};
 
 /// One user on one desktop, from claim to release.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub struct Session {
     pub user: UserId,
     /// On what.
     pub place: Place,
+    /// The pool that its desktop is of, or that it waits for.
+    pub pool: Option<PoolId>,
     /// Of the newest grant; 0 when there was none.
     pub epoch: u64,
     /// The gateway that got the newest grant.
@@ -38,22 +40,28 @@ pub enum Place {
     Desktop(DesktopId),
     /// A physical machine.
     Machine(MachineId),
+    /// None yet: it waits for a desktop of this pool.
+    Pool(PoolId),
 }
 
 impl Place {
     /// The id under which its use is counted: that of a desktop, or a machine's in its form, which no
-    /// desktop has.
+    /// desktop has. Nobody uses what one waits for: its id is that of nothing.
     pub const fn counted_as(self) -> DesktopId {
         match self {
             Self::Desktop(id) => id,
             Self::Machine(id) => DesktopId::new(id.uuid()),
+            Self::Pool(_) => DesktopId::new(uuid::Uuid::nil()),
         }
     }
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.counted_as().fmt(formatter)
+        match self {
+            Self::Desktop(_) | Self::Machine(_) => self.counted_as().fmt(formatter),
+            Self::Pool(id) => write!(formatter, "pools/{id}"),
+        }
     }
 }
 
@@ -89,6 +97,10 @@ pub enum EndCause {
     NoHost,
     /// Its desktop's host is drained, and the drain does not wait.
     HostServiced,
+    /// Its pool lets a session last for so long and no longer.
+    MaxTime,
+    /// Its desktop's host does not answer; its user got another desktop of the pool.
+    HostLost,
     /// All that is known of it is this sentence: it was stored before causes were.
     Told(String),
 }
@@ -151,6 +163,8 @@ impl fmt::Display for EndCause {
             Self::Failed => "the desktop failed",
             Self::NoHost => "no host can take the desktop",
             Self::HostServiced => "its host is being serviced",
+            Self::MaxTime => "it lasted as long as a session of its pool may",
+            Self::HostLost => "its host does not answer",
             Self::Told(sentence) => sentence,
         };
         formatter.write_str(sentence)

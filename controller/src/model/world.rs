@@ -7,13 +7,16 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use vidi_kit::ids::{
-    AppId, DesktopId, GatewayId, HostId, MachineId, OperationId, SessionId, TemplateId, TenantId,
-    UserId,
+    AppId, DesktopId, GatewayId, HostId, MachineId, OperationId, PoolId, SessionId, TemplateId,
+    TenantId, UserId,
 };
 
-use super::host::{GatewayLive, HostLive};
+use super::fleet::{Fleet, HostsLive, Load};
+use super::host::GatewayLive;
 use super::machine::Machine;
 use super::map::Map;
+use super::pool::Pool;
+use super::pool_index::PoolIndex;
 use super::resources::{
     Allocation, Desktop, EnrollToken, Host, Installation, Operation, Request, SignIn, Template,
     TemplateVersion, Tenant, User,
@@ -21,6 +24,7 @@ use super::resources::{
 use super::row::{Key, Row, Step};
 use super::session::{Place, Session};
 use super::usage::{UsageInterval, UsageKey, UsageKind};
+use crate::mutants::{self, Mutant};
 
 /// Changed desktops that are remembered, for watches that continue; a watch that is further behind
 /// lists again.
@@ -63,13 +67,15 @@ pub struct World {
     /// Hosts that were removed, and when, until their certificates have expired.
     pub removed_hosts: Map<HostId, i64>,
     /// Hosts as they are linked; memory only.
-    pub hosts_live: Map<HostId, HostLive>,
+    pub hosts_live: HostsLive,
     /// Gateways as they are linked; memory only.
     pub gateways: Map<GatewayId, GatewayLive>,
     /// Desktops.
     pub desktops: Map<(TenantId, DesktopId), Desktop>,
     /// Physical machines.
     pub machines: Map<(TenantId, MachineId), Machine>,
+    /// Pools.
+    pub pools: Map<(TenantId, PoolId), Pool>,
     /// What each host must have.
     pub allocations: Map<(HostId, DesktopId), Allocation>,
     /// Sessions, ended ones too until they expire.
@@ -88,10 +94,8 @@ pub struct World {
     pub deleting: Map<(TenantId, DesktopId), u64>,
     /// Desktops that have no host yet.
     pub unplaced: Map<(TenantId, DesktopId), ()>,
-    /// How many desktops of each template each host has.
-    pub host_templates: Map<(HostId, TenantId, TemplateId), usize>,
-    /// Memory charged on each host, MiB.
-    pub host_charges: Map<HostId, u64>,
+    /// The hosts and what is on them, as a placement looks at them.
+    pub fleet: Fleet,
     /// Desktops by the user they are assigned to.
     pub user_desktops: Map<(TenantId, UserId, DesktopId), ()>,
     /// Sign-ins by user: when they began.
@@ -110,6 +114,8 @@ pub struct World {
     pub caller_requests: Map<(TenantId, String), usize>,
     /// Sessions that go on.
     pub live_sessions: Map<SessionId, TenantId>,
+    /// How the desktops of pools stand, and who waits for one.
+    pub pool_index: PoolIndex,
     /// The latest changes of desktops and machines, by sequence.
     pub recent: Map<u64, (TenantId, Place)>,
     /// Sequence of the last change that concerns each host's link.
@@ -121,11 +127,14 @@ pub struct World {
 pub struct Limits {
     /// A session that nobody has attached for this long ends, ms.
     pub disconnect_ms: i64,
+    /// Failure domains that may fail together and all desktops still fit on the rest: nothing is placed
+    /// that would take this away.
+    pub headroom_domains: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { disconnect_ms: 600_000 }
+        Self { disconnect_ms: 600_000, headroom_domains: 1 }
     }
 }
 
@@ -153,7 +162,10 @@ impl World {
                 self.sign_ins.insert(hash, one);
             }
             Row::EnrollToken(hash, one) => drop(self.enroll_tokens.insert(hash, one)),
-            Row::Template(tenant, id, one) => drop(self.templates.insert((tenant, id), one)),
+            Row::Template(tenant, id, one) => {
+                self.templates.insert((tenant.clone(), id.clone()), one);
+                self.stand_all(&tenant, &id);
+            }
             Row::Version(tenant, id, digest, one) => {
                 self.versions.insert((tenant, id, digest), one);
             }
@@ -175,19 +187,14 @@ impl World {
                 let tenant = one.tenant.clone();
                 let charge = one.memory_mib;
                 let old = self.allocations.insert((host.clone(), id), one);
-                self.charge(&host, charge, old.map_or(0, |old| old.memory_mib));
+                self.fleet.charge(&host, old.map_or(0, |old| old.memory_mib), charge);
                 self.touch(tenant, id);
             }
-            Row::Session(tenant, id, one) => {
-                if one.is_live() {
-                    self.live_sessions.insert(id, tenant.clone());
-                } else {
-                    self.live_sessions.remove(&id);
-                }
-                let place = one.place;
-                self.place_sessions.insert((tenant.clone(), place, id), ());
-                self.sessions.insert((tenant.clone(), id), one);
-                self.touch_place(tenant, place);
+            Row::Session(tenant, id, one) => self.put_session(tenant, id, one),
+            Row::Pool(tenant, id, one) => {
+                self.apps.insert((tenant.clone(), one.app_id.clone()), Place::Pool(id));
+                self.pools.insert((tenant.clone(), id), one);
+                self.touch_place(tenant, Place::Pool(id));
             }
             Row::Machine(tenant, id, one) => self.put_machine(tenant, id, one),
             Row::Operation(id, one) => self.put_operation(id, one),
@@ -206,6 +213,30 @@ impl World {
             }
             Row::Alive(at_ms) => self.alive_ms = at_ms,
         }
+    }
+
+    fn put_session(&mut self, tenant: TenantId, id: SessionId, one: Session) {
+        let (place, live) = (one.place, one.is_live());
+        if live {
+            self.live_sessions.insert(id, tenant.clone());
+            if let Place::Pool(pool) = place {
+                self.pool_index.wait(&tenant, pool, id, &one.user);
+            }
+        } else {
+            self.live_sessions.remove(&id);
+        }
+        let old = self.sessions.insert((tenant.clone(), id), one);
+        if let Some(old) = old.filter(|old| old.place != place || !live) {
+            self.pool_index.wait_no_more(&tenant, id, &old);
+            if old.place != place {
+                self.touch_place(tenant.clone(), old.place);
+            }
+        }
+        // Those that wait have an index of their own.
+        if !(live && matches!(place, Place::Pool(_))) {
+            self.place_sessions.insert((tenant.clone(), place, id), ());
+        }
+        self.touch_place(tenant, place);
     }
 
     fn put_machine(&mut self, tenant: TenantId, id: MachineId, one: Machine) {
@@ -244,18 +275,14 @@ impl World {
             Key::EnrollToken(hash) => drop(self.enroll_tokens.remove(&hash)),
             Key::Template(tenant, id) => drop(self.templates.remove(&(tenant, id))),
             Key::Version(tenant, id, digest) => drop(self.versions.remove(&(tenant, id, digest))),
-            Key::Host(host) => {
-                self.hosts.remove(&host);
-                self.hosts_live.remove(&host);
-                self.host_charges.remove(&host);
-            }
+            Key::Host(host) => self.forget_host(&host),
             Key::RemovedHost(host) => drop(self.removed_hosts.remove(&host)),
             Key::Spec(tenant, id) => self.remove_desktop(tenant, id),
             // The spec decides whether a desktop is there.
             Key::Status(..) => {}
             Key::Allocation(host, id) => {
                 if let Some(old) = self.allocations.remove(&(host.clone(), id)) {
-                    self.charge(&host, 0, old.memory_mib);
+                    self.fleet.charge(&host, old.memory_mib, 0);
                     self.touch(old.tenant.clone(), id);
                     self.host_changes.insert(host, self.sequence);
                 }
@@ -263,6 +290,7 @@ impl World {
             Key::Session(tenant, id) => {
                 self.live_sessions.remove(&id);
                 if let Some(old) = self.sessions.remove(&(tenant.clone(), id)) {
+                    self.pool_index.wait_no_more(&tenant, id, &old);
                     self.place_sessions.remove(&(tenant, old.place, id));
                 }
             }
@@ -270,6 +298,13 @@ impl World {
                 if let Some(old) = self.machines.remove(&(tenant.clone(), id)) {
                     self.apps.remove(&(tenant.clone(), old.app_id.clone()));
                     self.touch_place(tenant, Place::Machine(id));
+                }
+            }
+            Key::Pool(tenant, id) => {
+                if let Some(old) = self.pools.remove(&(tenant.clone(), id)) {
+                    self.apps.remove(&(tenant.clone(), old.app_id.clone()));
+                    self.pool_index.forget(&tenant, id);
+                    self.touch_place(tenant, Place::Pool(id));
                 }
             }
             Key::Operation(id) => {
@@ -310,41 +345,31 @@ impl World {
 
     /// What a host must do with its desktops hangs on what is wanted of it.
     fn put_host(&mut self, host: HostId, one: Host) {
-        let old = self.hosts.insert(host.clone(), one);
-        if old.is_some() {
-            let desktops: Vec<_> =
-                self.allocations_of(&host).map(|(id, one)| (one.tenant.clone(), id)).collect();
-            for (tenant, id) in desktops {
-                self.touch(tenant, id);
-            }
-            self.touch_host(&host);
+        self.keep_host(host.clone(), one);
+        let desktops: Vec<_> =
+            self.allocations_of(&host).map(|(id, one)| (one.tenant.clone(), id)).collect();
+        for (tenant, id) in desktops {
+            self.touch(tenant, id);
         }
-    }
-
-    fn charge(&mut self, host: &HostId, more_mib: u64, less_mib: u64) {
-        let before = self.host_charges.get(host).map_or(0, |charge| **charge);
-        self.host_charges.insert(host.clone(), (before + more_mib).saturating_sub(less_mib));
+        self.touch_host(&host);
     }
 
     fn set_desktop(&mut self, tenant: TenantId, id: DesktopId, desktop: Desktop) {
         let desktop = Arc::new(desktop);
         let old = self.desktops.insert((tenant.clone(), id), Arc::clone(&desktop));
-        if let Some(old) = old {
-            self.unindex_desktop(&tenant, id, &old);
-        } else {
-            count_one_more(&mut self.tenant_desktops, tenant.clone());
+        let before = old.as_deref().and_then(|old| Load::of(&tenant, old));
+        self.fleet.load(before, Load::of(&tenant, &desktop));
+        match old {
+            Some(old) if is_indexed_alike(&old, &desktop) => {}
+            Some(old) => {
+                self.unindex_desktop(&tenant, id, &old);
+                self.index_desktop(&tenant, id, &desktop);
+            }
+            None => {
+                count_one_more(&mut self.tenant_desktops, tenant.clone());
+                self.index_desktop(&tenant, id, &desktop);
+            }
         }
-        if let Some(user) = &desktop.spec.assigned_user {
-            self.user_desktops.insert((tenant.clone(), user.clone(), id), ());
-        }
-        if let Some(host) = &desktop.status.host {
-            let key = (host.clone(), tenant.clone(), desktop.spec.template.clone());
-            let count = self.host_templates.get(&key).map_or(0, |count| **count);
-            self.host_templates.insert(key, count + 1);
-        } else {
-            self.unplaced.insert((tenant.clone(), id), ());
-        }
-        self.apps.insert((tenant.clone(), desktop.spec.app_id.clone()), Place::Desktop(id));
         self.touch(tenant.clone(), id);
         let key = (tenant, id);
         if !desktop.spec.deleting {
@@ -356,13 +381,29 @@ impl World {
 
     fn remove_desktop(&mut self, tenant: TenantId, id: DesktopId) {
         if let Some(old) = self.desktops.remove(&(tenant.clone(), id)) {
+            self.fleet.load(Load::of(&tenant, &old), None);
             self.unindex_desktop(&tenant, id, &old);
             self.deleting.remove(&(tenant.clone(), id));
             count_one_less(&mut self.tenant_desktops, tenant.clone());
             if let Some(host) = &old.status.host {
                 self.host_changes.insert(host.clone(), self.sequence + 1);
             }
-            self.touch(tenant, id);
+            if !mutants::on(Mutant::EndUnseen) {
+                self.touch(tenant, id);
+            }
+        }
+    }
+
+    fn index_desktop(&mut self, tenant: &TenantId, id: DesktopId, one: &Desktop) {
+        if let Some(user) = &one.spec.assigned_user {
+            self.user_desktops.insert((tenant.clone(), user.clone(), id), ());
+        }
+        if one.status.host.is_none() {
+            self.unplaced.insert((tenant.clone(), id), ());
+        }
+        // A desktop of a pool is on menus as that pool's app.
+        if one.spec.pool.is_none() {
+            self.apps.insert((tenant.clone(), one.spec.app_id.clone()), Place::Desktop(id));
         }
     }
 
@@ -371,13 +412,6 @@ impl World {
             self.user_desktops.remove(&(tenant.clone(), user.clone(), id));
         }
         self.unplaced.remove(&(tenant.clone(), id));
-        if let Some(host) = &old.status.host {
-            let key = (host.clone(), tenant.clone(), old.spec.template.clone());
-            match self.host_templates.get(&key).map_or(0, |count| **count) {
-                0 | 1 => drop(self.host_templates.remove(&key)),
-                count => drop(self.host_templates.insert(key, count - 1)),
-            }
-        }
         let app = (tenant.clone(), old.spec.app_id.clone());
         if self.apps.get(&app).is_some_and(|place| **place == Place::Desktop(id)) {
             self.apps.remove(&app);
@@ -389,11 +423,16 @@ impl World {
         self.touch_place(tenant, Place::Desktop(desktop));
     }
 
-    fn touch_place(&mut self, tenant: TenantId, place: Place) {
+    /// As [`Self::touch`], of whatever a session may be on.
+    pub(super) fn touch_place(&mut self, tenant: TenantId, place: Place) {
+        // Before it takes its own number: it may touch the desktop's pool.
+        if let Place::Desktop(id) = place {
+            self.stand(&tenant, id);
+        }
         self.sequence += 1;
         let host = match place {
             Place::Desktop(id) => self.desktop(&tenant, id).and_then(|one| one.status.host.clone()),
-            Place::Machine(_) => None,
+            Place::Machine(_) | Place::Pool(_) => None,
         };
         if let Some(host) = host {
             self.host_changes.insert(host, self.sequence);
@@ -424,11 +463,20 @@ impl World {
             oldest <= sequence.saturating_add(1) || self.recent.len() < RECENT_CHANGES_MAX;
         complete.then(|| {
             self.recent
-                .from(Bound::Included(&0))
-                .skip_while(move |(at, _)| **at <= sequence)
+                .from(Bound::Excluded(&sequence))
                 .map(|(at, changed)| (*at, changed.0.clone(), changed.1))
         })
     }
+}
+
+/// Most changes of a desktop leave its indexes as they are.
+fn is_indexed_alike(one: &Desktop, other: &Desktop) -> bool {
+    let placed = one.status.host.is_some() == other.status.host.is_some();
+    let (one, other) = (&one.spec, &other.spec);
+    placed
+        && one.assigned_user == other.assigned_user
+        && one.pool == other.pool
+        && one.app_id == other.app_id
 }
 
 fn count_one_more<K: Ord + Clone>(counts: &mut Map<K, usize>, key: K) {

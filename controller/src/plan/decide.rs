@@ -3,7 +3,7 @@
 use uuid::Uuid;
 use vidi_kit::ids::{TenantId, TraceId};
 
-use super::{desktops, hosts, machines, sessions, templates, tenants, users};
+use super::{desktops, hosts, machines, pools, sessions, templates, tenants, users};
 use crate::model::{Answer, Change, Refusal, Request, RequestKey, Row, Step, World};
 
 /// Requests of one caller that are remembered: a script that makes a school's desktops in a day, and
@@ -93,10 +93,15 @@ fn plan(view: View<'_>, change: Change) -> Result<Decided, Refusal> {
         Change::CreateMachine { .. }
         | Change::UpdateMachine { .. }
         | Change::DeleteMachine { .. } => machines::decide(view, change),
+        Change::CreatePool { .. }
+        | Change::UpdatePool { .. }
+        | Change::DeletePool { .. }
+        | Change::ResumePool { .. } => pools::decide(view, change),
         Change::OpenApp { .. } | Change::ReleaseSession { .. } | Change::IssueGrant { .. } => {
             sessions::decide(view, change)
         }
-        Change::CordonHost { .. }
+        Change::UpdateHost { .. }
+        | Change::CordonHost { .. }
         | Change::UncordonHost { .. }
         | Change::DrainHost { .. }
         | Change::DeleteHost { .. }

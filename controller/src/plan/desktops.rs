@@ -10,6 +10,7 @@ use crate::model::{
     Observed, Operation, OperationKind, Power, PowerEvent, Refusal, ReleasePolicy, RequestKey, Row,
     Step, World,
 };
+use crate::mutants::{self, Mutant};
 
 /// Desktops of one tenant; the largest customer we know of has a tenth of it.
 pub const DESKTOPS_PER_TENANT_MAX: usize = 50_000;
@@ -55,6 +56,14 @@ pub(super) fn decide(view: View<'_>, change: Change) -> Result<Decided, Refusal>
         Change::UpdateDesktop { target, display_name, release_policy, display_policy } => {
             let DesktopTarget { tenant, desktop: id, etag, .. } = target;
             let before = &checked(view.world, &tenant, id, &etag)?.spec;
+            if before.pool.is_some() && (release_policy.is_some() || display_policy.is_some()) {
+                return Err(Refusal::WrongState {
+                    kind: "desktop",
+                    id: id.to_string(),
+                    state: "of a pool, which says what becomes of it and what passes".to_owned(),
+                    remedy: "update the pool",
+                });
+            }
             let spec = DesktopSpec {
                 display_name: display_name.unwrap_or_else(|| before.display_name.clone()),
                 release_policy: release_policy.unwrap_or(before.release_policy),
@@ -165,6 +174,7 @@ fn new_desktop(
         release_policy: wish.policies.0,
         display_policy: wish.policies.1,
         trace: None,
+        pool: None,
     };
     Ok((spec, DesktopStatus { power_since_ms: view.now_ms, ..DesktopStatus::default() }))
 }
@@ -313,9 +323,16 @@ pub(super) fn switch_off(desktop: &mut Desktop, now_ms: i64) {
     }
 }
 
-/// What the policy of a desktop makes of it when its session ends by release or absence.
-pub(super) fn follow_policy(desktop: &mut Desktop, now_ms: i64) {
-    let wanted = match desktop.spec.release_policy {
+/// The desktop as it is when it is to be destroyed.
+pub(super) fn destroyed(desktop: &mut Desktop, now_ms: i64) {
+    if let Some((spec, status)) = wanted_off(desktop, Wanted::Gone, now_ms) {
+        *desktop = Desktop { spec, status };
+    }
+}
+
+/// What this policy makes of a desktop when its session ends by release or absence.
+pub(super) fn follow_policy(desktop: &mut Desktop, policy: ReleasePolicy, now_ms: i64) {
+    let wanted = match policy {
         ReleasePolicy::Keep => return,
         ReleasePolicy::Stop => Wanted::Off,
         ReleasePolicy::Delete => Wanted::Gone,
@@ -342,7 +359,7 @@ fn wanted_off(
     if spec == desktop.spec {
         return None;
     }
-    spec.generation += 1;
+    spec.generation += u64::from(!mutants::on(Mutant::GenerationKept));
     Some((spec, next_status(desktop, &PowerEvent::Stop, now_ms)))
 }
 

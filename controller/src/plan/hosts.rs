@@ -1,4 +1,4 @@
-//! Decisions on hosts: cordon, drain, delete, remove what nobody here knows; and what a drain waits for.
+//! Decisions on hosts: label, cordon, drain, delete, remove what nobody here knows; and what a drain waits for.
 
 use vidi_kit::ids::{DesktopId, HostId};
 
@@ -24,6 +24,12 @@ pub(super) fn decide(view: View<'_>, change: Change) -> Result<Decided, Refusal>
         Ok(Decided::rows(Answer::Done, rows))
     };
     match change {
+        Change::UpdateHost { host, etag, failure_domain, labels } => {
+            let before = known(world, &host, &etag)?.clone();
+            let failure_domain = failure_domain.unwrap_or_else(|| before.failure_domain.clone());
+            let labels = labels.unwrap_or_else(|| before.labels.clone());
+            changed(host, Host { failure_domain, labels, ..before })
+        }
         Change::CordonHost { host, etag } => {
             let before = known(world, &host, &etag)?.clone();
             changed(host, Host { cordoned: true, ..before })
@@ -93,10 +99,16 @@ fn remove_unknown(world: &World, host: HostId, desktop: DesktopId) -> Result<Dec
 /// What follows for hosts: new ones are kept from now on, and what was to be removed is forgotten when
 /// its host says that it is gone.
 pub fn settle(world: &World, now_ms: i64) -> Vec<Step> {
+    // Both in the order of their ids: every round looks at all of them.
+    let mut kept = world.hosts.iter().map(|(host, _)| host).peekable();
+    let mut is_new = move |host: &HostId| {
+        while kept.next_if(|one| *one < host).is_some() {}
+        kept.peek().is_none_or(|one| *one != host)
+    };
     let new = world
         .hosts_live
         .iter()
-        .filter(|(host, live)| live.is_linked() && !world.hosts.contains_key(*host))
+        .filter(move |(host, live)| is_new(host) && live.is_linked())
         .map(|(host, _)| (host, Host { create_ms: now_ms, ..Host::default() }));
     let removed =
         world.hosts.iter().filter(|(_, one)| !one.removing.is_empty()).filter_map(|(host, one)| {
@@ -214,7 +226,7 @@ mod tests {
         let report =
             HostReport { unknown, desktops, wanted_received: true, ..HostReport::default() };
         let live = HostLive { link: 1, report: Some(report), ..HostLive::default() };
-        world.hosts_live.insert(host(), live);
+        world.set_host_live(host(), live);
     }
 
     fn ask(world: &mut World, change: Change) -> Result<usize, Refusal> {
@@ -262,7 +274,7 @@ mod tests {
         wrong_state(ask(&mut world, delete.clone()), "connected");
         let mut live = HostLive::clone(world.hosts_live.get(&host()).unwrap());
         live.link = 0;
-        world.hosts_live.insert(host(), live);
+        world.set_host_live(host(), live);
         let allocation = crate::model::Allocation { tenant: "t".parse().unwrap(), memory_mib: 1 };
         let id = DesktopId::generate();
         world.put(Row::Allocation(host(), id, allocation));

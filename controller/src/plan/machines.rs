@@ -147,7 +147,7 @@ pub(super) fn open(
         return Err(Refusal::MachineInUse(id));
     }
     let session = held.map_or(SessionId::new(view.new_id), |(session, _)| session);
-    opened(view, (tenant, Place::Machine(id), session), user, request, Vec::new())
+    opened(view, (tenant, Place::Machine(id), session), (user, None), request, Vec::new())
 }
 
 /// The steps that follow for one machine, to be written in one piece; none when it is settled.
@@ -160,7 +160,8 @@ pub fn settle(world: &World, tenant: &TenantId, id: MachineId, now_ms: i64) -> V
             // A machine goes in the commit that ends its session: only a store that was changed by hand
             // has this.
             None => Some(EndCause::Destroyed),
-            Some(_) => absent_since(world, known).and_then(|since| away(world, since, now_ms)),
+            Some(_) => absent_since(world, known)
+                .and_then(|since_ms| away(world.limits.disconnect_ms, since_ms, now_ms)),
         };
         steps.extend(cause.map(|cause| Step::Put(ended(tenant, session, known, cause, now_ms))));
     }

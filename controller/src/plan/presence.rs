@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use vidi_kit::ids::{GatewayId, SessionId};
+use vidi_kit::ids::{GatewayId, SessionId, TenantId};
 
 use crate::model::{Desktop, EndCause, Power, Presence, Session, SessionEvent, World};
 
@@ -58,9 +58,27 @@ pub fn absent_since(world: &World, session: &Session) -> Option<i64> {
     Some(since_ms.max(world.started_ms).max(session.sought_ms))
 }
 
+/// How long a session lasts that nobody has attached, ms: as its pool says, else as the configuration does.
+pub(super) fn disconnect_ms(world: &World, tenant: &TenantId, session: &Session) -> i64 {
+    let pool = session.pool.and_then(|pool| world.pool(tenant, pool));
+    let secs = pool.and_then(|pool| pool.settings.disconnect_secs);
+    secs.map_or(world.limits.disconnect_ms, |secs| i64::from(secs) * 1_000)
+}
+
+/// The end of a session that has lasted as long as its pool lets it.
+pub(super) fn outlived(
+    world: &World,
+    tenant: &TenantId,
+    session: &Session,
+    now_ms: i64,
+) -> Option<EndCause> {
+    let secs = world.pool(tenant, session.pool?)?.settings.max_session_secs?;
+    let over = i64::from(secs) * 1_000 <= now_ms.saturating_sub(session.create_ms);
+    over.then_some(EndCause::MaxTime)
+}
+
 /// The end of a session that nobody has had since then, where that is too long.
-pub(super) fn away(world: &World, since_ms: i64, now_ms: i64) -> Option<EndCause> {
-    let disconnect_ms = world.limits.disconnect_ms;
+pub(super) fn away(disconnect_ms: i64, since_ms: i64, now_ms: i64) -> Option<EndCause> {
     let is_over = disconnect_ms <= now_ms.saturating_sub(since_ms);
     is_over.then(|| EndCause::Away(u32::try_from(disconnect_ms / 1_000).unwrap_or(u32::MAX)))
 }
@@ -103,7 +121,7 @@ pub enum Closing {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Present {
     /// Its tenant.
-    pub tenant: vidi_kit::ids::TenantId,
+    pub tenant: TenantId,
     /// Its name as the gateway gave it.
     pub name: String,
     /// Of the grant that it was attached with.

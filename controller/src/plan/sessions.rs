@@ -1,18 +1,21 @@
 //! Decisions on sessions: claim, release, grant.
 
-use vidi_kit::ids::{AppId, DesktopId, GatewayId, SessionId, TenantId, UserId};
+use vidi_kit::ids::{AppId, DesktopId, GatewayId, PoolId, SessionId, TenantId, UserId};
 
 use super::decide::{Decided, View, remember, replay};
 use super::desktops::{follow_policy, wanted_on};
 use super::users::unreachable_change;
-use super::{hosts, machines, usage};
+use super::{hosts, machines, pools, usage};
 use crate::model::{
     Answer, AssignmentEvent, Change, Desktop, DesktopStatus, DisplayPolicy, EndCause, Granted, Key,
     Place, Presence, Refusal, Request, RequestKey, Row, Session, SessionEvent, Step, Way, World,
 };
+use crate::mutants::{self, Mutant};
 
 /// Sessions of one desktop that are kept; the oldest ended ones make room.
 pub const KEPT_PER_DESKTOP_MAX: usize = 64;
+/// Of these at most so many go with each new one: many that waited for one pool may end at once.
+const FORGOTTEN_MAX: usize = 4;
 
 /// Decides the changes of its kind.
 pub(super) fn decide(view: View<'_>, change: Change) -> Result<Decided, Refusal> {
@@ -52,7 +55,8 @@ fn end(
         && let Some(status) = released(before, id)
     {
         let mut after = Desktop { spec: before.spec.clone(), status };
-        follow_policy(&mut after, view.now_ms);
+        let policy = world.release_policy(tenant, &before.spec);
+        follow_policy(&mut after, policy, view.now_ms);
         if after.spec != before.spec {
             steps.push(Step::Put(Row::Spec(tenant.clone(), desktop, after.spec)));
         }
@@ -101,11 +105,24 @@ fn open(
     let id = match place {
         Place::Desktop(id) => id,
         Place::Machine(id) => return machines::open(view, (tenant, id, app), user, request),
+        Place::Pool(id) => return pools::open(view, (tenant, id, app), user, request),
     };
     let desktop = world.desktop(&tenant, id).ok_or_else(missing)?;
     if desktop.spec.assigned_user.as_ref() != Some(&user) {
         return Err(missing());
     }
+    open_desktop(view, (tenant, id), user, request)
+}
+
+/// Claims a desktop that is assigned to this user.
+pub(super) fn open_desktop(
+    view: View<'_>,
+    (tenant, id): (TenantId, DesktopId),
+    user: UserId,
+    request: Option<RequestKey>,
+) -> Result<Decided, Refusal> {
+    let world = view.world;
+    let desktop = world.desktop(&tenant, id).ok_or_else(|| Refusal::not_found("desktop", id))?;
     if desktop.spec.deleting {
         let (id, state) = (id.to_string(), "deleting".to_owned());
         return Err(Refusal::WrongState { kind: "desktop", id, state, remedy: "open another" });
@@ -116,11 +133,12 @@ fn open(
     {
         return Err(Refusal::DesktopInUse(id));
     }
+    let held = held.filter(|_| !mutants::on(Mutant::ClaimsTwice));
     let session = held.unwrap_or(SessionId::new(view.new_id));
-    desktop
-        .assignment()
-        .next(&AssignmentEvent::Claim(session, user.clone()))
-        .map_err(|_refusal| Refusal::DesktopInUse(id))?;
+    let claimed = desktop.assignment().next(&AssignmentEvent::Claim(session, user.clone()));
+    if claimed.is_err() && !mutants::on(Mutant::ClaimsTwice) {
+        return Err(Refusal::DesktopInUse(id));
+    }
     // A desktop in use stays usable while its host waits for that to end.
     let is_kept = held.is_some() && desktop.spec.power_on;
     let is_serviced = hosts::draining(world, desktop).is_some();
@@ -138,14 +156,15 @@ fn open(
     if status != desktop.status {
         rows.push(Row::Status(tenant.clone(), id, status));
     }
-    opened(view, (tenant, Place::Desktop(id), session), user, request, rows)
+    let whose = (user, desktop.spec.pool);
+    opened(view, (tenant, Place::Desktop(id), session), whose, request, rows)
 }
 
-/// Begins a session with these rows beside it, or goes on with it.
+/// Begins a session of a user, and of a pool if it is of one, with these rows beside it, or goes on with it.
 pub(super) fn opened(
     view: View<'_>,
     (tenant, place, session): (TenantId, Place, SessionId),
-    user: UserId,
+    (user, pool): (UserId, Option<PoolId>),
     request: Option<RequestKey>,
     mut rows: Vec<Row>,
 ) -> Result<Decided, Refusal> {
@@ -156,6 +175,7 @@ pub(super) fn opened(
         || Session {
             user,
             place,
+            pool,
             epoch: 0,
             gateway: None,
             create_ms: view.now_ms,
@@ -185,7 +205,7 @@ fn too_many_kept(world: &World, tenant: &TenantId, place: Place) -> Vec<Step> {
     let kept = world.sessions_of(tenant, place);
     let surplus = (kept.len() + 1).saturating_sub(KEPT_PER_DESKTOP_MAX);
     let ended = |id: &SessionId| world.session(tenant, *id).is_some_and(|one| !one.is_live());
-    let oldest = kept.into_iter().filter(ended).take(surplus);
+    let oldest = kept.into_iter().filter(ended).take(surplus.min(FORGOTTEN_MAX));
     oldest.map(|id| Step::Delete(Key::Session(tenant.clone(), id))).collect()
 }
 
@@ -212,6 +232,7 @@ fn grant(
             let display_policy = settings.display_policy;
             (Way::Direct(machine, Box::new(settings)), display_policy)
         }
+        Place::Pool(_) => return Err(waiting(view, tenant, id)),
     };
     let epoch = session.epoch + 1;
     let granted = Granted {
@@ -225,6 +246,16 @@ fn grant(
     let sought_ms = view.now_ms;
     let record = Session { epoch, gateway: Some(gateway), sought_ms, problem, ..session.clone() };
     Ok(Decided::rows(Answer::Granted(granted), [Row::Session(tenant.clone(), id, record)]))
+}
+
+/// Why a session that waits for a desktop has no grant yet.
+fn waiting(view: View<'_>, tenant: &TenantId, id: SessionId) -> Refusal {
+    match pools::queue_place(view.world, tenant, id, view.now_ms) {
+        Some(pools::QueuePlace { position, estimate_secs, reason }) => {
+            Refusal::WaitingForDesktop { position, estimate_secs, reason }
+        }
+        None => Refusal::not_found("session", id),
+    }
 }
 
 /// The way to a desktop, and what it allows.
@@ -247,7 +278,7 @@ fn relay_way(
     let relay = relay.filter(|address| !address.is_empty());
     let relay_address = relay.ok_or_else(|| Refusal::HostUnreachable(host.clone()))?;
     let way = Way::Relay { desktop: id, host: host.clone(), relay_address };
-    Ok((way, desktop.spec.display_policy))
+    Ok((way, world.display_policy(tenant, &desktop.spec)))
 }
 
 /// A session of this user; anybody else's looks like none.

@@ -3,17 +3,19 @@
 
 use vidi_kit::ids::{DesktopId, OperationId, TenantId};
 
-use super::desktops::{follow_policy, started_again, switch_off};
+use super::desktops::{destroyed, follow_policy, started_again, switch_off};
 use super::hosts;
 use super::operations::{self, Seen};
-use super::placement::{charged_mib, place};
-use super::presence::{away, gone_since};
+use super::placement::charged_mib;
+use super::presence::{away, disconnect_ms, gone_since, outlived};
+use super::scheduler::{Wanted, place};
 use super::sessions::{ended, released};
 use super::usage;
 use crate::model::{
     Allocation, Desktop, EndCause, Key, Observed, Operation, OperationKind, Power, PowerEvent,
     Reason, Row, Step, World,
 };
+use crate::mutants::{self, Mutant};
 
 /// Bytes of a reason that are kept; it comes from a host.
 const REASON_BYTES_MAX: usize = 512;
@@ -32,6 +34,7 @@ pub fn settle(world: &World, tenant: &TenantId, id: DesktopId, now_ms: i64) -> V
             settling.reap(&mut desktop);
             settling.drain(&mut desktop);
             settling.end_session(&mut desktop);
+            settling.use_once(&mut desktop);
             if settling.is_gone(&desktop) {
                 settling.steps.extend(usage::follow(world, tenant, id, None, now_ms));
                 settling.remove(before);
@@ -71,7 +74,8 @@ impl Settling<'_> {
 
     /// A desktop without a host gets one, if one can take it.
     fn place(&mut self, desktop: &mut Desktop) {
-        if desktop.status.host.is_some() || desktop.spec.deleting {
+        let moves = mutants::on(Mutant::SilenceIsDeath) && self.world.is_host_silent(desktop);
+        if (desktop.status.host.is_some() && !moves) || desktop.spec.deleting {
             return;
         }
         let spec = &desktop.spec;
@@ -81,11 +85,20 @@ impl Settling<'_> {
             return;
         };
         let memory_mib = charged_mib(version.manifest.guest.memory_mib);
-        match place(self.world, self.tenant, &spec.template, memory_mib) {
+        let wanted = Wanted {
+            tenant: self.tenant,
+            template: &spec.template,
+            pool: spec.pool,
+            charge_mib: if mutants::on(Mutant::ChargesNothing) { 0 } else { memory_mib },
+            starts: spec.host_power_on(),
+        };
+        match place(self.world, &wanted) {
             Ok(host) => {
                 let allocation = Allocation { tenant: self.tenant.clone(), memory_mib };
                 self.put(Row::Allocation(host.clone(), self.id, allocation));
                 desktop.status.host = Some(host);
+                // How long it is on its way counts from here.
+                desktop.status.power_since_ms = self.now_ms;
                 desktop.status.reason = String::new();
             }
             Err(why) => desktop.status.reason = why,
@@ -140,12 +153,15 @@ impl Settling<'_> {
         let known = self.world.session(self.tenant, session).filter(|one| one.is_live());
         let Some(known) = known else { return };
         let since_ms = gone_since(self.world, desktop, known);
-        let cause = since_ms.and_then(|since_ms| away(self.world, since_ms, self.now_ms));
+        let disconnect_ms = disconnect_ms(self.world, self.tenant, known);
+        let away = since_ms.and_then(|since_ms| away(disconnect_ms, since_ms, self.now_ms));
+        let cause = away.or_else(|| outlived(self.world, self.tenant, known, self.now_ms));
         let Some(cause) = cause else { return };
         self.put(ended(self.tenant, session, known, cause, self.now_ms));
         if let Some(status) = released(desktop, session) {
             desktop.status = status;
-            follow_policy(desktop, self.now_ms);
+            let policy = self.world.release_policy(self.tenant, &desktop.spec);
+            follow_policy(desktop, policy, self.now_ms);
         }
     }
 
@@ -185,6 +201,18 @@ impl Settling<'_> {
         }
     }
 
+    /// A desktop of a floating pool goes with its user, whatever ended the session.
+    fn use_once(&self, desktop: &mut Desktop) {
+        let used = desktop.spec.assigned_user.is_some() && desktop.status.session.is_none();
+        if used && desktop.spec.is_single_use() && !desktop.spec.deleting {
+            if mutants::on(Mutant::HandsOn) {
+                desktop.spec.assigned_user = None;
+                return;
+            }
+            destroyed(desktop, self.now_ms);
+        }
+    }
+
     /// The session of a desktop that is undone, where it has not ended for another reason just now.
     fn abandon_session(&mut self, desktop: &Desktop) {
         let Some(session) = desktop.status.session else { return };
@@ -200,6 +228,9 @@ impl Settling<'_> {
             return false;
         }
         let Some(host) = &desktop.status.host else { return true };
+        if mutants::on(Mutant::GoneAtOnce) {
+            return true;
+        }
         let live = self.world.hosts_live.get(host).filter(|live| live.is_linked());
         live.and_then(|live| live.report.as_ref()).is_some_and(|report| {
             // A report from before the order would not have it either, if it was made just now.
@@ -228,6 +259,9 @@ impl Settling<'_> {
     /// Ends the operations that are at their end. Answers whether the desktop must be undone: it
     /// was to be made and there is no host for it.
     fn end_operations(&mut self, desktop: Option<&Desktop>, before: Option<&Desktop>) -> bool {
+        if desktop.is_none() && mutants::on(Mutant::OperationsGoOn) {
+            return false;
+        }
         let ready = desktop.is_some_and(|desktop| self.world.is_ready(desktop, self.id));
         let host_silent = before.is_some_and(|before| self.world.is_host_silent(before));
         let seen = Seen { desktop, ready, host_silent, now_ms: self.now_ms };

@@ -64,6 +64,16 @@ fn delete(
             remedy: "delete those first",
         });
     }
+    if let Some((id, _)) =
+        world.pools_of(&tenant).find(|(_, pool)| pool.settings.template == template)
+    {
+        return Err(Refusal::WrongState {
+            kind: "template",
+            id: template.to_string(),
+            state: format!("used by pool \"{id}\""),
+            remedy: "delete the pools of it first",
+        });
+    }
     let versions = world.versions_of(&tenant, &template).map(|(digest, _)| {
         Step::Delete(Key::Version(tenant.clone(), template.clone(), digest.clone()))
     });

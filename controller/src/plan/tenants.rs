@@ -59,6 +59,7 @@ fn delete(world: &World, tenant: TenantId, etag: &str) -> Result<Decided, Refusa
         ("users", world.users.iter().any(|((of, _), _)| *of == tenant)),
         ("templates", world.templates.iter().any(|((of, _), _)| *of == tenant)),
         ("desktops", world.tenant_desktops.contains_key(&tenant)),
+        ("pools", world.pools_of(&tenant).next().is_some()),
         ("machines", world.machines_of(&tenant).next().is_some()),
     ];
     if let Some((what, _)) = left.into_iter().find(|(_, some)| *some) {

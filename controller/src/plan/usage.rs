@@ -8,6 +8,7 @@ use crate::model::{
     Desktop, Key, Place, Power, Presence, Row, Session, Step, UsageInterval, UsageKey, UsageKind,
     World,
 };
+use crate::mutants::{self, Mutant};
 
 /// Somebody who is back within this was never gone: the interval goes on. A controller that starts leaves
 /// open what it finds open for this long, until the gateways have told it what they have.
@@ -103,20 +104,38 @@ impl<'a> Intervals<'a> {
         self.newest(kind).filter(|(_, interval)| interval.end_ms.is_none())
     }
 
-    fn running(&self, after: Option<&Desktop>) -> Option<Step> {
+    fn running(&self, after: Option<&Desktop>) -> Vec<Step> {
         let runs = after.filter(|desktop| desktop.status.power == Power::Running);
         match (self.open(UsageKind::Running), runs) {
             (None, Some(desktop)) => {
                 let user = desktop.spec.assigned_user.clone();
                 let since_ms = desktop.status.power_since_ms;
                 let name = &desktop.spec.display_name;
-                Some(self.begun(UsageKind::Running, since_ms, name, (user, None)))
+                vec![self.begun(UsageKind::Running, since_ms, name, (user, None))]
+            }
+            // What it ran before it was somebody's is nobody's.
+            (Some((key, open)), Some(desktop)) if open.user != desktop.spec.assigned_user => {
+                let user = desktop.spec.assigned_user.clone();
+                let end_ms = Some(self.now_ms);
+                if self.now_ms <= key.start_ms {
+                    return vec![Step::Put(Row::Usage(
+                        key,
+                        UsageInterval { user, ..open.clone() },
+                    ))];
+                }
+                let theirs = UsageKey { start_ms: self.now_ms, ..key.clone() };
+                let begun = UsageInterval { user, ..open.clone() };
+                let closed = UsageInterval { end_ms, ..open.clone() };
+                vec![Step::Put(Row::Usage(key, closed)), Step::Put(Row::Usage(theirs, begun))]
+            }
+            (Some(_), None) if after.is_none() && mutants::on(Mutant::IntervalStaysOpen) => {
+                Vec::new()
             }
             (Some((key, open)), None) => {
                 let end_ms = after.map_or(self.now_ms, |desktop| desktop.status.power_since_ms);
-                Some(self.closed(key, open, end_ms))
+                vec![self.closed(key, open, end_ms)]
             }
-            (None, None) | (Some(_), Some(_)) => None,
+            (None, None) | (Some(_), Some(_)) => Vec::new(),
         }
     }
 

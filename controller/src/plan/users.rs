@@ -4,12 +4,18 @@ use vidi_kit::ids::{TenantId, UserId};
 
 use super::decide::{Decided, View, made_before, remember};
 use crate::model::{
-    Answer, Change, EnrollToken, Key, Refusal, RequestKey, Row, SignIn, Step, User, World,
+    Answer, Change, Desktop, EnrollToken, Key, Pool, PoolSettings, PoolUsers, Refusal, RequestKey,
+    Row, SignIn, Step, User, World,
 };
 
 /// Sign-ins that one user may have; the oldest makes room. More than a person's devices, and few
 /// enough to end all of them in one commit.
 pub const SIGN_INS_PER_USER_MAX: usize = 64;
+/// Pools that may name a user who is removed: all of them change in that commit, beside the end of the
+/// sign-ins.
+const POOLS_PER_USER_MAX: usize = 32;
+/// Users whom those pools may name in all, so that the commit is within the store's 1 MiB.
+const USERS_WRITTEN_MAX: usize = 10_000;
 /// Enrolment tokens at one time; they live for an hour or so.
 pub const ENROLL_TOKENS_MAX: usize = 10_000;
 
@@ -111,7 +117,9 @@ fn delete_user(
 ) -> Result<Decided, Refusal> {
     let old = known_user(world, tenant, user)?;
     check_etag(old, user, etag)?;
-    if !world.desktops_of(tenant, user).is_empty() {
+    // One of a floating pool that is being destroyed is nobody's any more.
+    let is_kept = |one: &Desktop| !(one.spec.is_single_use() && one.spec.deleting);
+    if world.desktops_of(tenant, user).iter().any(|(_, one)| is_kept(one)) {
         return Err(Refusal::WrongState {
             kind: "user",
             id: user.to_string(),
@@ -129,8 +137,44 @@ fn delete_user(
         });
     }
     let mut steps = end_sign_ins(world, tenant, user, 0);
+    // Who gets the name next must not find what this one was let into.
+    let pools = without_user(world, tenant, user);
+    let named: usize = pools.iter().map(users_of).sum();
+    if POOLS_PER_USER_MAX < pools.len() || USERS_WRITTEN_MAX < named {
+        return Err(Refusal::WrongState {
+            kind: "user",
+            id: user.to_string(),
+            state: "named by very many pools".to_owned(),
+            remedy: "take it off the users of some pools first",
+        });
+    }
+    steps.extend(pools.into_iter().map(Step::Put));
     steps.push(Step::Delete(Key::User(tenant.clone(), user.clone())));
     Ok(Decided { answer: Answer::Done, steps })
+}
+
+/// The pools that name a user, without it.
+fn without_user(world: &World, tenant: &TenantId, user: &UserId) -> Vec<Row> {
+    let pools = world.pools_of(tenant).filter_map(|(id, pool)| {
+        let PoolUsers::Listed(users) = &pool.settings.users else { return None };
+        let mut users = users.clone();
+        users.remove(user).then(|| {
+            let settings =
+                PoolSettings { users: PoolUsers::Listed(users), ..pool.settings.clone() };
+            let generation = pool.generation + 1;
+            Row::Pool(tenant.clone(), id, Pool { settings, generation, ..Pool::clone(pool) })
+        })
+    });
+    pools.collect()
+}
+
+/// How many users the row of a pool names.
+fn users_of(row: &Row) -> usize {
+    let Row::Pool(_, _, Pool { settings, .. }) = row else { return 0 };
+    match &settings.users {
+        PoolUsers::Listed(users) => users.len(),
+        PoolUsers::Everyone => 0,
+    }
 }
 
 /// Ends a user's sign-ins, oldest first, but for the newest `kept`.

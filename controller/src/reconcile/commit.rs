@@ -6,10 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 use tracing::warn;
-use uuid::Uuid;
-use vidi_kit::Backoff;
+use vidi_kit::{Backoff, Chance};
 
 use crate::model::Step;
+use crate::mutants::{self, Mutant};
 use crate::ports::{
     COMMIT_OPERATIONS_MAX, CommitError, Expect, NONCE_KEY, Store, StoreError, Write, get,
 };
@@ -36,18 +36,24 @@ pub(super) struct Committer {
     store: Arc<dyn Store>,
     fence: Expect,
     nonce_revision: u64,
+    chance: Chance,
     /// Why the store did not take the last commit.
     problem: Option<String>,
 }
 
 impl Committer {
     /// For a leadership that was just won.
-    pub(super) async fn new(store: Arc<dyn Store>, fence: Expect) -> Result<Self, StoreError> {
+    pub(super) async fn new(
+        store: Arc<dyn Store>,
+        fence: Expect,
+        chance: Chance,
+    ) -> Result<Self, StoreError> {
         let nonce = get(&*store, NONCE_KEY).await?;
         Ok(Self {
             store,
             fence,
             nonce_revision: nonce.map_or(0, |entry| entry.revision),
+            chance,
             problem: None,
         })
     }
@@ -76,11 +82,17 @@ impl Committer {
     }
 
     async fn write(&mut self, steps: impl Iterator<Item = &Step>) -> Result<(), Failed> {
-        let nonce = Bytes::from(Uuid::new_v4().as_bytes().to_vec());
+        let nonce = Bytes::from(self.chance.nonce().to_vec());
         let mut writes: Vec<Write> = steps.map(records::write).collect();
         writes.push(Write::put(NONCE_KEY, nonce.clone()));
-        let expect = [self.fence.clone(), Expect::revision(NONCE_KEY, self.nonce_revision)];
-        let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(2));
+        let fence = self.fence.clone();
+        let mut expect = vec![fence, Expect::revision(NONCE_KEY, self.nonce_revision)];
+        if mutants::on(Mutant::Unfenced) {
+            let nonce = get(&*self.store, NONCE_KEY).await.ok().flatten();
+            expect = vec![Expect::revision(NONCE_KEY, nonce.map_or(0, |entry| entry.revision))];
+        }
+        let mut backoff =
+            Backoff::by(self.chance.clone(), Duration::from_millis(20), Duration::from_secs(2));
         let mut uncertain = false;
         for _ in 0..UNKNOWN_TRIES_MAX {
             match self.store.commit(&expect, &writes).await {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info};
 use vidi_kit::telemetry::Pulse;
-use vidi_kit::{Backoff, Clock, Tasks};
+use vidi_kit::{Backoff, Chance, Clock, Tasks};
 
 use super::commit::{Committer, Failed};
 use super::handle::{Asked, CHANGES_QUEUED_MAX, Handle, Standing};
@@ -41,6 +41,8 @@ pub struct Own {
     pub id: String,
     /// What its configuration says.
     pub limits: Limits,
+    /// Where its ids, nonces and jitter come from.
+    pub chance: Chance,
 }
 
 /// Starts the owner's task and waits until it leads and has read everything once.
@@ -60,12 +62,11 @@ pub async fn start(
         store,
         clock,
         own,
-        asked,
         published,
         standing,
         pulse: pulse.clone(),
     };
-    let _leading = tasks.spawn("leader", task.run(ready));
+    let _leading = tasks.spawn("leader", task.run(asked, ready));
     started.await.map_err(|_gone| StartError::Stopped)??;
     Ok(Handle::new(queue, world, (stands, pulse)))
 }
@@ -75,24 +76,40 @@ struct Leader {
     store: Arc<dyn Store>,
     clock: Clock,
     own: Own,
-    asked: mpsc::Receiver<Asked>,
     published: watch::Sender<Arc<World>>,
     standing: watch::Sender<Standing>,
     pulse: Pulse,
 }
 
 impl Leader {
-    async fn run(mut self, ready: oneshot::Sender<Result<(), StoreError>>) {
+    async fn run(
+        self,
+        mut asked: mpsc::Receiver<Asked>,
+        ready: oneshot::Sender<Result<(), StoreError>>,
+    ) {
         let mut ready = Some(ready);
-        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+        let mut backoff = Backoff::by(
+            self.own.chance.clone(),
+            Duration::from_millis(100),
+            Duration::from_secs(5),
+        );
         let group = self.tasks.clone();
         loop {
-            self.pulse.beat();
-            // Cancel-safe: an attempt that is cut holds nothing.
-            let begun = tokio::select! {
-                biased;
-                () = group.stopping() => return,
-                begun = self.begin() => begun,
+            let begin = self.begin();
+            tokio::pin!(begin);
+            let mut beat = tokio::time::interval(WAITING_PERIOD);
+            let begun = loop {
+                // Cancel-safe: an attempt that is cut holds nothing, `recv` takes nothing when it is,
+                // a tick that is not taken comes again.
+                tokio::select! {
+                    biased;
+                    () = group.stopping() => return,
+                    begun = &mut begin => break begun,
+                    // While another leads, who asks here must not wait for its end.
+                    Some(one) = asked.recv() => refuse(one),
+                    // To wait for the leadership, however long, is what this task is to do.
+                    _ = beat.tick() => self.pulse.beat(),
+                }
             };
             match begun {
                 Ok((leadership, owner)) => {
@@ -101,7 +118,7 @@ impl Leader {
                         drop(ready.send(Ok(())));
                     }
                     self.standing.send_replace(Standing { leading: true, store_problem: None });
-                    if self.serve(&leadership, owner).await {
+                    if self.serve(&leadership, owner, &mut asked).await {
                         return;
                     }
                     self.standing.send_replace(Standing::default());
@@ -114,7 +131,9 @@ impl Leader {
                     None => error!(error = %failed, "Cannot lead now; trying again"),
                 },
             }
-            self.refuse_queued();
+            while let Ok(one) = asked.try_recv() {
+                refuse(one);
+            }
             // Cancel-safe: a sleep holds nothing.
             tokio::select! {
                 biased;
@@ -127,7 +146,9 @@ impl Leader {
     async fn begin(&self) -> Result<(Leadership, Owner), StoreError> {
         let leadership = self.store.lead(&self.own.id).await?;
         let world = load(&*self.store, self.clock.now_ms()).await?;
-        let committer = Committer::new(Arc::clone(&self.store), leadership.fence()).await?;
+        let chance = self.own.chance.clone();
+        let committer =
+            Committer::new(Arc::clone(&self.store), leadership.fence(), chance.clone()).await?;
         info!(
             controller = self.own.id,
             desktops = world.desktops.len(),
@@ -139,11 +160,16 @@ impl Leader {
         let sequence = world.sequence + world_before + 1;
         let world = World { sequence, limits: self.own.limits, ..world };
         self.published.send_replace(Arc::new(world.clone()));
-        Ok((leadership, Owner::new(world, committer, self.published.clone())))
+        Ok((leadership, Owner::new(world, committer, (self.published.clone(), chance))))
     }
 
     /// Until the leadership is gone (false) or the tasks stop (true).
-    async fn serve(&mut self, leadership: &Leadership, mut owner: Owner) -> bool {
+    async fn serve(
+        &self,
+        leadership: &Leadership,
+        mut owner: Owner,
+        asked: &mut mpsc::Receiver<Asked>,
+    ) -> bool {
         let mut beat = tokio::time::interval(WAITING_PERIOD);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut beats: u32 = 0;
@@ -164,7 +190,7 @@ impl Leader {
                     beats = beats.wrapping_add(1);
                     if beats % WAITING_ROUNDS_PER_FULL == 1 { Look::Everything } else { Look::Waiting }
                 }
-                received = self.asked.recv_many(&mut batch, CHANGES_PER_ROUND_MAX) => {
+                received = asked.recv_many(&mut batch, CHANGES_PER_ROUND_MAX) => {
                     if received == 0 {
                         // Nobody holds a handle any more: there is nobody to decide for.
                         return true;
@@ -173,8 +199,22 @@ impl Leader {
                 }
             };
             // Not cut by the stop: a commit that has begun is awaited, its callers are answered.
-            let asked = std::mem::take(&mut batch);
-            let done = owner.round(self.clock.now_ms(), asked, look).await;
+            let changes = std::mem::take(&mut batch);
+            let round = owner.round(self.clock.now_ms(), changes, look);
+            // Cancel-safe: who lost the leadership reads everything again and does not ask this owner
+            // any more. A commit that was under way is fenced; its callers hear that nobody leads here.
+            let done = tokio::select! {
+                biased;
+                done = round => done,
+                () = leadership.lost() => {
+                    error!("The leadership is gone while the store does not answer");
+                    return false;
+                }
+            };
+            if look != Look::Changes {
+                // From its end on: where such a look takes longer than the period, callers have their turn.
+                beat.reset();
+            }
             self.tell_store_problem(owner.store_problem());
             if let Err(Failed::Deposed(why) | Failed::Refused(why)) = done {
                 error!(reason = why, "Another controller leads, or the store does not say");
@@ -192,10 +232,8 @@ impl Leader {
             changed
         });
     }
+}
 
-    fn refuse_queued(&mut self) {
-        while let Ok(asked) = self.asked.try_recv() {
-            drop(asked.answer.send(Err(Refusal::NotLeader)));
-        }
-    }
+fn refuse(asked: Asked) {
+    drop(asked.answer.send(Err(Refusal::NotLeader)));
 }

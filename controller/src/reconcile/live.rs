@@ -87,7 +87,7 @@ pub(super) fn judge_silence(world: &mut World, now_ms: i64) {
         tracing::warn!(%host, "Host does not answer; its desktops are left as they are");
         let live = world.hosts_live.get(&host).map(|live| (**live).clone());
         let live = live.unwrap_or(HostLive { last_seen_ms: started_ms, ..HostLive::default() });
-        world.hosts_live.insert(host.clone(), HostLive { silent: true, ..live });
+        world.set_host_live(host.clone(), HostLive { silent: true, ..live });
         touch_desktops(world, &host);
     }
 }
@@ -112,6 +112,8 @@ pub(super) fn judge_session(world: &mut World, now_ms: i64, tenant: &TenantId, p
     let session = match place {
         Place::Desktop(id) => world.desktop(tenant, id).and_then(|desktop| desktop.status.session),
         Place::Machine(id) => world.machine_holder(tenant, id).map(|(session, _)| session),
+        // Who waits has nothing to attach.
+        Place::Pool(_) => None,
     };
     if let Some(session) = session {
         judge(world, now_ms, session);
@@ -120,7 +122,7 @@ pub(super) fn judge_session(world: &mut World, now_ms: i64, tenant: &TenantId, p
 
 fn linked(world: &mut World, now_ms: i64, host: HostId, (link, hello): (u64, HostHello)) {
     let live = HostLive { link, last_seen_ms: now_ms, silent: false, hello, report: None };
-    world.hosts_live.insert(host.clone(), live);
+    world.set_host_live(host.clone(), live);
     touch_desktops(world, &host);
 }
 
@@ -136,13 +138,17 @@ fn reported(
     live.last_seen_ms = now_ms;
     let old = live.report.replace(report);
     let changed = changed_desktops(old.as_ref(), live.report.as_ref());
+    let ready_now = made_ready(old.as_ref(), live.report.as_ref(), &changed);
     let first = old.is_none_or(|old| !old.wanted_received);
-    world.hosts_live.insert(host.clone(), live);
+    world.set_host_live(host.clone(), live);
     if first {
         touch_desktops(world, &host);
     } else {
         for id in changed {
             if let Some(tenant) = tenant_of(world, &host, id) {
+                if ready_now.contains(&id) {
+                    time_boot(world, now_ms, &tenant, id);
+                }
                 world.touch(tenant, id);
             }
         }
@@ -165,10 +171,33 @@ fn changed_desktops(old: Option<&HostReport>, new: Option<&HostReport>) -> Vec<D
     gone.chain(other).copied().collect()
 }
 
+/// Of these those that are ready now and were not.
+fn made_ready(
+    old: Option<&HostReport>,
+    new: Option<&HostReport>,
+    changed: &[DesktopId],
+) -> Vec<DesktopId> {
+    let is_ready = |report: Option<&HostReport>, id: &DesktopId| {
+        report.and_then(|report| report.desktops.get(id)).is_some_and(|seen| seen.ready)
+    };
+    let ready = changed.iter().filter(|id| is_ready(new, id) && !is_ready(old, id));
+    ready.copied().collect()
+}
+
+/// Notes how long a new desktop of a pool took to be ready; of one that was started again it says nothing.
+fn time_boot(world: &mut World, now_ms: i64, tenant: &TenantId, id: DesktopId) {
+    let Some(desktop) = world.desktop(tenant, id) else { return };
+    let spec = &desktop.spec;
+    if let Some(pool) = spec.pool.filter(|_| spec.generation == 1 && spec.assigned_user.is_none()) {
+        let took_ms = now_ms.saturating_sub(spec.create_ms);
+        world.add_pool_boot(tenant.clone(), pool, took_ms);
+    }
+}
+
 fn unlinked(world: &mut World, now_ms: i64, host: &HostId, link: u64) {
     let Some(live) = world.hosts_live.get(host).filter(|live| live.link == link) else { return };
     let live = HostLive { link: 0, last_seen_ms: now_ms, ..HostLive::clone(live) };
-    world.hosts_live.insert(host.clone(), live);
+    world.set_host_live(host.clone(), live);
     touch_desktops(world, host);
 }
 

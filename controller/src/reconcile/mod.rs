@@ -7,6 +7,7 @@
 //! ```
 
 mod commit;
+mod counting;
 mod handle;
 mod leader;
 mod live;

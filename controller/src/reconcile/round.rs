@@ -5,23 +5,31 @@ use std::sync::Arc;
 
 use tokio::sync::{oneshot, watch};
 use tracing::{error, warn};
-use uuid::Uuid;
-use vidi_kit::ids::TenantId;
+use vidi_kit::Chance;
+use vidi_kit::ids::{PoolId, SessionId, TenantId};
 
 use super::commit::{Committer, Failed, STEPS_MAX};
 use super::handle::Asked;
-use super::live;
-use crate::model::{Answer, Key, Place, Presence, Refusal, Step, World};
+use super::{counting, live};
+use crate::model::{
+    Answer, Change, Key, Place, Pool, PoolUsers, Presence, Refusal, Row, Step, World,
+};
 use crate::plan::expiry::expired;
 use crate::plan::settle::settle;
 use crate::plan::{View, decide, usage};
-use crate::plan::{hosts, machines};
+use crate::plan::{hosts, machines, pools};
 
 /// Passes over changed desktops in one round. Each step of a desktop's life makes one more; more
 /// than this is a plan that contradicts itself.
 const SETTLE_PASSES_MAX: usize = 32;
 /// Desktops without a host that one round tries to place.
 const PLACED_PER_ROUND_MAX: usize = 1_024;
+/// Desktops that one round makes for one pool: claims must not wait until a large pool is full. The next
+/// round goes on.
+const MADE_PER_ROUND_MAX: usize = 32;
+/// Settlements of one pool in one pass: with 32 desktops given away in each, more than a round's changes
+/// ask for.
+const POOL_SETTLEMENTS_MAX: usize = 64;
 
 type Answering = (oneshot::Sender<Result<Answer, Refusal>>, Answer);
 
@@ -41,6 +49,7 @@ pub(super) struct Owner {
     world: World,
     committer: Committer,
     published: watch::Sender<Arc<World>>,
+    chance: Chance,
     /// Changes up to this sequence of the published world are settled.
     settled: u64,
 }
@@ -51,15 +60,17 @@ struct Draft {
     steps: BTreeMap<Key, Step>,
     answers: Vec<Answering>,
     cursor: u64,
+    /// Desktops made for each pool.
+    made: BTreeMap<(TenantId, PoolId), usize>,
 }
 
 impl Owner {
     pub(super) fn new(
         world: World,
         committer: Committer,
-        published: watch::Sender<Arc<World>>,
+        (published, chance): (watch::Sender<Arc<World>>, Chance),
     ) -> Self {
-        Self { world, committer, published, settled: 0 }
+        Self { world, committer, published, chance, settled: 0 }
     }
 
     /// Why the store did not take the last commit; none when it did.
@@ -93,8 +104,14 @@ impl Owner {
             steps: BTreeMap::new(),
             answers: Vec::new(),
             cursor: self.settled,
+            made: BTreeMap::new(),
         };
         let mut done = self.decide_all(&mut draft, now_ms, changes).await;
+        // Who has given up is found out in seconds anyway; not with every news of a host.
+        if done.is_ok() && look != Look::Changes {
+            let given_up = pools::given_up(&draft.world, now_ms);
+            done = self.take_fitting(&mut draft, given_up).await;
+        }
         if done.is_ok() {
             let look = if news.is_empty() { look } else { look.at_least_waiting() };
             done = self.settle_all(&mut draft, now_ms, look).await;
@@ -123,17 +140,25 @@ impl Owner {
         changes: Vec<Asked>,
     ) -> Result<(), Failed> {
         for Asked { change, trace, answer } in changes {
+            let seeking = seeking(&change);
             let view = View {
                 world: &draft.world,
                 now_ms,
                 trace,
-                new_id: Uuid::now_v7(),
-                new_operation: Uuid::now_v7(),
+                new_id: self.chance.id(now_ms),
+                new_operation: self.chance.id(now_ms),
             };
             match decide(view, change) {
-                Err(refusal) => drop(answer.send(Err(refusal))),
+                Err(refusal) => {
+                    if let (Refusal::WaitingForDesktop { .. }, Some((tenant, id))) =
+                        (&refusal, seeking)
+                    {
+                        draft.world.seek(&tenant, id, now_ms);
+                    }
+                    drop(answer.send(Err(refusal)));
+                }
                 Ok(decided) => {
-                    if STEPS_MAX < draft.steps.len() + decided.steps.len()
+                    if !draft.fits(&decided.steps)
                         && let Err(failed) = self.flush(draft).await
                     {
                         drop(answer.send(Err(failed.refusal())));
@@ -179,11 +204,36 @@ impl Owner {
                 let steps = match place {
                     Place::Desktop(id) => settle(&draft.world, &tenant, id, now_ms),
                     Place::Machine(id) => machines::settle(&draft.world, &tenant, id, now_ms),
+                    Place::Pool(id) => {
+                        self.settle_pool(draft, now_ms, (tenant, id)).await?;
+                        continue;
+                    }
                 };
                 self.take_fitting(draft, steps).await?;
             }
         }
         error!("The plans do not come to rest; the next round goes on");
+        Ok(())
+    }
+
+    async fn settle_pool(
+        &mut self,
+        draft: &mut Draft,
+        now_ms: i64,
+        (tenant, id): (TenantId, PoolId),
+    ) -> Result<(), Failed> {
+        for _ in 0..POOL_SETTLEMENTS_MAX {
+            let key = (tenant.clone(), id);
+            let made = draft.made.get(&key).copied().unwrap_or(0);
+            let chance = self.chance.clone();
+            let mut ids = (made..MADE_PER_ROUND_MAX).map(|_| chance.id(now_ms));
+            let steps = pools::settle(&draft.world, &tenant, id, now_ms, &mut ids);
+            draft.made.insert(key, MADE_PER_ROUND_MAX - ids.len());
+            if steps.is_empty() {
+                return Ok(());
+            }
+            self.take_fitting(draft, steps).await?;
+        }
         Ok(())
     }
 
@@ -202,7 +252,7 @@ impl Owner {
         if steps.is_empty() {
             return Ok(());
         }
-        if STEPS_MAX < draft.steps.len() + steps.len() {
+        if !draft.fits(&steps) {
             self.flush(draft).await?;
         }
         draft.take(steps);
@@ -225,6 +275,7 @@ impl Owner {
             }
             return Err(failed);
         }
+        counting::committed(&self.world, &draft.world, steps.values());
         self.world = draft.world.clone();
         self.publish();
         for (answer, result) in answers {
@@ -239,11 +290,29 @@ impl Owner {
 }
 
 impl Draft {
+    /// Whether these steps go into the same commit.
+    fn fits(&self, steps: &[Step]) -> bool {
+        let weight: usize = self.steps.values().chain(steps).map(weight).sum();
+        weight <= STEPS_MAX
+    }
+
     fn take(&mut self, steps: Vec<Step>) {
         for step in steps {
             self.world.apply(step.clone());
             self.steps.insert(step.key(), step);
         }
+    }
+}
+
+/// How much of a commit a step takes: a pool's users may be as many bytes as 40 other rows.
+fn weight(step: &Step) -> usize {
+    const USERS_PER_STEP: usize = 125;
+    match step {
+        Step::Put(Row::Pool(_, _, Pool { settings, .. })) => match &settings.users {
+            PoolUsers::Listed(users) => 1 + users.len() / USERS_PER_STEP,
+            PoolUsers::Everyone => 1,
+        },
+        Step::Put(_) | Step::Delete(_) => 1,
     }
 }
 
@@ -274,7 +343,16 @@ fn everything(world: &World) -> impl Iterator<Item = (TenantId, Place)> {
     let desktops = world.desktops.iter();
     let desktops = desktops.map(|((tenant, id), _)| (tenant.clone(), Place::Desktop(*id)));
     let machines = world.machines.iter();
-    desktops.chain(machines.map(|((tenant, id), _)| (tenant.clone(), Place::Machine(*id))))
+    let machines = machines.map(|((tenant, id), _)| (tenant.clone(), Place::Machine(*id)));
+    let pools = world.pools.iter();
+    let pools = pools.map(|((tenant, id), _)| (tenant.clone(), Place::Pool(*id)));
+    desktops.chain(machines).chain(pools)
+}
+
+/// The session for which a change seeks a desktop.
+fn seeking(change: &Change) -> Option<(TenantId, SessionId)> {
+    let Change::IssueGrant { tenant, session, .. } = change else { return None };
+    Some((tenant.clone(), *session))
 }
 
 /// Places to look at though nothing about them changed.
@@ -286,7 +364,10 @@ fn waiting(world: &World, look: Look) -> BTreeSet<(TenantId, Place)> {
         Look::Waiting => {
             let unplaced = world.unplaced.iter().take(PLACED_PER_ROUND_MAX);
             let unplaced = unplaced.map(|((tenant, id), _)| (tenant.clone(), Place::Desktop(*id)));
-            unplaced.chain(operated).chain(deserted(world)).collect()
+            let pools = world.pools.iter();
+            let pools = pools.filter(|((tenant, id), _)| pools::is_restless(world, tenant, *id));
+            let pools = pools.map(|((tenant, id), _)| (tenant.clone(), Place::Pool(*id)));
+            unplaced.chain(operated).chain(deserted(world)).chain(pools).collect()
         }
         Look::Everything => everything(world).chain(operated).collect(),
     }
@@ -296,7 +377,9 @@ fn waiting(world: &World, look: Look) -> BTreeSet<(TenantId, Place)> {
 fn deserted(world: &World) -> impl Iterator<Item = (TenantId, Place)> {
     world.live_sessions.iter().filter_map(|(id, tenant)| {
         let session = world.session(tenant, *id)?;
+        // Who waits for a pool's desktop is that pool's matter.
+        let waits = matches!(session.place, Place::Pool(_));
         let attached = session.presence == Presence::Connected;
-        (!attached).then(|| (TenantId::clone(tenant), session.place))
+        (!attached && !waits).then(|| (TenantId::clone(tenant), session.place))
     })
 }

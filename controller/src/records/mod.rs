@@ -51,6 +51,7 @@ pub fn key(key: &Key) -> String {
         Key::Allocation(host, id) => format!("alloc/{host}/{id}"),
         Key::Session(tenant, id) => format!("session/{tenant}/{id}"),
         Key::Machine(tenant, id) => format!("machine/{tenant}/{id}"),
+        Key::Pool(tenant, id) => format!("pool/{tenant}/{id}"),
         Key::Operation(id) => format!("operation/{id}"),
         Key::Request(tenant, id) => format!("request/{tenant}/{id}"),
         Key::Usage(UsageKey { tenant, desktop, start_ms, kind }) => {
@@ -76,14 +77,16 @@ mod tests {
     use crate::model::{
         ClipboardWays, DesktopSpec, DesktopStatus, DisplayPolicy, EndCause, Guest, ImageFile,
         Machine, MachineSettings, Manifest, Operation, OperationError, OperationKind, Permission,
-        Place, Power, Presence, Readiness, Reason, Recording, ReleasePolicy, Row, Sealed, Session,
-        TemplateVersion, UsageInterval, Video,
+        Place, Pool, PoolKind, PoolSettings, PoolUsers, Power, Presence, Readiness, Reason,
+        Recording, ReleasePolicy, Row, Sealed, Session, Suspension, TemplateVersion, UsageInterval,
+        Video,
     };
 
     fn session(presence: Presence, epoch: u64, since_ms: i64) -> Session {
         Session {
             user: "ana".parse().unwrap(),
             place: Place::Desktop(vidi_kit::ids::DesktopId::generate()),
+            pool: "office".parse().ok(),
             epoch,
             gateway: Some("edge-1".parse().unwrap()),
             create_ms: 5,
@@ -148,6 +151,59 @@ mod tests {
                 ..DisplayPolicy::default()
             },
             trace: "4bf92f3577b34da6a3ce929d0e0e4736".parse().ok(),
+            pool: "office".parse().ok(),
+        }
+    }
+
+    #[test]
+    fn a_pool_and_a_session_that_waits_survive_their_stored_form() {
+        let tenant: vidi_kit::ids::TenantId = "default".parse().unwrap();
+        let id: vidi_kit::ids::PoolId = "office".parse().unwrap();
+        let settings = PoolSettings {
+            display_name: "Office".to_owned(),
+            template: "micro".parse().unwrap(),
+            kind: PoolKind::Dedicated,
+            min_spare: 2,
+            max_desktops: 9,
+            users: PoolUsers::Listed(["ana", "ben"].map(|id| id.parse().unwrap()).into()),
+            disconnect_secs: Some(60),
+            max_session_secs: Some(3_600),
+            release_policy: ReleasePolicy::Keep,
+            display_policy: DisplayPolicy { watermark: true, ..DisplayPolicy::default() },
+        };
+        let suspended = Some(Suspension { since_ms: 7, reason: "no disk".to_owned() });
+        let pool = Pool {
+            settings: settings.clone(),
+            app_id: "office".parse().unwrap(),
+            create_ms: 4,
+            generation: 3,
+            deleting: true,
+            suspended,
+            failures_ms: vec![5, 6],
+        };
+        let floating = PoolSettings {
+            kind: PoolKind::Floating,
+            users: PoolUsers::Everyone,
+            disconnect_secs: None,
+            max_session_secs: None,
+            release_policy: ReleasePolicy::Delete,
+            ..settings
+        };
+        let plain = Pool {
+            settings: floating,
+            suspended: None,
+            deleting: false,
+            failures_ms: Vec::new(),
+            ..pool.clone()
+        };
+        let waits = Session { place: Place::Pool(id), ..session(Presence::Opening, 0, 5) };
+        for row in [
+            Row::Pool(tenant.clone(), id, pool),
+            Row::Pool(tenant.clone(), id, plain),
+            Row::Session(tenant, vidi_kit::ids::SessionId::generate(), waits),
+        ] {
+            let read = super::row(&key(&row.key()), &value(&row), 7).unwrap();
+            assert_eq!(read, Some(row));
         }
     }
 
@@ -218,8 +274,11 @@ mod tests {
     #[test]
     fn a_machine_and_a_session_on_it_survive_their_stored_form() {
         let (tenant, id) = ("default".parse().unwrap(), vidi_kit::ids::MachineId::generate());
-        let on_it =
-            Session { place: Place::Machine(id), ..session(Presence::Disconnected(7), 2, 7) };
+        let on_it = Session {
+            place: Place::Machine(id),
+            pool: None,
+            ..session(Presence::Disconnected(7), 2, 7)
+        };
         let session_id = vidi_kit::ids::SessionId::generate();
         let (one, other) = (machine(), machine());
         let open = MachineSettings { password: None, assigned_user: None, ..other.settings };

@@ -11,9 +11,10 @@ use crate::contract::{
 };
 use crate::model::{
     Allocation, DesktopSpec, DesktopStatus, DisplayPolicy, EnrollToken, Host, Installation,
-    Machine, MachineSettings, Operation, OperationError, OperationKind, Place, Power, Presence,
-    Reason, ReleasePolicy, Request, Row, Sealed, Session, SignIn, Template, TemplateVersion,
-    Tenant, UsageInterval, UsageKey, UsageKind, User,
+    Machine, MachineSettings, Operation, OperationError, OperationKind, Place, Pool, PoolKind,
+    PoolSettings, PoolUsers, Power, Presence, Reason, ReleasePolicy, Request, Row, Sealed, Session,
+    SignIn, Suspension, Template, TemplateVersion, Tenant, UsageInterval, UsageKey, UsageKind,
+    User,
 };
 
 /// The row of a stored entry; none for keys that are not rows (`pki/...`, `leader/...`). `now_ms`
@@ -34,16 +35,7 @@ pub fn row(key: &str, value: &[u8], now_ms: i64) -> Result<Option<Row>, RecordEr
         }
         ["user", tenant, user] => Row::User(read.id(tenant)?, read.id(user)?, read.user()?),
         ["signin", hash] => Row::SignIn((*hash).to_owned(), read.sign_in()?),
-        ["enroll", hash] => {
-            let one: stored::EnrollToken = read.message()?;
-            let one = EnrollToken {
-                role: one.role,
-                id: one.id,
-                expire_ms: one.expire_ms,
-                used: one.used,
-            };
-            Row::EnrollToken((*hash).to_owned(), one)
-        }
+        ["enroll", hash] => Row::EnrollToken((*hash).to_owned(), read.enroll_token()?),
         ["template", tenant, id] => {
             let one: stored::Template = read.message()?;
             let one = Template {
@@ -74,6 +66,7 @@ pub fn row(key: &str, value: &[u8], now_ms: i64) -> Result<Option<Row>, RecordEr
             Row::Session(read.id(tenant)?, read.id(id)?, read.session(now_ms)?)
         }
         ["machine", tenant, id] => Row::Machine(read.id(tenant)?, read.id(id)?, read.machine()?),
+        ["pool", tenant, id] => Row::Pool(read.id(tenant)?, read.id(id)?, read.pool()?),
         ["operation", id] => Row::Operation(read.id(id)?, read.operation()?),
         ["request", tenant, id] => {
             Row::Request(read.id(tenant)?, (*id).to_owned(), read.request()?)
@@ -128,6 +121,8 @@ impl Reader<'_> {
             draining: one.draining,
             stop_in_use: one.stop_in_use,
             removing: one.removing.iter().map(|id| self.id(id)).collect::<Result<_, _>>()?,
+            failure_domain: one.failure_domain,
+            labels: one.labels.into_iter().collect(),
         })
     }
 
@@ -147,6 +142,11 @@ impl Reader<'_> {
             create_ms: one.create_ms,
             expire_ms: one.expire_ms,
         })
+    }
+
+    fn enroll_token(&self) -> Result<EnrollToken, RecordError> {
+        let stored::EnrollToken { role, id, expire_ms, used } = self.message()?;
+        Ok(EnrollToken { role, id, expire_ms, used })
     }
 
     fn user(&self) -> Result<User, RecordError> {
@@ -184,6 +184,7 @@ impl Reader<'_> {
             release_policy: self.policy(one.release_policy)?,
             display_policy: self.display_policy(&one.display_policy)?,
             trace: self.maybe_id(&one.trace)?,
+            pool: self.maybe_id(&one.pool)?,
         })
     }
 
@@ -236,12 +237,15 @@ impl Reader<'_> {
         } else {
             (Presence::Disconnected(now_ms), now_ms)
         };
+        let pool = self.maybe_id(&one.pool)?;
         Ok(Session {
             user: self.id(&one.user)?,
-            place: match self.maybe_id(&one.machine)? {
-                Some(machine) => Place::Machine(machine),
-                None => Place::Desktop(self.id(&one.desktop)?),
+            place: match (self.maybe_id(&one.machine)?, pool) {
+                (Some(machine), _) => Place::Machine(machine),
+                (None, Some(pool)) if one.desktop.is_empty() => Place::Pool(pool),
+                (None, _) => Place::Desktop(self.id(&one.desktop)?),
             },
+            pool,
             epoch: one.epoch,
             gateway: self.maybe_id(&one.gateway)?,
             create_ms: one.create_ms,
@@ -270,6 +274,44 @@ impl Reader<'_> {
             app_id: self.id(&one.app_id)?,
             create_ms: one.create_ms,
             generation: one.generation,
+        })
+    }
+
+    fn pool(&self) -> Result<Pool, RecordError> {
+        let one: stored::Pool = self.message()?;
+        let kind = match known(one.kind) {
+            Some(wire::PoolKind::Floating) => PoolKind::Floating,
+            Some(wire::PoolKind::Dedicated) => PoolKind::Dedicated,
+            Some(wire::PoolKind::Unspecified) | None => return Err(self.error("kind")),
+        };
+        let users = if one.everyone {
+            PoolUsers::Everyone
+        } else {
+            let users = one.users.iter().map(|user| self.id(user));
+            PoolUsers::Listed(users.collect::<Result<_, _>>()?)
+        };
+        let settings = PoolSettings {
+            display_name: one.display_name,
+            template: self.id(&one.template)?,
+            kind,
+            min_spare: one.min_spare,
+            max_desktops: one.max_desktops,
+            users,
+            disconnect_secs: (one.disconnect_secs != 0).then_some(one.disconnect_secs),
+            max_session_secs: (one.max_session_secs != 0).then_some(one.max_session_secs),
+            release_policy: self.policy(one.release_policy)?,
+            display_policy: self.display_policy(&one.display_policy)?,
+        };
+        settings.check().map_err(|(field, rule)| self.error(format!("{field}: {rule}")))?;
+        let (since_ms, reason) = (one.suspended_ms, one.suspended_reason);
+        Ok(Pool {
+            settings,
+            app_id: self.id(&one.app_id)?,
+            create_ms: one.create_ms,
+            generation: one.generation,
+            deleting: one.deleting,
+            suspended: (since_ms != 0).then_some(Suspension { since_ms, reason }),
+            failures_ms: one.failures_ms,
         })
     }
 

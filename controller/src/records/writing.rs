@@ -3,13 +3,15 @@
 use bytes::Bytes;
 use prost::Message;
 use vidi_proto::store::v1 as stored;
+use vidi_proto::v1 as wire;
 
 use super::{SCHEMA, kind_to_stored};
 use crate::contract::{
     cause_to_wire, display_policy_to_wire, manifest_to_wire, policy_to_wire, power_to_wire,
 };
 use crate::model::{
-    DesktopSpec, DesktopStatus, Host, Machine, Operation, Place, Presence, Row, Session,
+    DesktopSpec, DesktopStatus, Host, Machine, Operation, Place, Pool, PoolKind, PoolUsers,
+    Presence, Row, Session,
 };
 
 /// A row's value in the store.
@@ -64,6 +66,7 @@ pub fn value(row: &Row) -> Bytes {
         }),
         Row::Session(_, _, one) => encode(&session_to_stored(one)),
         Row::Machine(_, _, one) => encode(&machine_to_stored(one)),
+        Row::Pool(_, _, one) => encode(&pool_to_stored(one)),
         Row::Operation(_, one) => encode(&operation_to_stored(one)),
         Row::Request(_, _, one) => encode(&stored::Request {
             body_sha256: one.body_sha256.to_vec(),
@@ -101,6 +104,8 @@ fn host_to_stored(one: &Host) -> stored::Host {
         draining: one.draining,
         stop_in_use: one.stop_in_use,
         removing: one.removing.iter().map(ToString::to_string).collect(),
+        failure_domain: one.failure_domain.clone(),
+        labels: one.labels.clone().into_iter().collect(),
     }
 }
 
@@ -120,6 +125,7 @@ fn spec_to_stored(one: &DesktopSpec) -> stored::DesktopSpec {
         release_policy: number(policy_to_wire(one.release_policy)),
         display_policy: display_policy_to_wire(one.display_policy).encode_to_vec(),
         trace: one.trace.map(|id| id.to_string()).unwrap_or_default(),
+        pool: one.pool.map(|id| id.to_string()).unwrap_or_default(),
     }
 }
 
@@ -140,6 +146,7 @@ fn session_to_stored(one: &Session) -> stored::Session {
     let (desktop, machine) = match one.place {
         Place::Desktop(id) => (id.to_string(), String::new()),
         Place::Machine(id) => (String::new(), id.to_string()),
+        Place::Pool(_) => (String::new(), String::new()),
     };
     let mut record = stored::Session {
         user: one.user.to_string(),
@@ -149,6 +156,7 @@ fn session_to_stored(one: &Session) -> stored::Session {
         gateway: one.gateway.as_ref().map(ToString::to_string).unwrap_or_default(),
         create_ms: one.create_ms,
         trace: one.trace.map(|id| id.to_string()).unwrap_or_default(),
+        pool: one.pool.map(|id| id.to_string()).unwrap_or_default(),
         ..stored::Session::default()
     };
     if let Presence::Ended(cause) = &one.presence {
@@ -178,6 +186,39 @@ fn machine_to_stored(one: &Machine) -> stored::Machine {
         create_ms: one.create_ms,
         generation: one.generation,
         display_policy: display_policy_to_wire(settings.display_policy).encode_to_vec(),
+    }
+}
+
+fn pool_to_stored(one: &Pool) -> stored::Pool {
+    let settings = &one.settings;
+    let (everyone, users) = match &settings.users {
+        PoolUsers::Everyone => (true, Vec::new()),
+        PoolUsers::Listed(users) => (false, users.iter().map(ToString::to_string).collect()),
+    };
+    let kind = match settings.kind {
+        PoolKind::Floating => wire::PoolKind::Floating,
+        PoolKind::Dedicated => wire::PoolKind::Dedicated,
+    };
+    let suspended = one.suspended.as_ref();
+    stored::Pool {
+        display_name: settings.display_name.clone(),
+        template: settings.template.to_string(),
+        kind: number(kind),
+        min_spare: settings.min_spare,
+        max_desktops: settings.max_desktops,
+        users,
+        everyone,
+        disconnect_secs: settings.disconnect_secs.unwrap_or(0),
+        max_session_secs: settings.max_session_secs.unwrap_or(0),
+        release_policy: number(policy_to_wire(settings.release_policy)),
+        display_policy: display_policy_to_wire(settings.display_policy).encode_to_vec(),
+        app_id: one.app_id.to_string(),
+        create_ms: one.create_ms,
+        generation: one.generation,
+        deleting: one.deleting,
+        suspended_ms: suspended.map_or(0, |one| one.since_ms),
+        suspended_reason: suspended.map(|one| one.reason.clone()).unwrap_or_default(),
+        failures_ms: one.failures_ms.clone(),
     }
 }
 

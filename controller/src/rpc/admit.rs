@@ -37,7 +37,7 @@ pub(super) fn admit(
     };
     let (peer_address, peer_name) = attached_at(world, known).unwrap_or_default();
     Ok(AdmitResponse {
-        session: Some(wire::session(tenant, session_id, known)),
+        session: Some(wire::session(world, tenant, session_id, known)),
         user_display_name: world.user_display_name(tenant, &known.user),
         caller: format!("tenants/{tenant}/users/{}", sign_in.user),
         caller_display_name: caller.display_name.clone(),
@@ -54,8 +54,11 @@ fn helps(user: &User) -> bool {
 
 fn policy_of(world: &World, tenant: &TenantId, session: &Session) -> DisplayPolicy {
     match session.place {
-        Place::Desktop(id) => world.desktop(tenant, id).map(|one| one.spec.display_policy),
+        Place::Desktop(id) => {
+            world.desktop(tenant, id).map(|one| world.display_policy(tenant, &one.spec))
+        }
         Place::Machine(id) => world.machine(tenant, id).map(|one| one.settings.display_policy),
+        Place::Pool(id) => world.pool(tenant, id).map(|one| one.settings.display_policy),
     }
     .unwrap_or_default()
 }

@@ -12,6 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use prost::Message as _;
+use sha2::{Digest, Sha256};
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
@@ -29,6 +31,7 @@ use vidi_proto::v1::{
     controller_message,
 };
 
+use super::agent_news::HostNews;
 use super::names::id;
 use super::status::invalid_field;
 use super::{Caller, Parts};
@@ -63,12 +66,14 @@ pub struct AgentLinkRpc {
     parts: Parts,
     /// Later links have higher numbers.
     links: AtomicU64,
+    news: Arc<HostNews>,
 }
 
 impl AgentLinkRpc {
     /// Over these parts.
     pub fn new(parts: &Parts) -> Self {
-        Self { parts: parts.clone(), links: AtomicU64::new(1) }
+        let news = HostNews::start(&parts.tasks, parts.handle.watch());
+        Self { parts: parts.clone(), links: AtomicU64::new(1), news }
     }
 }
 
@@ -100,6 +105,7 @@ impl AgentLink for AgentLinkRpc {
         let (messages, stream) = mpsc::channel(MESSAGES_QUEUED_MAX);
         let link = Link {
             parts: self.parts.clone(),
+            news: Arc::clone(&self.news),
             host,
             certified_ms,
             address,
@@ -171,13 +177,16 @@ impl AgentLink for AgentLinkRpc {
 #[derive(Default)]
 struct Sent {
     host_change: Option<u64>,
-    wanted: Option<Vec<WantedDesktop>>,
+    /// SHA-256 of the set without its number: thousands of hosts, each with many desktops, are not kept here
+    /// twice.
+    wanted: Option<[u8; 32]>,
     sessions: Option<Vec<LiveSession>>,
     keys: Option<Vec<Vec<u8>>>,
 }
 
 struct Link {
     parts: Parts,
+    news: Arc<HostNews>,
     host: HostId,
     certified_ms: i64,
     address: Option<SocketAddr>,
@@ -196,6 +205,7 @@ impl Link {
         } else {
             info!(host = %self.host, "Agent unlinked");
         }
+        self.news.unsubscribe(&self.host, self.number);
         let change = Change::HostUnlinked { host: self.host.clone(), link: self.number };
         // Nobody would say it again: it waits for a place in the queue.
         if let Err(refusal) = self.parts.handle.change_when_free(change).await
@@ -213,14 +223,13 @@ impl Link {
     /// Until the agent goes (Ok) or must go (Err).
     async fn serve(&mut self, incoming: &mut Streaming<AgentMessage>) -> Result<(), Status> {
         self.greet(incoming).await?;
-        let mut worlds = self.parts.handle.watch();
+        let mut news = self.news.subscribe(&self.host, self.number);
         let stop = self.parts.tasks.stop_token();
         let mut keys = tokio::time::interval(KEYS_PERIOD);
         let silence = tokio::time::sleep(SILENCE_SECS_MAX);
         tokio::pin!(silence);
         loop {
-            let world = Arc::clone(&worlds.borrow_and_update());
-            self.tell(&world).await?;
+            self.tell(&self.parts.handle.world()).await?;
             // Cancel-safe: `message` keeps a part it has read; the others only wait.
             tokio::select! {
                 biased;
@@ -233,7 +242,7 @@ impl Link {
                     silence.as_mut().reset(tokio::time::Instant::now() + SILENCE_SECS_MAX);
                     self.take(message).await?;
                 }
-                changed = worlds.changed() => {
+                changed = news.changed() => {
                     if changed.is_err() {
                         return Err(Refusal::NotLeader.into());
                     }
@@ -258,7 +267,9 @@ impl Link {
         );
         let (host, link, certified_ms) = (self.host.clone(), self.number, self.certified_ms);
         let linked = Change::HostLinked { host, link, hello, certified_ms };
-        self.parts.handle.change(linked).await?;
+        // All agents come at once when a controller starts: one that waits for its place in the queue costs
+        // less than another handshake.
+        self.parts.handle.change_when_free(linked).await?;
         self.send(controller_message::Message::Hello(ControllerHello {
             installation_id: self.parts.authority.installation().to_owned(),
             host_id: self.host.to_string(),
@@ -319,10 +330,12 @@ impl Link {
         let known = wanted(world, &self.host);
         let unknown = removals(world, &self.host).into_iter().map(destroy_on_wire);
         let desktops: Vec<WantedDesktop> = known.iter().map(on_wire).chain(unknown).collect();
-        if self.sent.wanted.as_ref() != Some(&desktops) {
-            let message = WantedSet { desktops: desktops.clone(), number: world.sequence };
-            self.send(controller_message::Message::Wanted(message)).await?;
-            self.sent.wanted = Some(desktops);
+        let mut set = WantedSet { desktops, number: 0 };
+        let digest: [u8; 32] = Sha256::digest(set.encode_to_vec()).into();
+        if self.sent.wanted != Some(digest) {
+            set.number = world.sequence;
+            self.send(controller_message::Message::Wanted(set)).await?;
+            self.sent.wanted = Some(digest);
         }
         let live = live_sessions(world, &self.host).into_iter().map(|one| LiveSession {
             session: one.session.to_string(),

@@ -1,7 +1,6 @@
 //! Desktops: make, look at, start, stop, destroy, watch.
 
 use std::collections::BTreeSet;
-use std::ops::Bound;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,10 +21,9 @@ use vidi_proto::v1::{
 
 use super::authorization::Access;
 use super::names::{self, id};
-use super::page::Query;
 use super::status::{invalid_field, not_found, signed_out, status};
 use super::wire::{check_display_name, child, desktop_name, request_key, unexpected};
-use super::{Caller, Parts, desktop_fields, wire};
+use super::{Caller, Parts, desktop_fields, desktop_list, wire};
 use crate::model::{self, Answer, Change, DesktopTarget, Place, RequestKey, World};
 
 /// A bookmark at least this often, so that a watcher's token stays young.
@@ -150,26 +148,7 @@ impl DesktopService for DesktopsRpc {
         let access = Access::of(&request)?;
         let asked = request.get_ref();
         let world = self.parts.handle.world();
-        let only = scope(&access, &world, &asked.parent)?;
-        let query = Query::new("desktops", &asked.parent, asked.page_size, &asked.page_token)?;
-        let after = query.after.as_deref().map(|after| child("page_token", after, "desktops"));
-        let after = after.transpose()?;
-        let start = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
-        let found: Vec<_> = world
-            .desktops
-            .from(start)
-            .skip_while(|((tenant, _), _)| only.as_ref().is_some_and(|only| tenant < only))
-            .take_while(|((tenant, _), _)| only.as_ref().is_none_or(|only| tenant == only))
-            .filter(|((tenant, _), one)| reaches(&access, tenant, one))
-            .take(query.size + 1)
-            .collect();
-        let next_page_token = query.next(&found, |((tenant, id), _)| desktop_name(tenant, *id));
-        let desktops = found
-            .into_iter()
-            .take(query.size)
-            .map(|((tenant, id), one)| wire::desktop(&world, tenant, *id, one))
-            .collect();
-        Ok(Response::new(ListDesktopsResponse { desktops, next_page_token }))
+        desktop_list::page(&access, &world, asked).map(Response::new)
     }
 
     async fn update_desktop(
@@ -306,12 +285,16 @@ fn visible<'a>(
     one.ok_or_else(|| not_found("desktop", &text))
 }
 
-fn reaches(access: &Access, tenant: &TenantId, one: &model::Desktop) -> bool {
+pub(super) fn reaches(access: &Access, tenant: &TenantId, one: &model::Desktop) -> bool {
     access.reaches(tenant, one.spec.assigned_user.as_ref())
 }
 
 /// The tenant of a parent that the caller may list; none for all.
-fn scope(access: &Access, world: &World, parent: &str) -> Result<Option<TenantId>, Status> {
+pub(super) fn scope(
+    access: &Access,
+    world: &World,
+    parent: &str,
+) -> Result<Option<TenantId>, Status> {
     if parent == ALL_TENANTS {
         return if access.everywhere() { Ok(None) } else { Err(not_found("tenant", "-")) };
     }
@@ -426,7 +409,7 @@ impl Watcher {
         };
         let changed = changed.filter_map(|(_, tenant, place)| match place {
             Place::Desktop(id) => Some((tenant, id)),
-            Place::Machine(_) => None,
+            Place::Machine(_) | Place::Pool(_) => None,
         });
         let changed: BTreeSet<_> = changed.collect();
         self.sequence = world.sequence;

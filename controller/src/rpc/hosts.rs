@@ -10,9 +10,11 @@ use vidi_kit::ids::{DesktopId, GatewayId, HostId};
 use vidi_kit::tls::Role;
 use vidi_proto::v1::host_service_server::HostService;
 use vidi_proto::v1::{
-    CordonHostRequest, CreateEnrollTokenRequest, CreateEnrollTokenResponse, DeleteHostRequest,
-    DeleteHostResponse, DrainHostRequest, EnrollTokenContents, GetHostRequest, Host,
-    ListHostsRequest, ListHostsResponse, RemoveUnknownDesktopRequest, UncordonHostRequest,
+    Capacity, CordonHostRequest, CreateEnrollTokenRequest, CreateEnrollTokenResponse,
+    DeleteHostRequest, DeleteHostResponse, DrainHostRequest, EnrollTokenContents,
+    ExplainPlacementRequest, ExplainPlacementResponse, GetCapacityRequest, GetHostRequest, Host,
+    ListHostsRequest, ListHostsResponse, RemoveUnknownDesktopRequest, SimulatePoolRequest,
+    SimulatePoolResponse, UncordonHostRequest, UpdateHostRequest,
 };
 
 use super::caller::token_sha256;
@@ -20,7 +22,7 @@ use super::names::{self, id};
 use super::page::Query;
 use super::status::{invalid_field, not_found};
 use super::users::timestamp;
-use super::{Parts, wire};
+use super::{Parts, placement, wire};
 use crate::model::{Change, EnrollToken};
 
 /// A token is good for an hour: long enough to carry it to another machine.
@@ -81,6 +83,44 @@ impl HostService for HostsRpc {
             .map(|(host, one)| wire::host(&world, host, one))
             .collect();
         Ok(Response::new(ListHostsResponse { hosts, next_page_token }))
+    }
+
+    async fn update_host(
+        &self,
+        request: Request<UpdateHostRequest>,
+    ) -> Result<Response<Host>, Status> {
+        let UpdateHostRequest { host, update_mask } = request.into_inner();
+        let asked = host.ok_or_else(|| invalid_field("host", "a host is expected"))?;
+        let host = host_id(&asked.name)?;
+        let paths = update_mask.map(|mask| mask.paths).unwrap_or_default();
+        let (failure_domain, labels) = placement::fields(asked.spec.unwrap_or_default(), &paths)?;
+        let etag = asked.etag;
+        self.change(host.clone(), Change::UpdateHost { host, etag, failure_domain, labels }).await
+    }
+
+    async fn get_capacity(
+        &self,
+        _request: Request<GetCapacityRequest>,
+    ) -> Result<Response<Capacity>, Status> {
+        Ok(Response::new(placement::capacity(&self.parts.handle.world())))
+    }
+
+    async fn explain_placement(
+        &self,
+        request: Request<ExplainPlacementRequest>,
+    ) -> Result<Response<ExplainPlacementResponse>, Status> {
+        placement::explain(&self.parts.handle.world(), request.get_ref()).map(Response::new)
+    }
+
+    async fn simulate_pool(
+        &self,
+        request: Request<SimulatePoolRequest>,
+    ) -> Result<Response<SimulatePoolResponse>, Status> {
+        let (world, asked) = (self.parts.handle.world(), request.into_inner());
+        // It takes as long as thousands of decisions: not where others wait for their turn.
+        let work = tokio::task::spawn_blocking(move || placement::simulate(&world, &asked));
+        let done = work.await.map_err(|_ended| Status::internal("the simulation ended early"))?;
+        done.map(Response::new)
     }
 
     async fn cordon_host(

@@ -341,7 +341,7 @@ fn on_wire(world: &World, tenant: &TenantId, id: MachineId, one: &model::Machine
     let newest = world.machine_session(tenant, id);
     let problem = newest.map(|(_, session)| session.problem.clone()).unwrap_or_default();
     let holder = newest.filter(|(_, one)| one.is_live());
-    let holder = holder.map(|(id, one)| session(tenant, id, one));
+    let holder = holder.map(|(id, one)| session(world, tenant, id, one));
     let status = MachineStatus {
         session: holder.as_ref().map(|one| one.name.clone()).unwrap_or_default(),
         session_user: holder.as_ref().map(|one| one.user.clone()).unwrap_or_default(),

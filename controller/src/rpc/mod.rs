@@ -10,20 +10,25 @@
 
 mod admit;
 pub mod agent_link;
+mod agent_news;
 pub mod around;
 pub mod authorization;
 pub mod caller;
 pub mod calls;
 mod desktop_fields;
+mod desktop_list;
 pub mod desktops;
 pub mod enroll;
 pub mod gateway_link;
 pub mod hosts;
 pub mod machines;
+mod menu;
 pub mod names;
 pub mod operations;
 pub mod page;
 pub mod page_certificate;
+mod placement;
+pub mod pools;
 pub mod server;
 pub mod sessions;
 pub mod sign_in;

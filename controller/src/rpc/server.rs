@@ -18,6 +18,7 @@ use vidi_proto::v1::gateway_link_server::GatewayLinkServer;
 use vidi_proto::v1::host_service_server::HostServiceServer;
 use vidi_proto::v1::machine_service_server::MachineServiceServer;
 use vidi_proto::v1::operation_service_server::OperationServiceServer;
+use vidi_proto::v1::pool_service_server::PoolServiceServer;
 use vidi_proto::v1::session_service_server::SessionServiceServer;
 use vidi_proto::v1::sign_in_service_server::SignInServiceServer;
 use vidi_proto::v1::template_service_server::TemplateServiceServer;
@@ -73,6 +74,7 @@ pub fn routes(parts: &Parts) -> Result<Routes, tonic_reflection::server::Error> 
         ))))
         .add_service(limited!(DesktopServiceServer::new(super::desktops::DesktopsRpc::new(parts))))
         .add_service(limited!(MachineServiceServer::new(super::machines::MachinesRpc::new(parts))))
+        .add_service(limited!(PoolServiceServer::new(super::pools::PoolsRpc::new(parts))))
         .add_service(limited!(SessionServiceServer::new(super::sessions::SessionsRpc::new(parts))))
         .add_service(limited!(OperationServiceServer::new(super::operations::OperationsRpc::new(
             parts

@@ -5,20 +5,21 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 use tracing::info;
-use vidi_kit::ids::{AppId, SessionId, TenantId, UserId};
+use vidi_kit::ids::{AppId, SessionId, TenantId};
 use vidi_proto::v1::session_service_server::SessionService;
 use vidi_proto::v1::{
-    App, GetSessionRequest, ListAppsRequest, ListAppsResponse, ListSessionsRequest,
-    ListSessionsResponse, OpenAppRequest, ReleaseSessionRequest, Session,
+    GetSessionRequest, ListAppsRequest, ListAppsResponse, ListSessionsRequest,
+    ListSessionsResponse, OpenAppRequest, Queue, ReleaseSessionRequest, Session,
 };
 
 use super::authorization::Access;
 use super::names;
 use super::page::Query;
 use super::status::not_found;
-use super::wire::{child, desktop_name, machine_name, request_key, session_name, unexpected};
-use super::{Caller, Parts, SignedIn, wire};
-use crate::model::{self, Answer, Change, Desktop, EndCause, Permission, Power, World};
+use super::wire::{child, request_key, session_name, unexpected};
+use super::{Caller, Parts, SignedIn, menu, wire};
+use crate::model::{self, Answer, Change, EndCause, World};
+use crate::plan::pools::{QueuePlace, queue_place};
 
 /// The service.
 #[derive(Debug)]
@@ -39,10 +40,27 @@ impl SessionsRpc {
                 let one = world.session(&tenant, id);
                 let one = one.ok_or_else(|| not_found("session", &id.to_string()))?;
                 info!(session = %id, desktop = %one.place, state = one.presence.word(), "Session changed");
-                Ok(Response::new(wire::session(&tenant, id, one)))
+                Ok(Response::new(self.on_wire(&world, &tenant, id, one)))
             }
             other => Err(unexpected(&other)),
         }
+    }
+
+    /// A session, with its place in the queue while it waits for a desktop.
+    fn on_wire(
+        &self,
+        world: &World,
+        tenant: &TenantId,
+        id: SessionId,
+        one: &model::Session,
+    ) -> Session {
+        let place = queue_place(world, tenant, id, self.parts.clock.now_ms());
+        let queue = place.map(|QueuePlace { position, estimate_secs, reason }| Queue {
+            position: u32::try_from(position).unwrap_or(u32::MAX),
+            estimate_secs: estimate_secs.unwrap_or_default(),
+            reason,
+        });
+        Session { queue, ..wire::session(world, tenant, id, one) }
     }
 }
 
@@ -58,24 +76,7 @@ impl SessionService for SessionsRpc {
             return Ok(Response::new(ListAppsResponse::default()));
         };
         let world = self.parts.handle.world();
-        let mut apps: Vec<App> = world
-            .desktops_of(tenant, user)
-            .into_iter()
-            .filter(|(_, desktop)| !desktop.spec.deleting)
-            .map(|(id, desktop)| App {
-                name: format!("tenants/{tenant}/apps/{}", desktop.spec.app_id),
-                display_name: desktop.spec.display_name.clone(),
-                desktop: desktop_name(tenant, id),
-                state: state(&world, &desktop, id),
-                ready: world.is_ready(&desktop, id),
-                power: desktop.status.power.word().to_owned(),
-                reason: reason(&desktop),
-                machine: String::new(),
-                raw: desktop.spec.display_policy.raw == Permission::Allowed,
-            })
-            .collect();
-        apps.extend(machine_apps(&world, tenant, user));
-        apps.sort_by(|one, other| one.name.cmp(&other.name));
+        let apps = menu::apps(&world, tenant, user, self.parts.clock.now_ms());
         Ok(Response::new(ListAppsResponse { apps }))
     }
 
@@ -104,7 +105,7 @@ impl SessionService for SessionsRpc {
         let (tenant, id) = child::<SessionId>("name", &request.get_ref().name, "sessions")?;
         let world = self.parts.handle.world();
         let one = visible(&access, &world, &tenant, id)?;
-        Ok(Response::new(wire::session(&tenant, id, one)))
+        Ok(Response::new(self.on_wire(&world, &tenant, id, one)))
     }
 
     async fn list_sessions(
@@ -132,7 +133,7 @@ impl SessionService for SessionsRpc {
         let sessions = found
             .into_iter()
             .take(query.size)
-            .map(|((tenant, id), one)| wire::session(tenant, *id, one))
+            .map(|((tenant, id), one)| self.on_wire(&world, tenant, *id, one))
             .collect();
         Ok(Response::new(ListSessionsResponse { sessions, next_page_token }))
     }
@@ -162,58 +163,4 @@ fn visible<'a>(
     let text = id.to_string();
     access.check(("session", &text), tenant, one.map(|one| &one.user))?;
     one.ok_or_else(|| not_found("session", &text))
-}
-
-/// The physical machines on a user's menu: nobody here knows whether they run, so all that is said is
-/// whether they are free and were reached the last time.
-fn machine_apps<'a>(
-    world: &'a World,
-    tenant: &'a TenantId,
-    user: &'a UserId,
-) -> impl Iterator<Item = App> + 'a {
-    let mine = world.machines_of(tenant).filter(|(_, machine)| machine.is_for(user));
-    mine.map(move |(id, machine)| {
-        let newest = world.machine_session(tenant, id);
-        let away = newest.is_some_and(|(_, one)| !one.problem.is_empty());
-        let in_use = newest.is_some_and(|(_, one)| one.is_live() && one.user != *user);
-        let state = match (in_use, away) {
-            (true, _) => "In use by somebody else",
-            (false, true) => "It was not reached the last time",
-            (false, false) => "Ready",
-        };
-        App {
-            name: format!("tenants/{tenant}/apps/{}", machine.app_id),
-            display_name: machine.settings.display_name.clone(),
-            machine: machine_name(tenant, id),
-            state: state.to_owned(),
-            ready: !in_use && !away,
-            raw: machine.settings.display_policy.raw == Permission::Allowed,
-            ..App::default()
-        }
-    })
-}
-
-/// What a desktop waits for, or why it failed.
-fn reason(desktop: &Desktop) -> String {
-    match &desktop.status.power {
-        Power::Failed(reason) => reason.clone(),
-        _ => desktop.status.reason.clone(),
-    }
-}
-
-/// A sentence on a desktop's state, for the user's menu.
-fn state(world: &World, desktop: &Desktop, id: vidi_kit::ids::DesktopId) -> String {
-    if world.is_host_silent(desktop) {
-        return "Its host does not answer".to_owned();
-    }
-    match &desktop.status.power {
-        Power::Running if world.is_ready(desktop, id) => "Ready".to_owned(),
-        Power::Running | Power::Starting if desktop.spec.restarting => "Restarting".to_owned(),
-        Power::Running | Power::Starting if desktop.spec.power_on => "Starting".to_owned(),
-        Power::Running | Power::Starting => "Shutting down".to_owned(),
-        Power::Preparing => "Being prepared".to_owned(),
-        Power::Off => "Off".to_owned(),
-        Power::Saved => "Asleep".to_owned(),
-        Power::Failed(reason) => format!("Failed: {reason}"),
-    }
 }

@@ -115,6 +115,16 @@ impl From<Refusal> for Status {
                 text,
                 [("limit", limit.to_string())],
             ),
+            Refusal::WaitingForDesktop { position, estimate_secs, reason } => with_metadata(
+                Code::FailedPrecondition,
+                ErrorReason::WaitingForDesktop,
+                text,
+                [
+                    ("position", position.to_string()),
+                    ("estimate_secs", estimate_secs.unwrap_or(0).to_string()),
+                    ("reason", reason.clone()),
+                ],
+            ),
             Refusal::LinkReplaced => plain(Code::Aborted, ErrorReason::WrongState),
             Refusal::StoreUnavailable(_) => plain(Code::Unavailable, ErrorReason::StoreUnavailable),
             Refusal::NotLeader => plain(Code::Unavailable, ErrorReason::NotLeader),

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use prost::Message;
 use sha2::{Digest, Sha256};
 use tonic::Status;
-use vidi_kit::ids::{DesktopId, HostId, MachineId, OperationId, SessionId, TemplateId, TenantId};
+use vidi_kit::ids::{
+    DesktopId, HostId, MachineId, OperationId, PoolId, SessionId, TemplateId, TenantId,
+};
 use vidi_proto::v1 as wire;
 
 use super::Caller;
@@ -39,7 +41,10 @@ pub fn desktop(world: &World, tenant: &TenantId, id: DesktopId, one: &Desktop) -
     let wanted = if one.spec.power_on { wire::WantedPower::On } else { wire::WantedPower::Off };
     let user = one.spec.assigned_user.as_ref();
     let session = one.status.session;
-    let on_it = session.and_then(|id| Some(self::session(tenant, id, world.session(tenant, id)?)));
+    let on_it = session.and_then(|id| {
+        let known = world.session(tenant, id)?;
+        Some(self::session(world, tenant, id, known))
+    });
     wire::Desktop {
         name: desktop_name(tenant, id),
         spec: Some(wire::DesktopSpec {
@@ -51,8 +56,9 @@ pub fn desktop(world: &World, tenant: &TenantId, id: DesktopId, one: &Desktop) -
             power: wanted.into(),
             generation: one.spec.generation,
             restarting: one.spec.restarting,
-            release_policy: policy_to_wire(one.spec.release_policy).into(),
-            display_policy: Some(display_policy_to_wire(one.spec.display_policy)),
+            release_policy: policy_to_wire(world.release_policy(tenant, &one.spec)).into(),
+            display_policy: Some(display_policy_to_wire(world.display_policy(tenant, &one.spec))),
+            pool: one.spec.pool.map(|pool| pool_name(tenant, pool)).unwrap_or_default(),
         }),
         status: Some(wire::DesktopStatus {
             power: power.into(),
@@ -85,13 +91,18 @@ pub fn machine_name(tenant: &TenantId, id: MachineId) -> String {
     format!("tenants/{tenant}/machines/{id}")
 }
 
+/// `tenants/{t}/pools/{p}`.
+pub fn pool_name(tenant: &TenantId, id: PoolId) -> String {
+    format!("tenants/{tenant}/pools/{id}")
+}
+
 /// `tenants/{t}/sessions/{s}`.
 pub fn session_name(tenant: &TenantId, id: SessionId) -> String {
     format!("tenants/{tenant}/sessions/{id}")
 }
 
-/// A session.
-pub fn session(tenant: &TenantId, id: SessionId, one: &Session) -> wire::Session {
+/// A session; its place in a queue, which hangs on the time, is left out.
+pub fn session(world: &World, tenant: &TenantId, id: SessionId, one: &Session) -> wire::Session {
     let (state, cause) = match &one.presence {
         Presence::Opening => (wire::SessionState::Opening, None),
         Presence::Connected => (wire::SessionState::Connected, None),
@@ -102,6 +113,7 @@ pub fn session(tenant: &TenantId, id: SessionId, one: &Session) -> wire::Session
     let (desktop, machine) = match one.place {
         Place::Desktop(id) => (desktop_name(tenant, id), String::new()),
         Place::Machine(id) => (String::new(), machine_name(tenant, id)),
+        Place::Pool(_) => (String::new(), String::new()),
     };
     let attached = one.gateway.as_ref().filter(|_| one.presence == Presence::Connected);
     wire::Session {
@@ -119,7 +131,22 @@ pub fn session(tenant: &TenantId, id: SessionId, one: &Session) -> wire::Session
         gateway: attached.map(ToString::to_string).unwrap_or_default(),
         etag: format!("e{}-{}", one.epoch, one.presence.word()),
         trace: one.trace.map(|id| id.to_string()).unwrap_or_default(),
+        pool: one.pool.map(|pool| pool_name(tenant, pool)).unwrap_or_default(),
+        queue: None,
+        release_policy: release_policy(world, tenant, one).into(),
     }
+}
+
+/// What becomes of a session's desktop with its end; of one that waits, what its pool says.
+fn release_policy(world: &World, tenant: &TenantId, one: &Session) -> wire::ReleasePolicy {
+    let desktop = match one.place {
+        Place::Desktop(id) => world.desktop(tenant, id),
+        Place::Machine(_) | Place::Pool(_) => None,
+    };
+    let by_desktop = desktop.map(|desktop| world.release_policy(tenant, &desktop.spec));
+    let by_pool = || Some(world.pool(tenant, one.pool?)?.settings.release_policy);
+    let known = by_desktop.or_else(by_pool);
+    known.map_or(wire::ReleasePolicy::Unspecified, policy_to_wire)
 }
 
 /// An operation.
@@ -173,7 +200,7 @@ pub fn host(world: &World, id: &HostId, one: &Host) -> wire::Host {
     };
     let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     let mut status = wire::HostStatus {
-        memory_charged_mib: world.host_charges.get(id).map_or(0, |charge| **charge),
+        memory_charged_mib: world.fleet.charged_mib(id),
         desktops: count(placed.len()),
         desktops_running: count(placed.iter().filter(runs).count()),
         drain_blockers: drain_blockers(world, id),
@@ -203,7 +230,12 @@ pub fn host(world: &World, id: &HostId, one: &Host) -> wire::Host {
         status: Some(status),
         create_time: Some(timestamp(one.create_ms)),
         etag: World::host_etag(one),
-        spec: Some(wire::HostSpec { cordoned: one.cordoned, draining: one.draining }),
+        spec: Some(wire::HostSpec {
+            cordoned: one.cordoned,
+            draining: one.draining,
+            failure_domain: one.failure_domain.clone(),
+            labels: one.labels.clone().into_iter().collect(),
+        }),
     }
 }
 

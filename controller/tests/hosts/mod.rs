@@ -1,4 +1,4 @@
-//! Hosts that are cordoned, drained and deleted, and a controller that was restored from an old copy.
+//! Hosts that are labelled, cordoned, drained and deleted, what fits on them, and a controller that was restored from an old copy.
 
 use std::time::Duration;
 
@@ -8,9 +8,10 @@ use vidi_proto::v1::desktop_service_client::DesktopServiceClient;
 use vidi_proto::v1::host_service_client::HostServiceClient;
 use vidi_proto::v1::session_service_client::SessionServiceClient;
 use vidi_proto::v1::{
-    CordonHostRequest, CreateDesktopRequest, DeleteHostRequest, DrainHostRequest, GetHostRequest,
-    Host, ListAppsRequest, OpenAppRequest, Operation, RemoveUnknownDesktopRequest, SessionState,
-    StartDesktopRequest, UncordonHostRequest,
+    CordonHostRequest, CreateDesktopRequest, DeleteHostRequest, DrainHostRequest,
+    ExplainPlacementRequest, GetCapacityRequest, GetHostRequest, Host, HostSpec, ListAppsRequest,
+    OpenAppRequest, Operation, RemoveUnknownDesktopRequest, SessionState, SimulatePoolRequest,
+    StartDesktopRequest, UncordonHostRequest, UpdateHostRequest,
 };
 
 use crate::stack::{Crash, Stack};
@@ -63,7 +64,7 @@ async fn a_drain_stops_what_nobody_uses_and_waits_for_the_rest() {
     refused(start(&stack, &used).await);
     let request = UncordonHostRequest { name: HOST.to_owned(), ..Default::default() };
     let host = hosts(&stack).uncordon_host(request).await.unwrap().into_inner();
-    assert_eq!(host.spec, Some(vidi_proto::v1::HostSpec::default()));
+    assert_eq!(host.spec, Some(HostSpec::default()));
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert!(
         !stack.host_runs(&used) && !stack.host_runs(&idle.target),
@@ -108,7 +109,7 @@ async fn a_cordoned_host_takes_nothing_new_and_an_old_etag_changes_nothing() {
     let etag = get(&stack).await.etag;
     let request = CordonHostRequest { name: HOST.to_owned(), etag };
     let host = hosts(&stack).cordon_host(request.clone()).await.unwrap().into_inner();
-    assert!(host.spec.unwrap().cordoned && !host.spec.unwrap().draining);
+    assert!(matches!(host.spec, Some(spec) if spec.cordoned && !spec.draining));
     let stale = hosts(&stack).cordon_host(request).await.unwrap_err();
     assert_eq!(stale.code(), Code::Aborted, "{stale:?}");
     let created = create(&stack, "r1").await.unwrap();
@@ -216,6 +217,82 @@ fn a_removal_is_remembered_longer_than_any_certificate_lives() {
     use vidi_controller::plan::expiry::REMOVED_HOSTS_KEPT_MS;
     let kept = Duration::from_millis(REMOVED_HOSTS_KEPT_MS.unsigned_abs());
     assert!(DAEMON_LIFE < kept);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_operators_say_of_a_host_is_kept_and_only_what_is_named_changes() {
+    let mut stack = Stack::new(Crash::Never).await;
+    let asked = |domain: &str, etag: String, path: &str| {
+        let spec = HostSpec {
+            failure_domain: domain.to_owned(),
+            labels: [("cpu".to_owned(), "icelake".to_owned())].into(),
+            cordoned: true,
+            ..HostSpec::default()
+        };
+        let host = Some(Host { name: HOST.to_owned(), etag, spec: Some(spec), ..Host::default() });
+        let update_mask = Some(prost_types::FieldMask { paths: vec![path.to_owned()] });
+        UpdateHostRequest { host, update_mask }
+    };
+    let etag = get(&stack).await.etag;
+    let request = asked("rack-1", etag.clone(), "spec.failure_domain");
+    let spec = hosts(&stack).update_host(request).await.unwrap().into_inner().spec.unwrap();
+    assert_eq!(spec, HostSpec { failure_domain: "rack-1".to_owned(), ..HostSpec::default() });
+    let stale = hosts(&stack).update_host(asked("rack-2", etag, "spec.labels")).await.unwrap_err();
+    assert_eq!(stale.code(), Code::Aborted, "{stale:?}");
+    let request = asked("rack-2", String::new(), "spec.labels");
+    hosts(&stack).update_host(request).await.unwrap();
+    for wrong in [
+        asked("Rack 1", String::new(), "spec.failure_domain"),
+        asked("rack-1", String::new(), "spec.cordoned"),
+    ] {
+        let refused = hosts(&stack).update_host(wrong).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
+    }
+    stack.restart().await;
+    let spec = get(&stack).await.spec.unwrap();
+    assert_eq!(spec.failure_domain, "rack-1");
+    assert_eq!(spec.labels.get("cpu").map(String::as_str), Some("icelake"));
+    assert!(!spec.cordoned, "that was not named");
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_explained_where_a_desktop_goes_and_what_would_fit() {
+    let mut stack = Stack::new(Crash::Never).await;
+    let created = create(&stack, "r1").await.unwrap();
+    assert_done(&ended(&mut stack, &created).await);
+    let request = ExplainPlacementRequest { desktop: created.target.clone(), ..Default::default() };
+    let answer = hosts(&stack).explain_placement(request).await.unwrap().into_inner();
+    assert_eq!((answer.host.as_str(), answer.reason.as_str()), (HOST, ""));
+    let [host] = answer.hosts.as_slice() else { panic!("{:?}", answer.hosts) };
+    assert!(host.current && host.obstacle.is_empty());
+    assert_eq!((host.image, host.sharing), (0, 0), "it does not count for itself");
+    let template = "tenants/default/templates/micro".to_owned();
+    let request = ExplainPlacementRequest { template: template.clone(), ..Default::default() };
+    let answer = hosts(&stack).explain_placement(request.clone()).await.unwrap().into_inner();
+    assert!(0 < answer.hosts[0].image && 0 < answer.hosts[0].sharing, "{answer:?}");
+
+    let simulated = SimulatePoolRequest { template, desktops: 10_000, ..Default::default() };
+    let what_if = hosts(&stack).simulate_pool(simulated.clone()).await.unwrap().into_inner();
+    let fitting = what_if.placed;
+    assert!(0 < fitting && fitting < 10_000, "{what_if:?}");
+    assert!(what_if.reason.contains("MiB of memory"), "{what_if:?}");
+    assert_eq!(what_if.losses[0].homeless, fitting + 1, "there is no other host");
+    let capacity = hosts(&stack).get_capacity(GetCapacityRequest {}).await.unwrap().into_inner();
+    assert_eq!((capacity.hosts_open, capacity.can_lose_domains), (1, 0));
+    assert_eq!(u64::from(fitting), capacity.memory_placeable_mib / what_if.memory_mib);
+    let elsewhere =
+        SimulatePoolRequest { failure_domain: "rack-9".to_owned(), ..simulated.clone() };
+    let missing = hosts(&stack).simulate_pool(elsewhere).await.unwrap_err();
+    assert_eq!(missing.code(), Code::NotFound, "{missing:?}");
+    let none = SimulatePoolRequest { desktops: 0, ..simulated };
+    let refused = hosts(&stack).simulate_pool(none).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
+
+    let cordon = CordonHostRequest { name: HOST.to_owned(), ..Default::default() };
+    hosts(&stack).cordon_host(cordon).await.unwrap();
+    let answer = hosts(&stack).explain_placement(request).await.unwrap().into_inner();
+    assert_eq!(answer.hosts[0].obstacle, "is cordoned");
+    assert_eq!(answer.reason, "no host can take it: host-1 is cordoned");
 }
 
 fn hosts(stack: &Stack) -> HostServiceClient<crate::stack::Service> {

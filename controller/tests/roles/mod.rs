@@ -13,6 +13,7 @@ use vidi_proto::v1 as wire;
 use vidi_proto::v1::desktop_service_client::DesktopServiceClient;
 use vidi_proto::v1::machine_service_client::MachineServiceClient;
 use vidi_proto::v1::operation_service_client::OperationServiceClient;
+use vidi_proto::v1::pool_service_client::PoolServiceClient;
 use vidi_proto::v1::session_service_client::SessionServiceClient;
 use vidi_proto::v1::tenant_service_client::TenantServiceClient;
 use vidi_proto::v1::user_service_client::UserServiceClient;
@@ -110,6 +111,7 @@ struct Things {
     operation: String,
     app: String,
     machine: String,
+    pool: String,
 }
 
 async fn things(stack: &Stack) -> Things {
@@ -137,7 +139,21 @@ async fn things(stack: &Stack) -> Things {
     };
     let made = MachineServiceClient::new(stack.user("default-admin")).create_machine(request).await;
     let machine = made.unwrap().into_inner().name;
-    Things { desktop: created.target, session, operation: created.name, app, machine }
+    let request = wire::CreatePoolRequest {
+        parent: "tenants/default".to_owned(),
+        pool_id: "kiosk".to_owned(),
+        // For nobody, and without a desktop: what is counted elsewhere stays as it is.
+        pool: Some(wire::Pool {
+            template: "tenants/default/templates/micro".to_owned(),
+            kind: wire::PoolKind::Floating.into(),
+            max_desktops: 1,
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let made = PoolServiceClient::new(stack.user("default-admin")).create_pool(request).await;
+    let pool = made.unwrap().into_inner().name;
+    Things { desktop: created.target, session, operation: created.name, app, machine, pool }
 }
 
 /// A good request of each method that names something of a tenant. Names and parents all are the first
@@ -145,7 +161,7 @@ async fn things(stack: &Stack) -> Things {
 fn requests(things: &Things) -> Vec<(&'static str, Vec<u8>)> {
     let (tenant, user) = ("tenants/default", "tenants/default/users/ana");
     let template = "tenants/default/templates/micro";
-    let Things { desktop, session, operation, app, machine } = things;
+    let Things { desktop, session, operation, app, machine, pool } = things;
     let named = [
         ("/vidi.v1.UserService/GetUser", user),
         ("/vidi.v1.UserService/ListUsers", tenant),
@@ -203,7 +219,25 @@ fn requests(things: &Things) -> Vec<(&'static str, Vec<u8>)> {
         ("/vidi.v1.UserService/SetPassword", set.encode_to_vec()),
         ("/vidi.v1.TemplateService/UploadTemplate", upload.encode_to_vec()),
     ];
-    named.into_iter().chain(others).chain(machine_requests(machine)).collect()
+    let kept = machine_requests(machine).into_iter().chain(pool_requests(pool));
+    named.into_iter().chain(others).chain(kept).collect()
+}
+
+fn pool_requests(pool: &str) -> Vec<(&'static str, Vec<u8>)> {
+    let tenant = "tenants/default";
+    let named = [
+        ("/vidi.v1.PoolService/CreatePool", tenant),
+        ("/vidi.v1.PoolService/GetPool", pool),
+        ("/vidi.v1.PoolService/ListPools", tenant),
+        ("/vidi.v1.PoolService/DeletePool", pool),
+        ("/vidi.v1.PoolService/ResumePool", pool),
+    ];
+    let named = named
+        .map(|(path, name)| (path, wire::GetPoolRequest { name: name.to_owned() }.encode_to_vec()));
+    let asked = Some(wire::Pool { name: pool.to_owned(), max_desktops: 9, ..Default::default() });
+    let grow = wire::UpdatePoolRequest { pool: asked, update_mask: None, validate_only: false };
+    let update = ("/vidi.v1.PoolService/UpdatePool", grow.encode_to_vec());
+    named.into_iter().chain([update]).collect()
 }
 
 fn machine_requests(machine: &str) -> Vec<(&'static str, Vec<u8>)> {
@@ -271,6 +305,7 @@ async fn what_belongs_to_another_tenant_is_not_there() {
     assert_eq!(format!("{:?}", before.sessions), format!("{:?}", after.sessions));
     assert_eq!(format!("{:?}", before.users), format!("{:?}", after.users));
     assert_eq!(format!("{:?}", before.machines), format!("{:?}", after.machines));
+    assert_eq!(format!("{:?}", before.pools), format!("{:?}", after.pools));
     assert_eq!(before.operations.len(), after.operations.len());
     // The operator reaches all of it, from whatever tenant.
     for (path, message) in requests.iter().filter(|(path, _)| only_looks(path)) {

@@ -475,11 +475,12 @@ async fn begin(inner: &Arc<MemoryStore>, crash: Crash, clock: &Clock, folder: &P
         dead: AtomicBool::new(false),
     });
     let shared: Arc<dyn Store> = store.clone();
+    let key = folder.join("controller.key");
     let authority =
-        bootstrap::open(&*shared, clock, &folder.join("controller.key"), folder).await.unwrap();
+        bootstrap::open(&*shared, clock, bootstrap::KeyFile::Own(&key), folder).await.unwrap();
     let tasks = Tasks::new();
-    let limits = Limits { disconnect_ms: DISCONNECT_MS };
-    let own = reconcile::Own { id: "c1".to_owned(), limits };
+    let limits = Limits { disconnect_ms: DISCONNECT_MS, ..Limits::default() };
+    let own = reconcile::Own { id: "c1".to_owned(), limits, chance: vidi_kit::Chance::system() };
     let handle = reconcile::start(&tasks, Arc::clone(&shared), clock.clone(), own);
     let handle = handle.await.unwrap();
     let signer = GrantSigner::generate().unwrap();

@@ -67,7 +67,7 @@ async fn who(
     let who = answered(client.who_am_i(bearer(&token, WhoAmIRequest {}))).await;
     let who = who.map_err(|error| match error.outlook() {
         Outlook::SignedOut => signed_out,
-        Outlook::Ended | Outlook::TryAgain => AWAY,
+        Outlook::Ended | Outlook::TryAgain | Outlook::Waits => AWAY,
     })?;
     if !who.roles.iter().any(|role| ROLES.contains(&role.as_str())) {
         return Err((StatusCode::FORBIDDEN, "your roles do not allow this\n"));

@@ -85,6 +85,8 @@ impl CloseCode {
 pub enum Outlook {
     /// It may work in a moment: try again.
     TryAgain,
+    /// Nothing is wrong: its pool has no desktop for it yet. Who asks keeps the place in the queue.
+    Waits,
     /// The user's sign-in is over: the viewers go, the desktop stays.
     SignedOut,
     /// The session is over.

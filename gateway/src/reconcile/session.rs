@@ -42,6 +42,9 @@ const LINGER_PERIOD: Duration = Duration::from_secs(30);
 const RESULTS_MAX: usize = 64;
 /// The guest did not take input: it is offered again after this.
 const RETRY_PERIOD: Duration = Duration::from_millis(5);
+/// Where the session waits for a desktop of its pool it is asked for again after this: soon enough that
+/// whose turn it is hardly waits longer, and seldom enough that a thousand who wait are no load.
+const QUEUE_PERIOD: Duration = Duration::from_secs(2);
 /// With nothing to do the task looks around this often.
 const IDLE_PERIOD: Duration = Duration::from_secs(3_600);
 
@@ -252,8 +255,32 @@ impl SessionTask {
     }
 
     fn not_reached(&mut self, error: &GatewayError) -> bool {
+        let outlook = error.outlook();
+        let mut pause = QUEUE_PERIOD;
+        if outlook == Outlook::Waits {
+            debug!(%error, "The session waits for a desktop");
+            count_attach("waiting");
+        } else {
+            self.tell_not_reached(error);
+            pause = self.backoff.next_wait();
+        }
+        match outlook {
+            Outlook::Ended => {
+                self.end(CloseCode::Ended, &error.for_people());
+                return false;
+            }
+            Outlook::SignedOut => self.close_all(CloseCode::SignedOut, "sign in again"),
+            Outlook::TryAgain | Outlook::Waits => {
+                self.display.status(SessionState::Connecting, &error.for_people());
+            }
+        }
+        self.link = Link::Waiting(Instant::now() + pause);
+        true
+    }
+
+    /// Once for each reason: the tries go on for as long as somebody waits.
+    fn tell_not_reached(&mut self, error: &GatewayError) {
         let text = error.to_string();
-        // Told once for each reason: the tries go on for as long as somebody waits.
         if self.told == text {
             debug!(error = text, "The desktop is not reached");
         } else {
@@ -261,18 +288,6 @@ impl SessionTask {
             self.told = text;
         }
         count_attach("failed");
-        match error.outlook() {
-            Outlook::Ended => {
-                self.end(CloseCode::Ended, &error.for_people());
-                return false;
-            }
-            Outlook::SignedOut => self.close_all(CloseCode::SignedOut, "sign in again"),
-            Outlook::TryAgain => {
-                self.display.status(SessionState::Connecting, &error.for_people());
-            }
-        }
-        self.link = Link::Waiting(Instant::now() + self.backoff.next_wait());
-        true
     }
 
     fn view(&mut self, viewer: Viewer) {

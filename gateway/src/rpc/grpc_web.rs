@@ -25,6 +25,7 @@ pub const PUBLIC_SERVICES: &[&str] = &[
     "vidi.v1.HostService",
     "vidi.v1.MachineService",
     "vidi.v1.OperationService",
+    "vidi.v1.PoolService",
     "vidi.v1.SessionService",
     "vidi.v1.SignInService",
     "vidi.v1.TemplateService",

@@ -78,7 +78,7 @@ pub(crate) async fn authorize(
         code: match error.outlook() {
             Outlook::SignedOut => CloseCode::SignedOut,
             Outlook::Ended => CloseCode::NotYours,
-            Outlook::TryAgain => CloseCode::TryAgain,
+            Outlook::TryAgain | Outlook::Waits => CloseCode::TryAgain,
         },
         text: error.to_string(),
     })?;

@@ -15,6 +15,7 @@ const files = [
   "hosts",
   "machines",
   "operations",
+  "pools",
   "sessions",
   "sign_in",
   "templates",

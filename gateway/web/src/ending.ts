@@ -28,6 +28,8 @@ const endings: Readonly<Record<SessionEndCause, Ending>> = {
   [SessionEndCause.FAILED]: { title: "ended.failed", hint: "ended.failed.hint", again: true },
   [SessionEndCause.NO_HOST]: { title: "ended.noHost", hint: "ended.noHost.hint", again: true },
   [SessionEndCause.HOST_SERVICED]: { title: "ended.serviced", hint: "ended.serviced.hint", again: true },
+  [SessionEndCause.MAX_TIME]: { title: "ended.maxTime", hint: "ended.maxTime.hint", again: true },
+  [SessionEndCause.HOST_LOST]: { title: "ended.hostLost", hint: "ended.hostLost.hint", again: true },
 };
 
 /** What an end means for people; a cause that this page does not know is shown in the service's words. */

@@ -9,7 +9,7 @@ export interface DesktopEntry {
 }
 
 /** The parts of the admin page; the first is at `/admin` itself. */
-const adminParts = ["desktops", "machines", "hosts", "hours", "people"] as const;
+const adminParts = ["desktops", "pools", "machines", "hosts", "hours", "people"] as const;
 export type AdminPart = (typeof adminParts)[number];
 
 export type Route =

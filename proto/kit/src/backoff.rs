@@ -2,25 +2,33 @@
 
 use std::time::Duration;
 
+use crate::chance::Chance;
+
 /// Doubling waits between two limits, with jitter, so that a thousand clients do not return at once.
 #[derive(Clone, Debug)]
 pub struct Backoff {
     first: Duration,
     longest: Duration,
     next: Duration,
+    chance: Chance,
 }
 
 impl Backoff {
     /// Waits `first`, then twice as long each time, at most `longest`.
     pub fn new(first: Duration, longest: Duration) -> Self {
-        Self { first, longest, next: first }
+        Self::by(Chance::system(), first, longest)
+    }
+
+    /// As [`Backoff::new`], with the jitter of this chance.
+    pub const fn by(chance: Chance, first: Duration, longest: Duration) -> Self {
+        Self { first, longest, next: first, chance }
     }
 
     /// The next wait: between half and the whole of the current step.
     pub fn next_wait(&mut self) -> Duration {
         let step = self.next;
         self.next = self.longest.min(step.saturating_mul(2));
-        step.mul_f64(rand::random_range(0.5..=1.0))
+        step.mul_f64(0.5 + self.chance.fraction() / 2.0)
     }
 
     /// It worked: start again from the first step.

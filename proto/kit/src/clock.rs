@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tokio::time::Instant;
+
 /// Says what time it is. Durations and deadlines use `tokio::time::Instant` instead.
 #[derive(Clone)]
 pub struct Clock(Source);
@@ -13,6 +15,7 @@ pub struct Clock(Source);
 enum Source {
     System,
     Manual(Arc<AtomicI64>),
+    Runtime(Instant, Arc<AtomicI64>),
 }
 
 impl Clock {
@@ -26,6 +29,12 @@ impl Clock {
         Self(Source::Manual(Arc::new(AtomicI64::new(start_ms))))
     }
 
+    /// A clock that goes with tokio's time, from now on, and can be set by [`Clock::advance`]; for
+    /// simulations, in which that time is virtual.
+    pub fn of_runtime(start_ms: i64) -> Self {
+        Self(Source::Runtime(Instant::now(), Arc::new(AtomicI64::new(start_ms))))
+    }
+
     /// Milliseconds since the Unix epoch.
     pub fn now_ms(&self) -> i64 {
         match &self.0 {
@@ -36,12 +45,16 @@ impl Clock {
                     .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
             }
             Source::Manual(now) => now.load(Ordering::SeqCst),
+            Source::Runtime(since, start_ms) => {
+                let gone = i64::try_from(since.elapsed().as_millis()).unwrap_or(i64::MAX);
+                start_ms.load(Ordering::SeqCst).saturating_add(gone)
+            }
         }
     }
 
-    /// Moves a manual clock; the machine's clock is not moved.
+    /// Moves a clock of a test; the machine's clock is not moved.
     pub fn advance(&self, by: Duration) {
-        if let Source::Manual(now) = &self.0 {
+        if let Source::Manual(now) | Source::Runtime(_, now) = &self.0 {
             now.fetch_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::SeqCst);
         }
     }

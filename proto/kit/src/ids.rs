@@ -162,6 +162,60 @@ text_id!(
     UserId, "user id", 64, user_char, "1 to 64 of a-z, 0-9, dot, dash and underscore are expected"
 );
 
+/// A pool within its tenant. It is small and of one size, so that it is copied like the ids that are
+/// numbers: what a session is on may name one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PoolId {
+    /// INVARIANT: 1 to 40 of a-z, 0-9 and dash, the first a letter; then zeros only.
+    letters: [u8; Self::BYTES_MAX],
+}
+
+impl PoolId {
+    const BYTES_MAX: usize = 40;
+    /// Before every pool of a tenant in the order of ids; it is no pool's.
+    pub const LEAST: Self = Self { letters: [0; Self::BYTES_MAX] };
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        let end = self.letters.iter().position(|letter| *letter == 0);
+        let (text, _) = self.letters.split_at(end.unwrap_or(Self::BYTES_MAX));
+        str::from_utf8(text).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for PoolId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for PoolId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+impl FromStr for PoolId {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let plain = text.chars().all(dns_char)
+            && text.starts_with(|first: char| first.is_ascii_lowercase());
+        let mut letters = [0; Self::BYTES_MAX];
+        match letters.get_mut(..text.len()).filter(|_| plain) {
+            Some(place) => {
+                place.copy_from_slice(text.as_bytes());
+                Ok(Self { letters })
+            }
+            None => Err(IdError {
+                kind: "pool id",
+                text: shorten(text),
+                rule: "1 to 40 of a-z, 0-9 and dash are expected, the first a letter",
+            }),
+        }
+    }
+}
+
 /// One request of a person and all that follows from it: ties log lines of all daemons together.
 ///
 /// INVARIANT: not 0, which W3C Trace Context (section 3.2.2.3) forbids.
@@ -236,6 +290,20 @@ mod tests {
         for wrong in ["", &"0".repeat(32), &"A".repeat(32), &"+".repeat(32), &"1".repeat(31), &long]
         {
             assert!(wrong.parse::<TraceId>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_pool_id_begins_with_a_letter_and_sorts_as_its_text() {
+        let longest = "z".repeat(40);
+        let mut texts = ["office-2", "a", "office", "office-10", &longest];
+        let mut ids = texts.map(|text| text.parse::<PoolId>().unwrap());
+        texts.sort_unstable();
+        ids.sort_unstable();
+        assert_eq!(ids.map(|id| id.to_string()), texts);
+        assert!(ids.iter().all(|id| PoolId::LEAST < *id));
+        for wrong in ["", "-x", "2x", "a/b", "A", "ä", "a_b", &"a".repeat(41), "a\0"] {
+            assert!(wrong.parse::<PoolId>().is_err(), "{wrong}");
         }
     }
 

@@ -9,6 +9,7 @@
 //! ```
 
 pub mod backoff;
+pub mod chance;
 pub mod clock;
 pub mod commands;
 pub mod config;
@@ -28,5 +29,6 @@ pub mod trace;
 pub mod transport;
 
 pub use backoff::Backoff;
+pub use chance::Chance;
 pub use clock::Clock;
 pub use tasks::Tasks;

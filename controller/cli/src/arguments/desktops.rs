@@ -72,7 +72,11 @@ pub(crate) enum DesktopCommand {
         policy: PolicyFlags,
     },
     /// List desktops: whose, in what state since when, on which host, and who is on them.
-    List,
+    List {
+        /// Only those of this pool.
+        #[arg(long)]
+        pool: Option<String>,
+    },
     /// Show all that is known of one.
     Get {
         /// Id, beginning of an id, or name.

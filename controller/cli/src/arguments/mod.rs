@@ -2,7 +2,9 @@
 
 mod desktops;
 mod machines;
+mod placement;
 mod places;
+mod pools;
 
 use std::path::PathBuf;
 
@@ -13,9 +15,11 @@ pub(crate) use desktops::{
     Ways, When,
 };
 pub(crate) use machines::{MachineCommand, MachineUpdate};
+pub(crate) use placement::{Explanation, HostUpdate, WhatIf};
 pub(crate) use places::{
     EnrollRole, HostCommand, TemplateCommand, TenantCommand, UsageArguments, UserCommand,
 };
+pub(crate) use pools::{AfterSession, Kind, PoolCommand, PoolCreation, PoolUpdate};
 
 /// Said at the end of `vidictl --help` and in the manual.
 const MORE: &str = "\
@@ -40,7 +44,7 @@ Exit codes:
   6  the time given to wait is over; it may still happen
   7  a question was answered with no; nothing was changed";
 
-/// Manages a Vidi installation: users, templates, desktops, hosts, sessions.
+/// Manages a Vidi installation: users, templates, desktops, pools, hosts, sessions.
 #[derive(Debug, Parser)]
 #[command(name = "vidictl", version, after_long_help = MORE, disable_help_subcommand = true)]
 pub(crate) struct Arguments {
@@ -92,6 +96,9 @@ pub(crate) enum Command {
     /// Make, start, stop and delete desktops; see who is on them.
     #[command(subcommand, visible_alias = "desktops")]
     Desktop(DesktopCommand),
+    /// Desktops of one template for many users, some of them kept ready.
+    #[command(subcommand, visible_alias = "pools")]
+    Pool(PoolCommand),
     /// Physical machines with a SPICE server, on the same menus.
     #[command(subcommand, visible_alias = "machines")]
     Machine(MachineCommand),

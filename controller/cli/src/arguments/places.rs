@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::placement::{Explanation, HostUpdate, WhatIf};
 use super::{Deletion, Yes};
 
 /// Golden images.
@@ -57,6 +58,14 @@ pub(crate) enum HostCommand {
         /// Its id.
         host: String,
     },
+    /// Say what it fails together with, and label it.
+    Update(HostUpdate),
+    /// Show how much memory there is, how much is given, and how many failures it would stand.
+    Capacity,
+    /// Show every host with what keeps it from taking a desktop, or what it is worth.
+    Explain(Explanation),
+    /// Show how many desktops of a template would fit, where, and what a failure would take with it.
+    Simulate(WhatIf),
     /// Print a one-use token with which a machine joins: one line to paste there.
     #[command(after_long_help = ENROLL)]
     EnrollToken {

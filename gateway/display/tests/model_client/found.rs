@@ -54,3 +54,33 @@ fn a_tile_that_a_region_leaves_half_drawn_is_not_taken_as_shown() {
         Step::DestroySurface,
     ]);
 }
+
+#[test]
+fn hunted() {
+    every_viewer_ends_equal([
+        Step::Write { which: 0, count: 1 },
+        Step::Noise { rect: Rect::new(136, 12, 168, 221), seed: 0 },
+        Step::Drained,
+        Step::Drained,
+        Step::Drained,
+        Step::Encode { which: 0 },
+        Step::Drained,
+        Step::Picture { rect: Rect::new(0, 64, 258, 195), seed: 1 },
+        Step::Fill { rect: Rect::new(0, 64, 1, 65), shade: 0 },
+        Step::Write { which: 0, count: 1 },
+        Step::Write { which: 0, count: 1 },
+        Step::Receive { which: 0, count: 3 },
+        Step::Film { rect: Rect::new(151, 0, 219, 129), count: 14 },
+        Step::Acknowledge { which: 0 },
+        Step::Mix { rect: Rect::new(128, 0, 129, 1), offset: Point::new(0, 0) },
+        Step::Key { which: 0 },
+        Step::Fill { rect: Rect::new(0, 127, 241, 263), shade: 0 },
+        Step::Encode { which: 844 },
+        Step::Encode { which: 11605877144933278578 },
+        Step::Wait { millis: 4 },
+        Step::Wait { millis: 29 },
+        Step::Refresh { which: 0 },
+        Step::Fill { rect: Rect::new(377, 9, 719, 11), shade: 65 },
+        Step::CopyBits { rect: Rect::new(43, 53, 162, 239), offset: Point::new(24, -10) },
+    ]);
+}

@@ -48,6 +48,8 @@ export interface Row {
   /** hosts/{h} or empty. */
   readonly host: string;
   readonly template: string;
+  /** tenants/{t}/pools/{p} or empty. */
+  readonly pool: string;
 }
 
 /** The desktops by name, as a watch tells of them. */
@@ -123,6 +125,7 @@ export function rowOf(desktop: Desktop): Row {
     presenceSince: millis(status?.sessionStateSince),
     host: status?.host ?? "",
     template: spec?.template ?? "",
+    pool: spec?.pool ?? "",
   };
 }
 
@@ -214,7 +217,7 @@ export function select(
   const seen = rows
     .filter((row) => inGroup(row, wanted.group))
     .map((row) => ({ row, texts: texts(row) }))
-    .filter(({ row, texts }) => fits([...Object.values(texts), row.id].join("\n")));
+    .filter(({ row, texts }) => fits([...Object.values(texts), row.id, lastSegment(row.pool)].join("\n")));
   const { column } = wanted;
   const order = (one: (typeof seen)[number], other: (typeof seen)[number]) =>
     column === "since"

@@ -6,7 +6,7 @@ import { all, operations, templates, users } from "../api/admin.js";
 import { desktops } from "../api/desktops.js";
 import { failureOf } from "../api/errors.js";
 import { requestId, Requests } from "../api/requests.js";
-import type { ReleasePolicy } from "../gen/vidi/v1/desktops_pb.js";
+import type { ReleasePolicy } from "../gen/vidi/v1/sessions_pb.js";
 import type { Operation } from "../gen/vidi/v1/operations_pb.js";
 import type { Template } from "../gen/vidi/v1/templates_pb.js";
 import type { User } from "../gen/vidi/v1/users_pb.js";

@@ -14,6 +14,7 @@ export interface Rights {
   readonly changeUsers: boolean;
   /** Physical machines. */
   readonly changeMachines: boolean;
+  readonly changePools: boolean;
   /** What was recorded, in the own tenant. */
   readonly seeRecordings: boolean;
   /** Roles that this person may give. */
@@ -39,6 +40,7 @@ export function rightsOf(roles: readonly string[]): Rights {
     changeHosts: has("operator"),
     changeUsers: manages,
     changeMachines: manages,
+    changePools: manages,
     seeRecordings: has("admin", "auditor"),
     roles: has("operator") ? ALL_ROLES : TENANT_ROLES,
   };

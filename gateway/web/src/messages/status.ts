@@ -1,19 +1,12 @@
 // What the gateway says of a desktop, in the language in use where its code is known.
 
 import { isMessageKey } from "./catalogue.js";
+import { statusCode, withoutCode } from "./code.js";
 import { t } from "./messages.svelte.js";
 
-/** The code of a status text (docs/display-protocol.md): `CODE: sentence`; "" of a sentence alone. */
-export function statusCode(text: string): string {
-  return /^([A-Z_]{2,40}): /.exec(text)?.[1] ?? "";
-}
-
-/** Its sentence. */
+/** The sentence of a status text. */
 export function statusWords(text: string): string {
   const code = statusCode(text);
   const key = `why.${code}`;
-  if (isMessageKey(key)) {
-    return t(key);
-  }
-  return code === "" ? text : text.slice(`${code}: `.length);
+  return isMessageKey(key) ? t(key) : withoutCode(text);
 }
