@@ -84,6 +84,16 @@ impl Damage {
         }
     }
 
+    /// Adds an area that was damaged before these copies, each a destination with its offset.
+    pub(crate) fn add_before(&mut self, copies: &[(Rect, Point)], area: &Rect) {
+        let mut before = Self { tiles: vec![Tile::default(); self.tiles.len()], dirty: 0, ..*self };
+        before.add(area);
+        for (destination, offset) in copies {
+            before.follow_copy(destination, *offset);
+        }
+        before.pieces().for_each(|piece| self.add(&piece));
+    }
+
     /// Number of damaged pixels inside `area`.
     pub(crate) fn pixels_in(&self, area: &Rect) -> u64 {
         self.pieces_in(area).map(|piece| piece.area()).sum()
@@ -282,6 +292,17 @@ mod tests {
                 prop_assert_eq!(damage.pixels_in(&Rect::of_size(200, 130)), counted);
             }
         }
+    }
+
+    #[test]
+    fn what_was_damaged_before_copies_goes_with_them() {
+        let mut damage = Damage::none(200, 130);
+        let [first, then] = [Rect::new(64, 0, 80, 16), Rect::new(64, 64, 80, 80)];
+        let copies = [(first, Point::new(-64, 0)), (then, Point::new(0, -64))];
+        damage.add_before(&copies, &Rect::new(0, 0, 10, 10));
+        let pieces: Vec<_> = damage.pieces().collect();
+        let moved = [Rect::new(64, 0, 74, 10), Rect::new(64, 64, 74, 74)];
+        assert_eq!(pieces, [Rect::new(0, 0, 10, 10), moved[0], moved[1]]);
     }
 
     #[test]

@@ -93,8 +93,9 @@ impl Picture {
             self.tiles.show(tile, source.shown(tile), now);
         }
         credit.hand_over(message.len());
+        let mut newer = self.take_damage(source, now, credit);
         let mut parts = std::mem::take(&mut self.carried);
-        parts.append(&mut self.take_damage(source, now, credit));
+        parts.append(&mut newer);
         self.last_begun = Some(now);
         self.is_moving = parts.iter().any(|part| !part.is_exact);
         if !parts.is_empty() || !message.is_empty() {
@@ -110,6 +111,13 @@ impl Picture {
             let goes_on = regions.iter().any(|region| region.id == seat.region.id);
             if !goes_on {
                 Record::VideoEnd { region: *number }.write(message);
+                // A picture of it that is carried would come too late.
+                let area = seat.region.area;
+                let carried = self.carried.len();
+                self.carried.retain(|part| part.area != area);
+                if self.carried.len() < carried {
+                    self.damage.add(&area);
+                }
             }
             goes_on
         });
@@ -219,7 +227,7 @@ impl Picture {
         for part in waiting.iter().filter(|part| part.is_exact) {
             self.inexact.remove(&part.area);
         }
-        let open = self.frame.iter().flat_map(|frame| &frame.parts);
+        let open = self.frame.iter().flat_map(|frame| &frame.parts).chain(&self.carried);
         // Also those that still wait may come after an exact one that overlaps them.
         let inexact: Vec<Rect> = (waiting.iter().chain(open))
             .filter(|part| !part.is_exact)
@@ -343,7 +351,7 @@ impl Picture {
             if let Some(Waiting { area, is_video, content: Content::Ready(record), .. }) = part {
                 if is_video && is_skipped(&record) {
                     self.is_partial = true;
-                    self.damage.add(&area);
+                    self.damage.add_before(&self.copies, &area);
                 } else {
                     frame.handed.add(&area);
                 }

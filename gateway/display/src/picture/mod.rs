@@ -9,7 +9,8 @@
 //! ```
 //!
 //! INVARIANT: the picture that the viewer has once it has drawn the open frame and then the waiting
-//! copies equals the framebuffer everywhere outside `damage` and `inexact`.
+//! copies equals the framebuffer everywhere outside `damage` and `inexact`. What is `carried` is drawn
+//! after the copies, so none of them touches it.
 
 mod echo;
 mod frame;
@@ -147,7 +148,7 @@ impl Picture {
             .collect();
         self.seats.retain(|number, _seat| !cannot(number));
         for area in &lost {
-            self.damage.add(area);
+            self.damage.add_before(&self.copies, area);
         }
     }
 
@@ -156,7 +157,11 @@ impl Picture {
     pub(crate) fn copied(&mut self, destination: &Rect, offset: Point) {
         let source = destination.moved(offset);
         let wrong = self.damage.pixels_in(&source);
-        if self.copies.len() >= COPIES_MAX || wrong * 2 > source.area() {
+        // A picture that is carried is drawn after the copies.
+        let touched = [source, *destination];
+        let is_owed = (self.carried.iter())
+            .any(|part| touched.iter().any(|area| !part.area.intersect(area).is_empty()));
+        if self.copies.len() >= COPIES_MAX || wrong * 2 > source.area() || is_owed {
             self.damage.add(destination);
         } else {
             self.copies.push((*destination, offset));

@@ -4,6 +4,7 @@ use vidi_spice::{Point, Rect};
 
 use crate::every_viewer_ends_equal;
 use crate::guest::Step;
+use crate::world::World;
 
 #[test]
 fn an_answer_that_is_all_there_is_holds_up_no_clipboard() {
@@ -55,32 +56,55 @@ fn a_tile_that_a_region_leaves_half_drawn_is_not_taken_as_shown() {
     ]);
 }
 
+/// The answer to a key leaves the newest picture of a region, which had become exact, for the next
+/// frame.
+fn world_that_carries_a_picture(film: Rect) -> World {
+    let mut world = World::new();
+    world.step(Step::Join { webp: true, h264: true, slots: 40 });
+    world.step(Step::Film { rect: film, count: 14 });
+    world.deliver(0, usize::MAX);
+    for (seed, millis) in [(90, 40), (91, 40), (92, 40), (93, 600), (93, 40)] {
+        world.step(Step::Movie { rect: film, seed });
+        world.step(Step::Wait { millis });
+        world.encode_all();
+        world.deliver(0, usize::MAX);
+    }
+    assert!(!world.clients[0].inexact.contains(&true));
+    world.step(Step::Movie { rect: film, seed: 94 });
+    world.step(Step::Drained);
+    world.step(Step::Key { which: 0 });
+    world.step(Step::Fill { rect: Rect::new(377, 9, 450, 11), shade: 65 });
+    world.step(Step::Drained);
+    assert_eq!(world.jobs.len(), 1, "the picture is not made yet");
+    world
+}
+
 #[test]
-fn hunted() {
-    every_viewer_ends_equal([
-        Step::Write { which: 0, count: 1 },
-        Step::Noise { rect: Rect::new(136, 12, 168, 221), seed: 0 },
-        Step::Drained,
-        Step::Drained,
-        Step::Drained,
-        Step::Encode { which: 0 },
-        Step::Drained,
-        Step::Picture { rect: Rect::new(0, 64, 258, 195), seed: 1 },
-        Step::Fill { rect: Rect::new(0, 64, 1, 65), shade: 0 },
-        Step::Write { which: 0, count: 1 },
-        Step::Write { which: 0, count: 1 },
-        Step::Receive { which: 0, count: 3 },
-        Step::Film { rect: Rect::new(151, 0, 219, 129), count: 14 },
-        Step::Acknowledge { which: 0 },
-        Step::Mix { rect: Rect::new(128, 0, 129, 1), offset: Point::new(0, 0) },
-        Step::Key { which: 0 },
-        Step::Fill { rect: Rect::new(0, 127, 241, 263), shade: 0 },
-        Step::Encode { which: 844 },
-        Step::Encode { which: 11605877144933278578 },
-        Step::Wait { millis: 4 },
-        Step::Wait { millis: 29 },
-        Step::Refresh { which: 0 },
-        Step::Fill { rect: Rect::new(377, 9, 719, 11), shade: 65 },
-        Step::CopyBits { rect: Rect::new(43, 53, 162, 239), offset: Point::new(24, -10) },
-    ]);
+fn a_copy_takes_nothing_from_a_picture_of_video_that_is_left_for_later() {
+    let mut world = world_that_carries_a_picture(Rect::new(0, 0, 128, 128));
+    let rect = Rect::new(0, 150, 100, 250);
+    world.step(Step::Fill { rect, shade: 9 });
+    world.step(Step::CopyBits { rect, offset: Point::new(10, -140) });
+    world.settle();
+    world.assert_equal();
+}
+
+#[test]
+fn a_picture_of_video_that_is_left_for_later_is_made_exact_where_it_comes_last() {
+    let mut world = world_that_carries_a_picture(Rect::new(10, 10, 186, 186));
+    world.step(Step::Fill { rect: Rect::new(0, 0, 5, 5), shade: 65 });
+    world.step(Step::Fill { rect: Rect::new(300, 200, 310, 205), shade: 66 });
+    world.step(Step::Wait { millis: 600 });
+    world.step(Step::Encode { which: 1 });
+    world.step(Step::Encode { which: 1 });
+    world.settle();
+    world.assert_equal();
+}
+
+#[test]
+fn a_region_that_is_over_has_no_more_pictures() {
+    let mut world = world_that_carries_a_picture(Rect::new(0, 0, 128, 128));
+    world.step(Step::Wait { millis: 2100 });
+    world.settle();
+    world.assert_equal();
 }
