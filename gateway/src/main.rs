@@ -21,7 +21,6 @@ use vidi_gateway::reconcile::registry::{Reach, Registry};
 use vidi_gateway::rpc::peer::PeerService;
 use vidi_gateway::telemetry::METRICS;
 use vidi_kit::commands::{GatewayArguments, GatewayCommand, JoinArguments};
-use vidi_kit::daemon::Threads;
 use vidi_kit::join::{JoinError, Joining, say};
 use vidi_kit::telemetry::{Health, start_logs, start_metrics};
 use vidi_kit::tls::Role;
@@ -32,7 +31,7 @@ fn main() -> ExitCode {
     let GatewayArguments { daemon, command } = GatewayArguments::parse();
     let path = daemon.config.clone();
     match command {
-        None => daemon::run_on(Threads::Half, (PROGRAM, &daemon), Config::load, run),
+        None => daemon::run(PROGRAM, &daemon, Config::load, run),
         Some(GatewayCommand::Join(arguments)) => {
             daemon::run_command(PROGRAM, &daemon, Config::load, |config| async move {
                 match join(&config, path, arguments).await {

@@ -12,15 +12,13 @@ use vidi_agent::rpc::agent_line::{AgentLine, AgentNews};
 use vidi_agent::rpc::relay_service::RelayService;
 use vidi_agent::telemetry::RELAY_METRICS;
 use vidi_kit::commands::RelayArguments;
-use vidi_kit::daemon::Threads;
 use vidi_kit::telemetry::{Health, start_logs, start_metrics};
 use vidi_kit::tls::{Identity, IdentityReceiver};
 use vidi_kit::{Clock, Tasks};
 
 fn main() -> ExitCode {
     let arguments = RelayArguments::parse();
-    let program = ("vidi-relay", &arguments.daemon);
-    vidi_kit::daemon::run_on(Threads::Half, program, RelayConfig::load, run)
+    vidi_kit::daemon::run("vidi-relay", &arguments.daemon, RelayConfig::load, run)
 }
 
 async fn run(config: RelayConfig) -> Result<(), anyhow::Error> {

@@ -3,11 +3,8 @@
 use std::error::Error;
 use std::future::Future;
 use std::io::Write;
-use std::num::NonZero;
 use std::path::Path;
 use std::process::ExitCode;
-
-use tokio::runtime::{Builder, Runtime};
 
 use crate::config::{ConfigError, DaemonArgs, EXIT_BAD_CONFIG};
 use crate::transport::describe;
@@ -25,20 +22,6 @@ where
     F: Future<Output = Result<(), E>>,
     E: Into<Box<dyn Error + Send + Sync>>,
 {
-    run_on(Threads::All, (program, arguments), load, serve)
-}
-
-/// The same on these threads.
-pub fn run_on<C, F, E>(
-    threads: Threads,
-    (program, arguments): (&str, &DaemonArgs),
-    load: impl FnOnce(Option<&Path>) -> Result<C, ConfigError>,
-    serve: impl FnOnce(C) -> F,
-) -> ExitCode
-where
-    F: Future<Output = Result<(), E>>,
-    E: Into<Box<dyn Error + Send + Sync>>,
-{
     let config = match load(arguments.config.as_deref()) {
         Ok(config) => config,
         Err(error) => return fail(program, &error, EXIT_BAD_CONFIG),
@@ -47,36 +30,13 @@ where
         return ExitCode::SUCCESS;
     }
     crate::tls::install_provider();
-    let runtime = match threads.runtime() {
+    let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return fail(program, &error, 1),
     };
     match runtime.block_on(serve(config)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(program, error.into().as_ref(), 1),
-    }
-}
-
-/// The threads that share a program's tasks; what blocks or computes for long has threads of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Threads {
-    /// One for each processor.
-    All,
-    /// One for every second processor, for programs that pass on small pieces: with more of them each
-    /// piece wakes two or three, one after another, which takes longer than the piece does. The other
-    /// processors are for those who compute.
-    Half,
-}
-
-impl Threads {
-    fn runtime(self) -> std::io::Result<Runtime> {
-        let mut builder = Builder::new_multi_thread();
-        builder.enable_all();
-        if self == Self::Half {
-            let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
-            builder.worker_threads((processors / 2).max(1));
-        }
-        builder.build()
     }
 }
 
@@ -96,7 +56,7 @@ where
         Err(error) => return fail(program, &error, EXIT_BAD_CONFIG),
     };
     crate::tls::install_provider();
-    match Runtime::new() {
+    match tokio::runtime::Runtime::new() {
         Ok(runtime) => {
             let code = runtime.block_on(command(config));
             runtime.shutdown_background();
