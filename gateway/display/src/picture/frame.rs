@@ -318,6 +318,8 @@ impl Picture {
         for area in &outdated {
             damage.add(area);
         }
+        // Also one that was to show the answer to a key alone shows all there is then.
+        self.is_partial = !self.carried.is_empty();
         let mut newer = self.take_damage(source, now, credit);
         if let Some(frame) = &mut self.frame {
             frame.parts.append(&mut newer);
@@ -343,7 +345,11 @@ impl Picture {
         let mut position = 0;
         while message.len() < credit.slice_bytes() && credit.socket_has_room() {
             let Some(part) = frame.parts.get(position) else { break };
-            if is_awaited(part) {
+            // Pictures of one region go in order, also where it has just changed to another stream.
+            let is_early = part.is_video
+                && (frame.parts.iter().take(position))
+                    .any(|before| before.is_video && before.area == part.area);
+            if is_awaited(part) || is_early {
                 position += 1;
                 continue;
             }
@@ -410,4 +416,36 @@ fn ready(record: &Record<'_>) -> Content {
     let mut bytes = Vec::new();
     record.write(&mut bytes);
     Content::Ready(bytes.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use vidi_spice::Rect;
+
+    use super::*;
+    use crate::encoding::JobId;
+    use crate::protocol::BrowserHello;
+
+    #[test]
+    fn a_stream_that_follows_another_waits_for_the_last_picture_of_the_one_before() {
+        let area = Rect::new(0, 0, 64, 64);
+        let video = |content| Waiting { area, is_exact: false, is_video: true, content };
+        let ready = |byte: u8| Content::Ready(vec![byte; 8].into());
+        let mut picture = Picture::new(BrowserHello::default(), None);
+        picture.frame = Some(Frame {
+            begun_at: Duration::ZERO,
+            ready_at: None,
+            parts: [video(Content::Awaited(JobId(7))), video(ready(2))].into(),
+            handed: Damage::none(64, 64),
+            superseded: 0,
+        });
+        let fill = |picture: &mut Picture| {
+            let mut message = Vec::new();
+            picture.fill_message(&mut message, Duration::ZERO, &mut Credit::default());
+            message
+        };
+        assert_eq!(fill(&mut picture), [0; 0]);
+        picture.encoded(JobId(7), &vec![1; 8].into());
+        assert_eq!(fill(&mut picture).get(..16), Some(&[[1; 8], [2; 8]].concat()[..]));
+    }
 }

@@ -341,6 +341,8 @@ impl Picture {
         for tile in unchanged {
             self.damage.remove(&source.plane.tile_area(tile));
         }
+        // What the last frame left for later was drawn anew as it was: that frame showed all there is.
+        self.is_partial &= self.changes();
     }
 }
 

@@ -446,7 +446,10 @@ impl Session {
             let seen = source.as_mut().filter(|_| rights.may_see());
             let slice = seen.and_then(|source| viewer.next_slice(source, moment));
             slice.iter().for_each(|slice| self.figures.count(slice));
-            for message in [beside, notice, copied, slice].into_iter().flatten() {
+            // Where it turned out that the picture was whole already, no frame makes room for it.
+            let is_idle = copied.is_none() && slice.is_none();
+            let late = if is_idle { viewer.next_copied(now) } else { None };
+            for message in [beside, notice, copied, slice, late].into_iter().flatten() {
                 self.effects.push_back(Effect::Send { viewer: id, message });
             }
         }

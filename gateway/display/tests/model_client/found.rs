@@ -37,6 +37,51 @@ fn an_answer_that_is_all_there_is_holds_up_no_clipboard() {
 }
 
 #[test]
+fn an_answer_that_newer_pixels_make_whole_holds_up_no_clipboard() {
+    every_viewer_ends_equal([
+        Step::Key { which: 0 },
+        Step::Fill { rect: Rect::new(0, 0, 1, 1), shade: 0 },
+        Step::Surface { width: 293, height: 175 },
+        Step::Film { rect: Rect::new(35, 159, 52, 175), count: 14 },
+        Step::Write { which: 0, count: 1 },
+        Step::Receive { which: 0, count: 1 },
+        Step::Write { which: 0, count: 2 },
+        Step::Receive { which: 0, count: 2 },
+        Step::Acknowledge { which: 0 },
+        Step::Wait { millis: 100 },
+        Step::Photo { rect: Rect::new(0, 33, 32, 127), seed: 0 },
+        Step::Copied { length: 2047 },
+        Step::Key { which: 0 },
+        Step::Drained,
+        Step::Encode { which: 4 },
+        Step::Picture { rect: Rect::new(0, 9, 271, 163), seed: 7 },
+        Step::Picture { rect: Rect::new(0, 122, 1, 129), seed: 0 },
+        Step::Wait { millis: 16 },
+    ]);
+}
+
+#[test]
+fn a_rest_that_is_drawn_back_as_it_was_holds_up_no_clipboard() {
+    let rest = Rect::new(0, 64, 450, 280);
+    every_viewer_ends_equal([
+        Step::Drained,
+        Step::Encode { which: 0 },
+        Step::Write { which: 0, count: 9 },
+        Step::Receive { which: 0, count: 9 },
+        Step::Acknowledge { which: 0 },
+        Step::Wait { millis: 1_000 },
+        Step::Drained,
+        Step::Key { which: 0 },
+        Step::Fill { rect: Rect::new(0, 0, 8, 8), shade: 1 },
+        Step::Fill { rect: rest, shade: 2 },
+        Step::Drained,
+        Step::Fill { rect: rest, shade: 0 },
+        Step::Copied { length: 1 },
+        Step::Drained,
+    ]);
+}
+
+#[test]
 fn a_tile_that_a_region_leaves_half_drawn_is_not_taken_as_shown() {
     every_viewer_ends_equal([
         Step::Film { rect: Rect::new(0, 100, 385, 224), count: 15 },
