@@ -170,7 +170,7 @@ step('on its page an administrator sees what is wrong, puts another machine on t
     await byId('admin-machine-submit').click()
     await byId('admin-machine-form').waitFor({ state: 'detached' })
     await row('Lab 8').waitFor()
-    await byId('admin-machine-filter').fill('8')
+    await byId('admin-machine-filter').fill('lab 8')
     await until('only the one that was looked for', async () => (await row('Lab 7').count()) === 0)
     await byId('admin-machine-filter').fill('')
     await photograph(admin.page, 'machine-admin')
