@@ -87,6 +87,15 @@ export class Office {
     return user === "" ? "" : this.people.get(user)?.displayName || lastSegment(user);
   }
 
+  /** Everybody, in the order of their names, to choose from. */
+  personChoices(language: string): { value: string; label: string; hint: string }[] {
+    return Array.from(this.people.keys(), (name) => ({
+      value: name,
+      label: this.personName(name),
+      hint: lastSegment(name),
+    })).sort((one, other) => one.label.localeCompare(other.label, language));
+  }
+
   templateName(template: string): string {
     const found = this.templates.find(({ name }) => name === template);
     return found?.displayName || lastSegment(template);
@@ -97,17 +106,11 @@ export class Office {
     const { parent } = this;
     await Promise.all([
       this.quietly(async () => {
-        const found = await all(async (pageSize, pageToken) => {
-          const page = await users.listUsers({ parent, pageSize, pageToken });
-          return { rows: page.users, next: page.nextPageToken };
-        });
+        const found = await all((page) => users.listUsers({ parent, ...page }), (part) => part.users);
         this.people = new Map(found.map((user) => [user.name, user]));
       }),
       this.quietly(async () => {
-        this.templates = await all(async (pageSize, pageToken) => {
-          const page = await templates.listTemplates({ parent, pageSize, pageToken });
-          return { rows: page.templates, next: page.nextPageToken };
-        });
+        this.templates = await all((page) => templates.listTemplates({ parent, ...page }), (part) => part.templates);
       }),
     ]);
   }

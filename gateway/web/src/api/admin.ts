@@ -24,17 +24,18 @@ export const users = createClient(UserService, transport);
 const PAGE_SIZE = 1000;
 const PAGES_MAX = 20;
 
-/** All rows of a paged list. */
-export async function all<Row>(
-  page: (pageSize: number, pageToken: string) => Promise<{ rows: readonly Row[]; next: string }>,
+/** All rows of a paged list: what it is asked for, and which part of an answer they are. */
+export async function all<Answer extends { readonly nextPageToken: string }, Row>(
+  ask: (page: { readonly pageSize: number; readonly pageToken: string }) => Promise<Answer>,
+  rowsOf: (answer: Answer) => readonly Row[],
 ): Promise<Row[]> {
   const rows: Row[] = [];
-  let token = "";
+  let pageToken = "";
   for (let count = 0; count < PAGES_MAX; count++) {
-    const found = await page(PAGE_SIZE, token);
-    rows.push(...found.rows);
-    token = found.next;
-    if (token === "") {
+    const answer = await ask({ pageSize: PAGE_SIZE, pageToken });
+    rows.push(...rowsOf(answer));
+    pageToken = answer.nextPageToken;
+    if (pageToken === "") {
       break;
     }
   }
