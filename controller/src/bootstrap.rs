@@ -209,6 +209,9 @@ pub async fn publish_grant_key(
 ) -> Result<(), BootstrapError> {
     let world = handle.world();
     let made_ms = |slot: &String| world.grant_keys.get(slot).map_or(0, |(_, made_ms)| *made_ms);
+    if world.grant_keys.values().any(|(key, _)| *key == public_key) {
+        return Ok(());
+    }
     let slots = [format!("{controller}.0"), format!("{controller}.1")];
     let slot = slots.into_iter().min_by_key(made_ms).unwrap_or_default();
     handle

@@ -34,8 +34,9 @@ pub struct ControllerConfig {
     pub images: PathBuf,
     /// Where gRPC is served.
     pub listen: SocketAddr,
-    /// `host:port` under which other machines reach this controller, for enrolment tokens; empty: the
-    /// host name and the port of `listen`.
+    /// `host:port` under which other machines reach this controller, then those of all others, for
+    /// enrolment tokens; other controllers tell the first one while this one leads. Empty: the host name
+    /// and the port of `listen`.
     pub advertise: Vec<String>,
     /// Where gRPC is served to processes of this machine.
     pub socket: PathBuf,

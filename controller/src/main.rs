@@ -4,9 +4,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Parser;
-use tracing::info;
+use tracing::{info, warn};
 use vidi_controller::adapters::etcd::{EtcdSettings, EtcdStore, TlsFiles};
 use vidi_controller::adapters::images::ImageFolder;
 use vidi_controller::adapters::local_directory::LocalDirectory;
@@ -15,6 +16,7 @@ use vidi_controller::bootstrap::KeyFile;
 use vidi_controller::config::{self, ControllerConfig, StoreKind};
 use vidi_controller::error::StartupError;
 use vidi_controller::ports::{Authority, Store};
+use vidi_controller::reconcile::Handle;
 use vidi_controller::rpc::{Parts, server};
 use vidi_controller::{bootstrap, reconcile, telemetry};
 use vidi_kit::commands::ControllerArguments;
@@ -22,7 +24,7 @@ use vidi_kit::grant::GrantSigner;
 use vidi_kit::tasks::terminated;
 use vidi_kit::telemetry::{Health, start_logs, start_metrics};
 use vidi_kit::transport::{bind, bind_unix};
-use vidi_kit::{Chance, Clock, Tasks, files};
+use vidi_kit::{Backoff, Chance, Clock, Tasks, files};
 
 /// Port of metrics and health, on loopback.
 const METRICS_PORT: u16 = 9441;
@@ -134,11 +136,21 @@ async fn start(
     let images =
         ImageFolder::open(&config.images).map_err(in_io("cannot make the images' folder"))?;
     let directory = Arc::new(LocalDirectory::new(Arc::clone(&store))?);
-    let own =
-        reconcile::Own { id: config.id.clone(), limits: config.limits(), chance: Chance::system() };
-    health.starts_with("it waits until it leads");
-    let handle = reconcile::start(tasks, store, clock.clone(), own).await?;
-    bootstrap::publish_grant_key(&handle, &config.id, signer.public_key()).await?;
+    let (handle, first) = reconcile::stand_by(tasks, store, clock.clone(), own(config));
+    let public_key = signer.public_key();
+    let broken = match config.store.kind {
+        // Nobody else can lead: who comes before this one does would only be sent away.
+        StoreKind::Sled => {
+            health.starts_with("it waits until it leads");
+            first.wait().await?;
+            bootstrap::publish_grant_key(&handle, &config.id, public_key).await?;
+            broken
+        }
+        StoreKind::Etcd => {
+            publish_when_leading(tasks, handle.clone(), config.id.clone(), public_key);
+            broken_or_never(broken, first)
+        }
+    };
     telemetry::watch(health, &handle, bytes);
     let parts = Parts {
         handle,
@@ -158,6 +170,63 @@ async fn start(
     health.started();
     info!(listen = %config.listen, socket = %config.socket.display(), id = config.id, "Controller is up");
     Ok(broken)
+}
+
+fn own(config: &ControllerConfig) -> reconcile::Own {
+    // On sled there is nobody else to tell it.
+    let address = match config.store.kind {
+        StoreKind::Sled => None,
+        StoreKind::Etcd => config.advertise.first().cloned(),
+    };
+    reconcile::Own {
+        id: config.id.clone(),
+        address: address.unwrap_or_default(),
+        limits: config.limits(),
+        chance: Chance::system(),
+    }
+}
+
+/// A controller that finds that it can never lead is of no use as a standby either.
+fn broken_or_never(broken: Broken, first: reconcile::FirstLead) -> Broken {
+    let never = async move {
+        match first.wait().await {
+            Err(why @ reconcile::StartError::Store(_)) => StartupError::from(why),
+            // It leads, or stops.
+            Ok(()) | Err(reconcile::StartError::Stopped) => std::future::pending().await,
+        }
+    };
+    Box::pin(async move {
+        // Cancel-safe: both only wait, and the other is not asked again.
+        tokio::select! {
+            biased;
+            why = broken => why,
+            why = never => why,
+        }
+    })
+}
+
+/// Agents hear of this controller's grant-signing key as soon as it leads.
+fn publish_when_leading(tasks: &Tasks, handle: Handle, id: String, public_key: Vec<u8>) {
+    let stop = tasks.stop_token();
+    let publishing = async move {
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
+        let mut stands = handle.watch_standing();
+        while stands.wait_for(|standing| standing.leading).await.is_ok() {
+            match bootstrap::publish_grant_key(&handle, &id, public_key.clone()).await {
+                Ok(()) => return,
+                Err(error) => warn!(%error, "The grant-signing key is not published yet"),
+            }
+            tokio::time::sleep(backoff.next_wait()).await;
+        }
+    };
+    let _publishing = tasks.spawn("publish-grant-key", async move {
+        // Cancel-safe: the next process has a key of its own.
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            () = publishing => {}
+        }
+    });
 }
 
 fn make_folders(config: &ControllerConfig) -> Result<(), StartupError> {

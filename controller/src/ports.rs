@@ -55,6 +55,9 @@ pub trait Store: Send + Sync + fmt::Debug {
 /// has run full lets a commit pass that writes nothing else and deletes something.
 pub const NONCE_KEY: &str = "leader/nonce";
 
+/// Where who leads is reached, `host:port`: written with a leader's first commit.
+pub const LEADER_ADDRESS_KEY: &str = "leader/address";
+
 /// One entry by its exact key; none when it is not there.
 pub async fn get(store: &dyn Store, key: &str) -> Result<Option<Entry>, StoreError> {
     // The exact key sorts before every other that starts with it.

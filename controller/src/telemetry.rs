@@ -91,9 +91,15 @@ pub const METRICS: &[Metric] = &[
 pub fn watch(health: &Health, handle: &Handle, store_bytes: StoreBytes) {
     health.loop_turns("leader", handle.pulse(), ROUND_SECS_MAX);
     let (leads, stores) = (handle.clone(), handle.clone());
-    health.needs("leadership", move || match leads.standing().leading {
-        true => Ok(()),
-        false => Err("this controller does not lead".to_owned()),
+    health.needs("leadership", move || {
+        let standing = leads.standing();
+        match (standing.leading, standing.leader.as_str()) {
+            (true, _) => Ok(()),
+            (false, "") => Err("this controller does not lead; it stands by".to_owned()),
+            (false, leader) => {
+                Err(format!("this controller does not lead; it stands by, {leader} leads"))
+            }
+        }
     });
     health.needs("store", move || match stores.standing().store_problem {
         None => Ok(()),

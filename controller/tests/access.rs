@@ -65,6 +65,7 @@ impl Controller {
         // What expires is judged by a clock that the test moves.
         let own = reconcile::Own {
             id: "c1".to_owned(),
+            address: String::new(),
             limits: Limits::default(),
             chance: vidi_kit::Chance::system(),
         };

@@ -1,18 +1,35 @@
-//! The controller's program on a real etcd: two of them, of which one leads and the other follows.
+//! The controller's program on a real etcd: two of them, of which one leads and the other follows, and
+//! clients that know both.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod etcd;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
-use vidi_kit::transport::connect_unix;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::Channel;
+use tonic::{Request, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+use vidi_kit::Tasks;
+use vidi_kit::controllers::{self, is_away, leader_of};
+use vidi_kit::enroll::{decode_token, with_token};
+use vidi_kit::tls::{CONTROLLER_NAME, Role, anonymous_client_config, install_provider};
+use vidi_kit::transport::{connect_tls, connect_unix, describe};
+use vidi_proto::v1::host_service_client::HostServiceClient;
+use vidi_proto::v1::sign_in_service_client::SignInServiceClient;
 use vidi_proto::v1::tenant_service_client::TenantServiceClient;
-use vidi_proto::v1::{CreateTenantRequest, ListTenantsRequest};
+use vidi_proto::v1::{
+    CreateEnrollTokenRequest, CreateTenantRequest, ListTenantsRequest, SignInRequest,
+};
 
 use self::etcd::Cluster;
 
@@ -24,6 +41,8 @@ const FAILOVER_MAX: Duration = Duration::from_secs(8);
 struct Controller {
     folder: PathBuf,
     metrics: String,
+    /// Where others reach it.
+    address: String,
     child: Child,
 }
 
@@ -34,7 +53,7 @@ impl Controller {
         let (listen, metrics) = (etcd::free_address(), etcd::free_address().to_string());
         let path = folder.display();
         let config = format!(
-            "state = \"{path}/state\"\nlisten = \"{listen}\"\nsocket = \"{path}/c.sock\"\n\
+            "state = \"{path}/state\"\nlisten = \"{listen}\"\nadvertise = [\"{listen}\"]\nsocket = \"{path}/c.sock\"\n\
              key_file = \"{}\"\nid = \"{id}\"\n[store]\nkind = \"etcd\"\nendpoints = {:?}\n\
              [telemetry]\nlisten = \"{metrics}\"\n",
             key_file.display(),
@@ -50,7 +69,7 @@ impl Controller {
             .stderr(log)
             .spawn()
             .unwrap();
-        Self { folder, metrics, child }
+        Self { folder, metrics, address: listen.to_string(), child }
     }
 
     fn log(&self) -> String {
@@ -79,8 +98,26 @@ impl Controller {
         }
     }
 
-    async fn tenants(&self) -> TenantServiceClient<tonic::transport::Channel> {
-        TenantServiceClient::new(connect_unix(self.folder.join("c.sock")).await.unwrap())
+    /// What the first one that starts has made: the CA's certificate, and the first password.
+    fn first_files(&self) -> (PathBuf, String) {
+        let state = self.folder.join("state");
+        (state.join("ca.pem"), std::fs::read_to_string(state.join("admin-password")).unwrap())
+    }
+
+    /// Its local socket, which may come a moment after it says how it stands.
+    async fn local(&self) -> Channel {
+        let until = Instant::now() + WAIT_MAX;
+        loop {
+            match connect_unix(self.folder.join("c.sock")).await {
+                Ok(channel) => return channel,
+                Err(error) => assert!(Instant::now() < until, "{error}\n{}", self.log()),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn tenants(&self) -> TenantServiceClient<Channel> {
+        TenantServiceClient::new(self.local().await)
     }
 
     /// Creates a tenant, and asks again while nobody can decide.
@@ -130,7 +167,7 @@ async fn a_second_controller_takes_over_with_everything_that_was_written() {
     let first = Controller::start(&cluster, "c1", &key);
     first.wait_until_ready(" 200 ").await;
     let second = Controller::start(&cluster, "c2", &key);
-    second.wait_until_ready("it waits until it leads").await;
+    second.wait_until_ready("it stands by").await;
     first.create("one").await;
     // etcd loses the member that leads it; the controller goes on.
     let member = cluster.leader().await;
@@ -147,13 +184,192 @@ async fn a_second_controller_takes_over_with_everything_that_was_written() {
     assert_eq!(second.list().await, ["tenants/default", "tenants/one", "tenants/two"]);
     // In order: the next one need not wait for the lease.
     let first = Controller::start(&cluster, "c1", &key);
-    first.wait_until_ready("it waits until it leads").await;
+    first.wait_until_ready("it stands by").await;
     let stopped = Instant::now();
     second.signal(rustix::process::Signal::TERM);
     first.wait_until_ready(" 200 ").await;
     eprintln!("a stopped controller was followed after {} ms", stopped.elapsed().as_millis());
     first.create("three").await;
     assert_eq!(first.list().await.len(), 4);
+}
+
+/// Somebody who knows several controllers and does as docs/api.md says: another one, or again, when the
+/// answer is `UNAVAILABLE` or the connection breaks.
+#[derive(Clone)]
+struct Client {
+    addresses: Vec<String>,
+    config: rustls::ClientConfig,
+}
+
+impl Client {
+    fn new(addresses: Vec<String>, ca_file: &Path) -> Self {
+        use rustls::pki_types::CertificateDer;
+        use rustls::pki_types::pem::PemObject;
+        install_provider();
+        let cas: Vec<_> = CertificateDer::pem_file_iter(ca_file)
+            .unwrap()
+            .map(|one| one.unwrap().to_vec())
+            .collect();
+        Self { addresses, config: anonymous_client_config(&cas).unwrap() }
+    }
+
+    async fn ask<T, Asking>(&self, call: impl Fn(Channel) -> Asking) -> T
+    where
+        Asking: Future<Output = Result<T, Status>>,
+    {
+        let until = Instant::now() + WAIT_MAX;
+        loop {
+            let asking = controllers::ask(&self.addresses, |address| {
+                let (config, call) = (self.config.clone(), &call);
+                async move {
+                    let channel = connect_tls(&address, CONTROLLER_NAME, config)
+                        .await
+                        .map_err(|error| Status::unavailable(describe(&error)))?;
+                    call(channel).await
+                }
+            });
+            match asking.await {
+                Ok(answer) => return answer,
+                Err(status) => {
+                    assert!(is_away(&status), "{status}");
+                    assert!(Instant::now() < until, "{status}");
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn sign_in(&self, password: &str) -> MetadataValue<Ascii> {
+        let request = SignInRequest {
+            tenant: "default".to_owned(),
+            user: "admin".to_owned(),
+            password: password.trim().to_owned(),
+        };
+        let answer = self
+            .ask(async |channel| SignInServiceClient::new(channel).sign_in(request.clone()).await);
+        format!("Bearer {}", answer.await.into_inner().token).parse().unwrap()
+    }
+
+    async fn create(&self, token: &MetadataValue<Ascii>, tenant: &str) {
+        let message = CreateTenantRequest {
+            tenant_id: tenant.to_owned(),
+            request_id: uuid::Uuid::new_v4().to_string(),
+            ..CreateTenantRequest::default()
+        };
+        self.ask(async |channel| {
+            let mut request = Request::new(message.clone());
+            request.metadata_mut().insert("authorization", token.clone());
+            TenantServiceClient::new(channel).create_tenant(request).await
+        })
+        .await;
+    }
+}
+
+/// Two controllers, of which the first one leads.
+async fn two_controllers(cluster: &Cluster, key: &Path) -> (Controller, Controller) {
+    std::fs::write(key, "5a".repeat(32)).unwrap();
+    let first = Controller::start(cluster, "c1", key);
+    first.wait_until_ready(" 200 ").await;
+    let second = Controller::start(cluster, "c2", key);
+    second.wait_until_ready(&format!("it stands by, {} leads", first.address)).await;
+    (first, second)
+}
+
+#[tokio::test]
+async fn who_stands_by_says_who_leads() {
+    let cluster = Cluster::start(1, &[]).await;
+    let key = cluster.folder.path().join("controller.key");
+    let (first, second) = two_controllers(&cluster, &key).await;
+    let health =
+        HealthClient::new(second.local().await).check(HealthCheckRequest::default()).await.unwrap();
+    assert_eq!(health.into_inner().status(), ServingStatus::NotServing);
+    // Locally, too, where root may do everything.
+    let refused = second.tenants().await.list_tenants(ListTenantsRequest::default()).await;
+    assert_eq!(leader_of(&refused.unwrap_err()), Some(first.address.clone()));
+    // People and daemons that know the standby only are told of the leader.
+    let (ca_file, password) = first.first_files();
+    let standby = Client::new(vec![second.address.clone()], &ca_file);
+    let token = standby.sign_in(&password).await;
+    let message = CreateEnrollTokenRequest { role: "agent".to_owned(), id: "h1".to_owned() };
+    let answer = standby.ask(async |channel| {
+        let mut request = Request::new(message.clone());
+        request.metadata_mut().insert("authorization", token.clone());
+        HostServiceClient::new(channel).create_enroll_token(request).await
+    });
+    let mut contents = decode_token(&answer.await.into_inner().token).unwrap();
+    contents.addresses = vec![second.address.clone()];
+    let folder = tempfile::tempdir().unwrap();
+    let identity = with_token(contents, Role::Agent, "", folder.path()).await.unwrap();
+    assert_eq!(identity.name.id, "h1");
+}
+
+#[tokio::test]
+async fn clients_of_both_go_on_when_the_leader_is_stopped_or_killed() {
+    let cluster = Cluster::start(1, &[]).await;
+    let key = cluster.folder.path().join("controller.key");
+    let (first, second) = two_controllers(&cluster, &key).await;
+    let (ca_file, password) = first.first_files();
+    let both = |first: &Controller, second: &Controller| {
+        Client::new(vec![first.address.clone(), second.address.clone()], &ca_file)
+    };
+    let client = both(&first, &second);
+    let token = client.sign_in(&password).await;
+    let writer = Writer::start(&cluster.tasks, &client, &token, "stopped");
+    first.signal(rustix::process::Signal::TERM);
+    second.wait_until_ready(" 200 ").await;
+    let mut written = writer.stop().await;
+    drop(first);
+    let first = Controller::start(&cluster, "c1", &key);
+    first.wait_until_ready(&format!("it stands by, {} leads", second.address)).await;
+    let writer = Writer::start(&cluster.tasks, &both(&second, &first), &token, "killed");
+    let killed = Instant::now();
+    drop(second);
+    first.wait_until_ready(" 200 ").await;
+    eprintln!("a killed controller was followed after {} ms", killed.elapsed().as_millis());
+    written.extend(writer.stop().await);
+    let tenants = first.list().await;
+    assert_eq!(tenants.len(), 1 + written.len());
+    for tenant in written {
+        assert!(tenants.contains(&format!("tenants/{tenant}")), "{tenant} is lost");
+    }
+}
+
+/// Makes one tenant after the other until it is stopped.
+struct Writer {
+    stop: Arc<AtomicBool>,
+    writing: tokio::task::JoinHandle<Option<Vec<String>>>,
+}
+
+impl Writer {
+    fn start(
+        tasks: &Tasks,
+        client: &Client,
+        token: &MetadataValue<Ascii>,
+        name: &'static str,
+    ) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (client, token, stopping) = (client.clone(), token.clone(), Arc::clone(&stop));
+        let writing = tasks.spawn("writer", async move {
+            let mut written = Vec::new();
+            while !stopping.load(Ordering::SeqCst) {
+                let tenant = format!("{name}-{}", written.len());
+                client.create(&token, &tenant).await;
+                written.push(tenant);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            written
+        });
+        Self { stop, writing }
+    }
+
+    /// What it has written; at least one tenant more is written before.
+    async fn stop(self) -> Vec<String> {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        self.stop.store(true, Ordering::SeqCst);
+        let written = self.writing.await.unwrap().expect("a client saw an error");
+        assert!(!written.is_empty());
+        written
+    }
 }
 
 #[tokio::test]
@@ -164,7 +380,7 @@ async fn a_controller_that_was_paused_does_not_lead_any_more() {
     let first = Controller::start(&cluster, "c1", &key);
     first.wait_until_ready(" 200 ").await;
     let second = Controller::start(&cluster, "c2", &key);
-    second.wait_until_ready("it waits until it leads").await;
+    second.wait_until_ready("it stands by").await;
     first.signal(rustix::process::Signal::STOP);
     second.wait_until_ready(" 200 ").await;
     second.create("one").await;

@@ -80,15 +80,15 @@ async fn run(config: Config) -> anyhow::Result<()> {
         &config.state.join("pki"),
     )
     .await?;
-    let controller = Controller::connect(&tasks, &config.controller, identity.clone());
+    let (presence, presence_receiver) = watch::channel(Default::default());
+    let own = (identity.clone(), config.peer.address());
+    let (controller, endings) =
+        Controller::link(&tasks, &config.controller, own, presence_receiver);
     health.starts_with("it waits for the page certificate");
     let page_folder = config.state.join("page");
     let tls =
         page_certificate::tls_config(&tasks, &clock, &config.https, &page_folder, &controller)
             .await?;
-    let (presence, presence_receiver) = watch::channel(Default::default());
-    let peer_address = config.peer.address();
-    let endings = controller.link(&tasks, presence_receiver, peer_address);
     let own = identity.clone();
     let relay = RelayDial::new(identity, tasks.clone());
     let direct = DirectDial::new(tasks.clone(), config.machines.networks()?);

@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tonic::{Code, Status};
 use vidi_kit::Clock;
+use vidi_kit::controllers::leader_of;
 use vidi_kit::tls::{CONTROLLER_NAME, CertificateName, Identity};
 use vidi_kit::transport::{connect_tls, describe};
 use vidi_proto::v1::WhoAmIRequest;
@@ -297,7 +298,10 @@ async fn ask_controller(address: &str, identity: &Identity) -> Result<Option<i64
     let answer = SignInServiceClient::new(channel).who_am_i(WhoAmIRequest {}).await;
     let date = match &answer {
         Ok(answer) => answer.metadata().get("date").cloned(),
-        Err(status) if is_away(status) => return Err(format!("{address}: {}", status.message())),
+        // One that stands by says so, and who leads: it is as it should be.
+        Err(status) if is_away(status) && leader_of(status).is_none() => {
+            return Err(format!("{address}: {}", status.message()));
+        }
         // A host may not ask who it is: an answer all the same.
         Err(status) => status.metadata().get("date").cloned(),
     };

@@ -1,6 +1,7 @@
 //! The agent's end of `AgentLink`: wanted set and policy come in, the host's state goes out.
 //!
-//! Dials for ever; what was received last stays valid while the controller is away.
+//! Dials for ever, one controller after the other until one leads; what was received last stays valid
+//! while none does.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,9 +13,10 @@ use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 use tracing::{info, warn};
 use vidi_kit::clock::boottime_ms;
+use vidi_kit::controllers::{self, Controllers};
 use vidi_kit::ids::{HostId, InstallationId, SessionId};
 use vidi_kit::tls::IdentityReceiver;
-use vidi_kit::transport::{ConnectError, connect_controller, describe};
+use vidi_kit::transport::{ConnectError, describe};
 use vidi_kit::{Backoff, Tasks};
 use vidi_proto::v1::agent_link_client::AgentLinkClient;
 use vidi_proto::v1::agent_message::Message as ToController;
@@ -182,10 +184,18 @@ impl Link {
     async fn keep(mut self) {
         let mut backoff = Backoff::new(RECONNECT_FIRST, RECONNECT_SECS_MAX);
         let mut last_said = String::new();
+        let mut controllers = Controllers::new(&self.parts.addresses);
         for connection in 1.. {
-            let ended = self.connect_once(connection, &mut backoff).await;
+            let ended = self.connect_once(connection, controllers.current(), &mut backoff).await;
             self.channel.send_replace(None);
             self.wanted.send_modify(|wanted| wanted.connection = None);
+            if let Err(LinkError::Status(status)) = &ended {
+                if controllers.refused(status) {
+                    continue;
+                }
+            } else {
+                controllers.left();
+            }
             if let Err(error) = ended {
                 let text = describe(&error);
                 if text != last_said {
@@ -200,9 +210,11 @@ impl Link {
     async fn connect_once(
         &mut self,
         connection: u64,
+        address: Option<&str>,
         backoff: &mut Backoff,
     ) -> Result<(), LinkError> {
-        let channel = connect_controller(&self.parts.addresses, &self.parts.identity).await?;
+        let address = address.ok_or(ConnectError::NoAddress)?;
+        let channel = controllers::connect(address, &self.parts.identity).await?;
         let mut client = AgentLinkClient::new(channel.clone())
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
@@ -212,7 +224,7 @@ impl Link {
         let opened = tokio::time::timeout(OPEN_SECS_MAX, opening).await;
         let mut incoming = opened.map_err(|_| LinkError::Silent)??.into_inner();
         self.greet(&mut incoming).await?;
-        info!(connection, "Linked to the controller");
+        info!(connection, address, "Linked to the controller");
         backoff.reset();
         self.channel.send_replace(Some(channel));
         self.talk(connection, incoming, outgoing).await

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 #![allow(dead_code, unreachable_pub, reason = "each test uses its part of this")]
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -10,7 +11,9 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
+use tonic_types::{ErrorDetails, StatusExt};
+use vidi_kit::controllers::LEADER;
 use vidi_kit::tls::{ClientCertificate, Role};
 use vidi_kit::transport::{bind_unix, tls_incoming, unix_incoming};
 use vidi_kit::{Clock, Tasks};
@@ -41,6 +44,8 @@ pub struct Controller {
     pub images: Arc<Mutex<Images>>,
     /// Each fetch: digest and offset.
     pub fetches: Arc<Mutex<Vec<(String, u64)>>>,
+    /// Where another one leads: links are refused, and end, while there is one.
+    pub leader: watch::Sender<Option<String>>,
     /// Bytes after which the next fetches break off.
     pub break_after: Arc<Mutex<Option<usize>>>,
 }
@@ -56,6 +61,7 @@ impl Controller {
             hello: watch::Sender::new(None),
             images: Arc::default(),
             fetches: Arc::default(),
+            leader: watch::Sender::new(None),
             break_after: Arc::default(),
         }
     }
@@ -104,9 +110,16 @@ impl Controller {
         wanted.mark_changed();
         keys.mark_changed();
         live.mark_changed();
+        let mut leader = self.leader.subscribe();
         loop {
             let message = tokio::select! {
                 biased;
+                Ok(()) = leader.changed() => {
+                    let told = leader.borrow_and_update().clone();
+                    let Some(told) = told else { continue };
+                    drop(answers.send(Err(not_leader(told))).await);
+                    return;
+                }
                 message = incoming.message() => match message {
                     Ok(Some(AgentMessage { message: Some(FromAgent::Report(report)) })) => {
                         self.report.send_replace(Some(report));
@@ -147,6 +160,12 @@ impl Controller {
     }
 }
 
+fn not_leader(leader: String) -> Status {
+    let metadata = HashMap::from([(LEADER.to_owned(), leader)]);
+    let details = ErrorDetails::with_error_info("NOT_LEADER", "vidi.io", metadata);
+    Status::with_error_details(Code::Unavailable, "another one leads", details)
+}
+
 #[tonic::async_trait]
 impl AgentLink for Controller {
     type LinkStream = ReceiverStream<Result<ControllerMessage, Status>>;
@@ -156,6 +175,9 @@ impl AgentLink for Controller {
         &self,
         request: Request<Streaming<AgentMessage>>,
     ) -> Result<Response<Self::LinkStream>, Status> {
+        if let Some(leader) = self.leader.borrow().clone() {
+            return Err(not_leader(leader));
+        }
         let (answers, stream) = mpsc::channel(4);
         let _talking = Tasks::new().spawn("talk", self.clone().talk(request.into_inner(), answers));
         Ok(Response::new(ReceiverStream::new(stream)))

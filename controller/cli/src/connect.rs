@@ -4,20 +4,29 @@ use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
+use rustls::ClientConfig;
+use tokio::time::Instant;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
+use vidi_kit::Backoff;
+use vidi_kit::controllers::{self, leader_of};
 use vidi_kit::tls::{CONTROLLER_NAME, anonymous_client_config, install_provider};
 use vidi_kit::trace::{self, TraceId};
 use vidi_kit::transport::{connect_tls, connect_unix, describe};
+use vidi_proto::v1::WhoAmIRequest;
+use vidi_proto::v1::sign_in_service_client::SignInServiceClient;
 
 use crate::arguments::Global;
 use crate::failure::Failure;
 
+/// Another controller leads within seconds of the end of the one before; who waits longer is told.
+const TAKING_OVER_SECS_MAX: Duration = Duration::from_secs(15);
 /// Longest password or token that is read, in bytes.
 const SECRET_BYTES_MAX: u64 = 4_096;
 
@@ -77,7 +86,7 @@ pub(crate) async fn all_pages<T>(
 }
 
 async fn channel(global: &Global) -> anyhow::Result<Channel> {
-    let Some(server) = &global.server else {
+    if global.server.is_empty() {
         let socket = &global.socket;
         return connect_unix(socket.clone()).await.map_err(|error| {
             let text = describe(&error);
@@ -88,13 +97,39 @@ async fn channel(global: &Global) -> anyhow::Result<Channel> {
             ))
             .into()
         });
-    };
+    }
     install_provider();
     let path = global.ca.as_deref().context("--server needs --ca")?;
     let config = anonymous_client_config(&read_cas(path)?)?;
-    connect_tls(server, CONTROLLER_NAME, config).await.map_err(|error| {
-        Failure::Away(format!("no controller answers at {server}: {}", describe(&error))).into()
-    })
+    let until = Instant::now() + TAKING_OVER_SECS_MAX;
+    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(2));
+    loop {
+        let finding = controllers::ask(&global.server, |address| leading(address, config.clone()));
+        let status = match finding.await {
+            Ok(channel) => return Ok(channel),
+            Err(status) => status,
+        };
+        if leader_of(&status).is_none() {
+            let (servers, text) = (global.server.join(", "), status.message());
+            return Err(Failure::Away(format!("no controller answers at {servers}: {text}")).into());
+        }
+        if until <= Instant::now() {
+            return Err(status.into());
+        }
+        tokio::time::sleep(backoff.next_wait()).await;
+    }
+}
+
+/// A connection to the controller at this address, if it leads.
+async fn leading(address: String, config: ClientConfig) -> Result<Channel, Status> {
+    let channel = connect_tls(&address, CONTROLLER_NAME, config)
+        .await
+        .map_err(|error| Status::unavailable(describe(&error)))?;
+    // Whoever asks without a sign-in is refused by one that leads, but in another way.
+    match SignInServiceClient::new(channel.clone()).who_am_i(WhoAmIRequest {}).await {
+        Err(status) if status.code() == Code::Unavailable => Err(status),
+        Ok(_) | Err(_) => Ok(channel),
+    }
 }
 
 fn read_cas(path: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
@@ -111,7 +146,7 @@ fn read_cas(path: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
 
 fn bearer(global: &Global) -> anyhow::Result<Bearer> {
     // On the local socket root is the operator already.
-    let is_root_here = global.server.is_none() && rustix::process::getuid().is_root();
+    let is_root_here = global.server.is_empty() && rustix::process::getuid().is_root();
     if global.token_file.is_none() && is_root_here {
         return Ok(Bearer(None));
     }

@@ -102,6 +102,10 @@ pub(crate) fn hint(code: Code, reason: Option<&str>) -> Option<&'static str> {
         Some("STORE_UNAVAILABLE") => {
             "Nothing was changed. Look at the controller's disk and log: journalctl -u vidi-controller"
         }
+        Some("NOT_LEADER") => {
+            "Ask the one that leads: run it there, or give all controllers with --server A:7443,B:7443 and \
+             --ca. While another one takes over: again in a few seconds"
+        }
         Some("TRY_LATER") => "Wait a minute, then try again",
         Some(_) => return None,
         None => match code {

@@ -36,6 +36,9 @@ pub struct World {
     /// When this controller began to lead, ms since the epoch; nobody is judged silent before one
     /// grace time has passed since.
     pub started_ms: i64,
+    /// When a host that is kept was first heard since then, the last of them, ms since the epoch; 0: none
+    /// was. Memory only.
+    pub returned_ms: i64,
     /// When the leader last said that it knows what is going on, ms since the epoch; at most a minute
     /// old while somebody is connected.
     pub alive_ms: i64,

@@ -12,8 +12,6 @@ use crate::model::{
 pub const BLOCKERS_MAX: usize = 100;
 /// Unknown desktops that are being removed from one host at a time; they are in its one record.
 pub const REMOVING_MAX: usize = 100;
-/// New and changed hosts of one round; the next takes the rest.
-const SETTLED_MAX: usize = 64;
 
 /// Decides the changes of its kind.
 pub(super) fn decide(view: View<'_>, change: Change) -> Result<Decided, Refusal> {
@@ -96,33 +94,35 @@ fn remove_unknown(world: &World, host: HostId, desktop: DesktopId) -> Result<Dec
     Ok(Decided::rows(Answer::Done, [Row::Host(host, next)]))
 }
 
-/// What follows for hosts: new ones are kept from now on, and what was to be removed is forgotten when
-/// its host says that it is gone.
-pub fn settle(world: &World, now_ms: i64) -> Vec<Step> {
-    // Both in the order of their ids: every round looks at all of them.
+/// What follows for a host: a new one is kept from now on, and what was to be removed is forgotten when it
+/// says that that is gone.
+pub fn settle(world: &World, host: &HostId, now_ms: i64) -> Option<Step> {
+    let live = world.hosts_live.get(host)?;
+    let next = match world.hosts.get(host) {
+        Some(one) => still_there(one, live)?,
+        None if live.is_linked() => Host { create_ms: now_ms, ..Host::default() },
+        None => return None,
+    };
+    Some(Step::Put(Row::Host(host.clone(), next)))
+}
+
+/// Hosts of which something may follow though nothing was heard of them just now: it was not committed then.
+pub fn unsettled(world: &World) -> impl Iterator<Item = &HostId> {
+    // Both in the order of their ids: there may be thousands.
     let mut kept = world.hosts.iter().map(|(host, _)| host).peekable();
     let mut is_new = move |host: &HostId| {
         while kept.next_if(|one| *one < host).is_some() {}
         kept.peek().is_none_or(|one| *one != host)
     };
-    let new = world
-        .hosts_live
-        .iter()
-        .filter(move |(host, live)| is_new(host) && live.is_linked())
-        .map(|(host, _)| (host, Host { create_ms: now_ms, ..Host::default() }));
-    let removed =
-        world.hosts.iter().filter(|(_, one)| !one.removing.is_empty()).filter_map(|(host, one)| {
-            let left = still_there(one, world.hosts_live.get(host)?)?;
-            Some((host, left))
-        });
-    let rows = new.chain(removed).take(SETTLED_MAX);
-    rows.map(|(host, next)| Step::Put(Row::Host(host.clone(), next))).collect()
+    let new = world.hosts_live.iter().filter(move |(host, live)| is_new(host) && live.is_linked());
+    let removing = world.hosts.iter().filter(|(_, one)| !one.removing.is_empty());
+    new.map(|(host, _)| host).chain(removing.map(|(host, _)| host))
 }
 
 /// The host without what it does not have any more; none when nothing changes or is known.
 fn still_there(one: &Host, live: &HostLive) -> Option<Host> {
     let report = live.report.as_ref().filter(|_| live.is_linked())?;
-    if !report.wanted_received {
+    if one.removing.is_empty() || !report.wanted_received {
         return None;
     }
     let mut next = one.clone();
@@ -282,7 +282,7 @@ mod tests {
         world.delete(&Key::Allocation(host(), id));
         assert_eq!(ask(&mut world, delete), Ok(2));
         assert!(world.hosts.is_empty() && world.hosts_live.is_empty());
-        assert_eq!(settle(&world, NOW_MS), []);
+        assert_eq!((settle(&world, &host(), NOW_MS), unsettled(&world).next()), (None, None));
         // A certificate begins 5 min before it is made, in whole seconds.
         assert!(world.is_host_removed(&host(), NOW_MS - 310_000));
         assert!(!world.is_host_removed(&host(), NOW_MS - 300_000));
@@ -301,11 +301,26 @@ mod tests {
         assert!(matches!(known, Refusal::NotFound { .. }), "{known}");
         assert_eq!(ask(&mut world, remove(one)), Ok(1));
         assert_eq!(ask(&mut world, remove(one)), Ok(0), "once is enough");
-        assert_eq!(settle(&world, NOW_MS), []);
+        assert_eq!(settle(&world, &host(), NOW_MS), None);
+        assert_eq!(unsettled(&world).collect::<Vec<_>>(), [&host()], "it is looked at again");
         report(&mut world, &[], &[one]);
-        assert_eq!(settle(&world, NOW_MS), [], "it is being removed");
+        assert_eq!(settle(&world, &host(), NOW_MS), None, "it is being removed");
         report(&mut world, &[], &[]);
-        settle(&world, NOW_MS).into_iter().for_each(|step| world.apply(step));
+        let step = settle(&world, &host(), NOW_MS).unwrap();
+        world.apply(step);
         assert!(world.hosts.get(&host()).unwrap().removing.is_empty());
+        assert_eq!(unsettled(&world).next(), None);
+    }
+
+    #[test]
+    fn a_host_that_links_is_kept_from_then_on() {
+        let mut world = World::default();
+        let host = host();
+        world.set_host_live(host.clone(), HostLive { link: 1, ..HostLive::default() });
+        assert_eq!(unsettled(&world).collect::<Vec<_>>(), [&host]);
+        let step = settle(&world, &host, NOW_MS).unwrap();
+        world.apply(step);
+        assert_eq!(world.hosts.get(&host).unwrap().create_ms, NOW_MS);
+        assert_eq!((settle(&world, &host, NOW_MS), unsettled(&world).next()), (None, None));
     }
 }

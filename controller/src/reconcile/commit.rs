@@ -11,11 +11,12 @@ use vidi_kit::{Backoff, Chance};
 use crate::model::Step;
 use crate::mutants::{self, Mutant};
 use crate::ports::{
-    COMMIT_OPERATIONS_MAX, CommitError, Expect, NONCE_KEY, Store, StoreError, Write, get,
+    COMMIT_OPERATIONS_MAX, CommitError, Expect, LEADER_ADDRESS_KEY, NONCE_KEY, Store, StoreError,
+    Write, get,
 };
 use crate::records;
 
-/// Steps of one commit; the nonce takes one operation more.
+/// Steps of one commit; the nonce and the leader's address take operations, too.
 pub(super) const STEPS_MAX: usize = COMMIT_OPERATIONS_MAX - 8;
 /// Repetitions of a commit of which nobody knows whether it happened. After these the leader gives
 /// up its leadership and reads again what is stored.
@@ -37,6 +38,8 @@ pub(super) struct Committer {
     fence: Expect,
     nonce_revision: u64,
     chance: Chance,
+    /// What is written with the next commit besides.
+    also: Option<Write>,
     /// Why the store did not take the last commit.
     problem: Option<String>,
 }
@@ -54,8 +57,16 @@ impl Committer {
             fence,
             nonce_revision: nonce.map_or(0, |entry| entry.revision),
             chance,
+            also: None,
             problem: None,
         })
+    }
+
+    /// Tells others where this leader is. If the store refuses, it goes with the next commit that is
+    /// taken.
+    pub(super) async fn tell_address(&mut self, address: &str) -> Result<(), Failed> {
+        self.also = Some(Write::put(LEADER_ADDRESS_KEY, address.to_owned()));
+        self.commit(std::iter::empty()).await
     }
 
     /// Writes the steps in one piece; each key once.
@@ -85,6 +96,7 @@ impl Committer {
         let nonce = Bytes::from(self.chance.nonce().to_vec());
         let mut writes: Vec<Write> = steps.map(records::write).collect();
         writes.push(Write::put(NONCE_KEY, nonce.clone()));
+        writes.extend(self.also.clone());
         let fence = self.fence.clone();
         let mut expect = vec![fence, Expect::revision(NONCE_KEY, self.nonce_revision)];
         if mutants::on(Mutant::Unfenced) {
@@ -97,13 +109,13 @@ impl Committer {
         for _ in 0..UNKNOWN_TRIES_MAX {
             match self.store.commit(&expect, &writes).await {
                 Ok(committed) => {
-                    self.nonce_revision = committed.revision;
+                    self.taken(committed.revision);
                     return Ok(());
                 }
                 Err(CommitError::Conflict { key }) if uncertain => match self.written(&nonce).await
                 {
                     Ok(Some(revision)) => {
-                        self.nonce_revision = revision;
+                        self.taken(revision);
                         return Ok(());
                     }
                     Ok(None) => return Err(Failed::Deposed(format!("{key} changed"))),
@@ -127,6 +139,11 @@ impl Committer {
             tokio::time::sleep(backoff.next_wait()).await;
         }
         Err(Failed::Deposed("it stayed unknown whether a commit happened".to_owned()))
+    }
+
+    fn taken(&mut self, revision: u64) {
+        self.nonce_revision = revision;
+        self.also = None;
     }
 
     /// The revision of our nonce, if it is what is stored.

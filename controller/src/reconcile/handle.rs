@@ -14,7 +14,7 @@ use crate::model::{Answer, Change, Refusal, World};
 pub const CHANGES_QUEUED_MAX: usize = 1_024;
 
 /// A change and where its answer goes.
-pub(super) struct Asked {
+pub(crate) struct Asked {
     pub(super) change: Change,
     /// Of the request that asks for it.
     pub(super) trace: Option<TraceId>,
@@ -35,6 +35,8 @@ pub struct Handle {
 pub struct Standing {
     /// It leads.
     pub leading: bool,
+    /// Where the one that leads instead is reached, `host:port`; empty: it is not known.
+    pub leader: String,
     /// Why the store did not take the last commit; none when it did.
     pub store_problem: Option<String>,
 }
@@ -46,7 +48,7 @@ impl std::fmt::Debug for Asked {
 }
 
 impl Handle {
-    pub(super) fn new(
+    pub(crate) fn new(
         queue: mpsc::Sender<Asked>,
         world: watch::Receiver<Arc<World>>,
         (standing, pulse): (watch::Receiver<Standing>, Pulse),
@@ -88,6 +90,11 @@ impl Handle {
         metrics::histogram!("vidi_controller_decision_seconds").record(began.elapsed());
         count(if decided.is_ok() { "done" } else { "refused" });
         decided
+    }
+
+    /// The standing as it changes. It changes no more when the tasks stop.
+    pub fn watch_standing(&self) -> watch::Receiver<Standing> {
+        self.standing.clone()
     }
 
     /// Whether anything can be changed now.

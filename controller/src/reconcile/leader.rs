@@ -5,22 +5,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 use vidi_kit::telemetry::Pulse;
 use vidi_kit::{Backoff, Chance, Clock, Tasks};
 
 use super::commit::{Committer, Failed};
 use super::handle::{Asked, CHANGES_QUEUED_MAX, Handle, Standing};
 use super::load::load;
-use super::round::{Look, Owner};
+use super::look::Look;
+use super::round::Owner;
 use crate::model::{Limits, Refusal, World};
-use crate::ports::{Leadership, Store, StoreError};
+use crate::ports::{LEADER_ADDRESS_KEY, Leadership, Store, StoreError, get};
 
 /// Changes that one round decides; they share a commit where they fit.
 const CHANGES_PER_ROUND_MAX: usize = 128;
+/// Who leads is asked this often while another does.
+const LEADER_LOOK_PERIOD: Duration = Duration::from_millis(500);
 /// What waits is looked at this often.
 const WAITING_PERIOD: Duration = Duration::from_secs(1);
-/// Rounds of the period above after which everything is looked at, with no hint of what changed.
+/// Rounds of the period above after which every pool and machine is looked at, with no hint of what changed,
+/// and what has expired goes.
 const WAITING_ROUNDS_PER_FULL: u32 = 30;
 
 /// Why the reconciler could not start.
@@ -39,6 +43,8 @@ pub enum StartError {
 pub struct Own {
     /// Its id among its replicas.
     pub id: String,
+    /// Where others reach it, `host:port`, to be told by those that do not lead; empty: there are none.
+    pub address: String,
     /// What its configuration says.
     pub limits: Limits,
     /// Where its ids, nonces and jitter come from.
@@ -52,6 +58,18 @@ pub async fn start(
     clock: Clock,
     own: Own,
 ) -> Result<Handle, StartError> {
+    let (handle, first) = stand_by(tasks, store, clock, own);
+    first.wait().await?;
+    Ok(handle)
+}
+
+/// Starts the owner's task, which leads as soon as no other does.
+pub fn stand_by(
+    tasks: &Tasks,
+    store: Arc<dyn Store>,
+    clock: Clock,
+    own: Own,
+) -> (Handle, FirstLead) {
     let (queue, asked) = mpsc::channel(CHANGES_QUEUED_MAX);
     let (published, world) = watch::channel(Arc::new(World::default()));
     let (ready, started) = oneshot::channel();
@@ -67,8 +85,18 @@ pub async fn start(
         pulse: pulse.clone(),
     };
     let _leading = tasks.spawn("leader", task.run(asked, ready));
-    started.await.map_err(|_gone| StartError::Stopped)??;
-    Ok(Handle::new(queue, world, (stands, pulse)))
+    (Handle::new(queue, world, (stands, pulse)), FirstLead(started))
+}
+
+/// How the first try to lead ends. Nothing is tried after it when it fails.
+#[derive(Debug)]
+pub struct FirstLead(oneshot::Receiver<Result<(), StoreError>>);
+
+impl FirstLead {
+    /// Waits until this controller has led once and has read everything, or why it cannot.
+    pub async fn wait(self) -> Result<(), StartError> {
+        Ok(self.0.await.map_err(|_gone| StartError::Stopped)??)
+    }
 }
 
 struct Leader {
@@ -95,8 +123,8 @@ impl Leader {
         );
         let group = self.tasks.clone();
         loop {
-            let begin = self.begin();
-            tokio::pin!(begin);
+            let (begin, follow) = (self.begin(), self.follow());
+            tokio::pin!(begin, follow);
             let mut beat = tokio::time::interval(WAITING_PERIOD);
             let begun = loop {
                 // Cancel-safe: an attempt that is cut holds nothing, `recv` takes nothing when it is,
@@ -109,6 +137,7 @@ impl Leader {
                     Some(one) = asked.recv() => refuse(one),
                     // To wait for the leadership, however long, is what this task is to do.
                     _ = beat.tick() => self.pulse.beat(),
+                    () = &mut follow => {}
                 }
             };
             match begun {
@@ -117,13 +146,14 @@ impl Leader {
                     if let Some(ready) = ready.take() {
                         drop(ready.send(Ok(())));
                     }
-                    self.standing.send_replace(Standing { leading: true, store_problem: None });
+                    self.standing.send_replace(Standing { leading: true, ..Standing::default() });
                     if self.serve(&leadership, owner, &mut asked).await {
                         return;
                     }
                     self.standing.send_replace(Standing::default());
                 }
-                Err(failed) => match ready.take() {
+                // Of several controllers one that could not read at once tries again: it may be the last.
+                Err(failed) => match ready.take_if(|_| self.is_alone() || is_final(&failed)) {
                     Some(ready) => {
                         drop(ready.send(Err(failed)));
                         return;
@@ -143,12 +173,25 @@ impl Leader {
         }
     }
 
+    /// No other controller shares its store.
+    const fn is_alone(&self) -> bool {
+        self.own.address.is_empty()
+    }
+
     async fn begin(&self) -> Result<(Leadership, Owner), StoreError> {
         let leadership = self.store.lead(&self.own.id).await?;
         let world = load(&*self.store, self.clock.now_ms()).await?;
         let chance = self.own.chance.clone();
-        let committer =
+        let mut committer =
             Committer::new(Arc::clone(&self.store), leadership.fence(), chance.clone()).await?;
+        if !self.is_alone() {
+            match committer.tell_address(&self.own.address).await {
+                Ok(()) => {}
+                // A store that takes nothing can still be read from here.
+                Err(Failed::Refused(why)) => warn!(reason = why, "Others are not told who leads"),
+                Err(Failed::Deposed(why)) => return Err(StoreError::Unavailable(why)),
+            }
+        }
         info!(
             controller = self.own.id,
             desktops = world.desktops.len(),
@@ -161,6 +204,28 @@ impl Leader {
         let world = World { sequence, limits: self.own.limits, ..world };
         self.published.send_replace(Arc::new(world.clone()));
         Ok((leadership, Owner::new(world, committer, (self.published.clone(), chance))))
+    }
+
+    /// Learns who leads, as long as it is asked: by looking again and again, since a watch may be lost.
+    async fn follow(&self) {
+        if self.is_alone() {
+            std::future::pending::<()>().await;
+        }
+        let mut looks = tokio::time::interval(LEADER_LOOK_PERIOD);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            looks.tick().await;
+            // While the store does not answer, the last that was known is as good as any.
+            let Ok(found) = get(&*self.store, LEADER_ADDRESS_KEY).await else { continue };
+            let leader = found.and_then(|entry| String::from_utf8(entry.value.to_vec()).ok());
+            // The own one is of an earlier leadership, and nobody has followed yet.
+            let leader = leader.filter(|leader| *leader != self.own.address).unwrap_or_default();
+            self.standing.send_if_modified(|standing| {
+                let changed = standing.leader != leader;
+                standing.leader = leader;
+                changed
+            });
+        }
     }
 
     /// Until the leadership is gone (false) or the tasks stop (true).
@@ -197,6 +262,8 @@ impl Leader {
                     }
                     Look::Changes
                 }
+                // Last: everybody else has a turn before, and who asks then is in the same round.
+                () = tokio::task::yield_now(), if owner.goes_on() => Look::Changes,
             };
             // Not cut by the stop: a commit that has begun is awaited, its callers are answered.
             let changes = std::mem::take(&mut batch);
@@ -232,6 +299,11 @@ impl Leader {
             changed
         });
     }
+}
+
+/// Another try would find the same.
+const fn is_final(failed: &StoreError) -> bool {
+    matches!(failed, StoreError::Damaged(_))
 }
 
 fn refuse(asked: Asked) {

@@ -15,6 +15,10 @@ use crate::plan::presence;
 /// the controller again after a restart of either.
 pub(super) const HOST_GRACE: Duration = Duration::from_secs(15);
 
+/// A controller that has just begun to lead hears of thousands of hosts one after the other. While hosts
+/// come back, those that are missing are not judged; but not for longer than this.
+const RETURN_SECS_MAX: Duration = Duration::from_secs(60);
+
 /// A gateway whose link is lost is taken to have its sessions for this long; it dials again within
 /// seconds, and the browsers know nothing of it.
 pub(super) const GATEWAY_GRACE: Duration = Duration::from_secs(15);
@@ -65,10 +69,22 @@ pub(super) fn take(world: &mut World, now_ms: i64, change: Change) -> Result<Ans
     Ok(Answer::Done)
 }
 
-/// Hosts whose grace time is over are silent from now on.
+/// The host that news comes from and that is linked.
+pub(super) const fn reporting_host(change: &Change) -> Option<&HostId> {
+    match change {
+        Change::HostLinked { host, .. } | Change::HostReported { host, .. } => Some(host),
+        _decided_or_of_others => None,
+    }
+}
+
+/// Hosts whose grace time is over are silent from now on. Of one that was never heard since this controller
+/// leads it begins when the last one came back.
 pub(super) fn judge_silence(world: &mut World, now_ms: i64) {
     let grace_ms = i64::try_from(HOST_GRACE.as_millis()).unwrap_or(i64::MAX);
+    let return_ms = i64::try_from(RETURN_SECS_MAX.as_millis()).unwrap_or(i64::MAX);
     let started_ms = world.started_ms;
+    let is_missing = grace_ms <= now_ms.saturating_sub(started_ms.max(world.returned_ms))
+        || return_ms <= now_ms.saturating_sub(started_ms);
     let silent: Vec<HostId> = world
         .hosts
         .iter()
@@ -79,7 +95,7 @@ pub(super) fn judge_silence(world: &mut World, now_ms: i64) {
                     && !live.silent
                     && grace_ms <= now_ms.saturating_sub(live.last_seen_ms)
             }
-            None => grace_ms <= now_ms.saturating_sub(started_ms),
+            None => is_missing,
         })
         .cloned()
         .collect();
@@ -121,6 +137,9 @@ pub(super) fn judge_session(world: &mut World, now_ms: i64, tenant: &TenantId, p
 }
 
 fn linked(world: &mut World, now_ms: i64, host: HostId, (link, hello): (u64, HostHello)) {
+    if world.hosts.contains_key(&host) && !world.hosts_live.contains_key(&host) {
+        world.returned_ms = now_ms;
+    }
     let live = HostLive { link, last_seen_ms: now_ms, silent: false, hello, report: None };
     world.set_host_live(host.clone(), live);
     touch_desktops(world, &host);
@@ -233,4 +252,71 @@ fn touch_desktops(world: &mut World, host: &HostId) {
 
 fn tenant_of(world: &World, host: &HostId, id: DesktopId) -> Option<TenantId> {
     world.allocations.get(&(host.clone(), id)).map(|allocation| allocation.tenant.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Host;
+
+    const STARTED_MS: i64 = 1_000_000;
+
+    fn host(name: &str) -> HostId {
+        name.parse().unwrap()
+    }
+
+    /// A controller that has just begun to lead, of hosts a, b and c.
+    fn world() -> World {
+        let mut world = World { started_ms: STARTED_MS, ..World::default() };
+        for name in ["a", "b", "c"] {
+            world.put(Row::Host(host(name), Host::default()));
+        }
+        world
+    }
+
+    fn silent_after(world: &mut World, secs: i64) -> Vec<String> {
+        judge_silence(world, STARTED_MS + secs * 1_000);
+        let silent = world.hosts_live.iter().filter(|(_, live)| live.silent);
+        silent.map(|(host, _)| host.to_string()).collect()
+    }
+
+    fn links(world: &mut World, name: &str, secs: i64) {
+        linked(world, STARTED_MS + secs * 1_000, host(name), (1, HostHello::default()));
+    }
+
+    #[test]
+    fn while_hosts_come_back_the_missing_ones_are_not_yet_silent() {
+        let mut world = world();
+        links(&mut world, "a", 14);
+        assert!(silent_after(&mut world, 15).is_empty());
+        links(&mut world, "b", 28);
+        assert!(silent_after(&mut world, 42).is_empty());
+        // One that was here before, or that nobody knew, is no sign that others are on their way.
+        links(&mut world, "a", 40);
+        links(&mut world, "new", 40);
+        assert_eq!(silent_after(&mut world, 43), ["c"]);
+        links(&mut world, "c", 44);
+        assert!(silent_after(&mut world, 45).is_empty());
+    }
+
+    #[test]
+    fn without_anybody_the_missing_are_silent_after_the_grace_time_and_at_last_in_any_case() {
+        assert!(silent_after(&mut world(), 14).is_empty());
+        assert_eq!(silent_after(&mut world(), 15), ["a", "b", "c"]);
+        let mut world = world();
+        links(&mut world, "a", 50);
+        assert!(silent_after(&mut world, 59).is_empty());
+        assert_eq!(silent_after(&mut world, 60), ["b", "c"]);
+    }
+
+    #[test]
+    fn a_host_that_was_heard_is_silent_a_grace_time_after_its_link_ended() {
+        let mut world = world();
+        for name in ["a", "b", "c"] {
+            links(&mut world, name, 1);
+        }
+        unlinked(&mut world, STARTED_MS + 100_000, &host("b"), 1);
+        assert!(silent_after(&mut world, 114).is_empty());
+        assert_eq!(silent_after(&mut world, 115), ["b"]);
+    }
 }

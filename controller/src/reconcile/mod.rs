@@ -12,7 +12,8 @@ mod handle;
 mod leader;
 mod live;
 mod load;
+mod look;
 mod round;
 
 pub use handle::{CHANGES_QUEUED_MAX, Handle, Standing};
-pub use leader::{Own, StartError, start};
+pub use leader::{FirstLead, Own, StartError, stand_by, start};

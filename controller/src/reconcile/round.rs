@@ -6,14 +6,13 @@ use std::sync::Arc;
 use tokio::sync::{oneshot, watch};
 use tracing::{error, warn};
 use vidi_kit::Chance;
-use vidi_kit::ids::{PoolId, SessionId, TenantId};
+use vidi_kit::ids::{HostId, PoolId, SessionId, TenantId};
 
 use super::commit::{Committer, Failed, STEPS_MAX};
 use super::handle::Asked;
+use super::look::{Look, Parts, changed, unplaced, waiting};
 use super::{counting, live};
-use crate::model::{
-    Answer, Change, Key, Place, Pool, PoolUsers, Presence, Refusal, Row, Step, World,
-};
+use crate::model::{Answer, Change, Key, Place, Pool, PoolUsers, Refusal, Row, Step, World};
 use crate::plan::expiry::expired;
 use crate::plan::settle::settle;
 use crate::plan::{View, decide, usage};
@@ -22,27 +21,23 @@ use crate::plan::{hosts, machines, pools};
 /// Passes over changed desktops in one round. Each step of a desktop's life makes one more; more
 /// than this is a plan that contradicts itself.
 const SETTLE_PASSES_MAX: usize = 32;
-/// Desktops without a host that one round tries to place.
-const PLACED_PER_ROUND_MAX: usize = 1_024;
-/// Desktops that one round makes for one pool: claims must not wait until a large pool is full. The next
-/// round goes on.
-const MADE_PER_ROUND_MAX: usize = 32;
+/// Desktops without a host that are tried when a host may have room now. Who is behind them has a turn when
+/// these have found a place, and in [`Look::Waiting`].
+const TRIED_PER_ROUND_MAX: usize = 32;
+/// Hosts that one round begins to keep, or to which it owes something; the next goes on.
+const HOSTS_PER_ROUND_MAX: usize = 64;
+/// Rows of a new desktop: what it shall be, how it is, and its place.
+const ROWS_OF_DESKTOP: usize = 3;
+/// Desktops that one round makes for one pool: as many as fill a commit. Claims must not wait until a large
+/// pool is full; the next round goes on at once.
+const MADE_PER_ROUND_MAX: usize = STEPS_MAX / ROWS_OF_DESKTOP;
+/// So many are made though the commit has less room.
+const MADE_PER_ROUND_MIN: usize = 8;
 /// Settlements of one pool in one pass: with 32 desktops given away in each, more than a round's changes
 /// ask for.
 const POOL_SETTLEMENTS_MAX: usize = 64;
 
 type Answering = (oneshot::Sender<Result<Answer, Refusal>>, Answer);
-
-/// What makes a round look at more than what changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Look {
-    /// Only at what changed.
-    Changes,
-    /// At what waits, too: for a host, for the end of an operation, for silence.
-    Waiting,
-    /// At everything, and at what has expired.
-    Everything,
-}
 
 /// The world and what makes it durable.
 pub(super) struct Owner {
@@ -52,16 +47,33 @@ pub(super) struct Owner {
     chance: Chance,
     /// Changes up to this sequence of the published world are settled.
     settled: u64,
+    due: Due,
+    parts: Parts,
+}
+
+/// What rounds go on with where one was not enough, or what news made possible.
+#[derive(Default)]
+struct Due {
+    /// Of which there was news.
+    hosts: BTreeSet<HostId>,
+    /// That want more desktops than one round makes.
+    pools: BTreeSet<(TenantId, PoolId)>,
+    /// A host may have room now.
+    unplaced: bool,
 }
 
 /// A round's work that is not yet durable.
 struct Draft {
     world: World,
     steps: BTreeMap<Key, Step>,
+    /// Of all steps.
+    weight: usize,
     answers: Vec<Answering>,
     cursor: u64,
-    /// Desktops made for each pool.
-    made: BTreeMap<(TenantId, PoolId), usize>,
+    /// Desktops that may still be made for each pool.
+    to_make: BTreeMap<(TenantId, PoolId), usize>,
+    /// A host may have more room than it had.
+    frees_room: bool,
 }
 
 impl Owner {
@@ -70,12 +82,26 @@ impl Owner {
         committer: Committer,
         (published, chance): (watch::Sender<Arc<World>>, Chance),
     ) -> Self {
-        Self { world, committer, published, chance, settled: 0 }
+        Self {
+            world,
+            committer,
+            published,
+            chance,
+            settled: 0,
+            due: Due::default(),
+            parts: Parts::default(),
+        }
     }
 
     /// Why the store did not take the last commit; none when it did.
     pub(super) fn store_problem(&self) -> Option<&str> {
         self.committer.problem()
+    }
+
+    /// Whether a round follows at once, with whoever asks meanwhile.
+    pub(super) fn goes_on(&self) -> bool {
+        let Due { hosts, pools, unplaced } = &self.due;
+        *unplaced || !hosts.is_empty() || !pools.is_empty()
     }
 
     /// One round. An error means that everything must be read again.
@@ -90,6 +116,10 @@ impl Owner {
         for asked in asked {
             if live::is_news(&asked.change) {
                 let Asked { change, answer, .. } = asked;
+                if let Some(host) = live::reporting_host(&change) {
+                    self.due.hosts.insert(host.clone());
+                    self.due.unplaced = true;
+                }
                 news.push((answer, live::take(&mut self.world, now_ms, change)));
             } else {
                 changes.push(asked);
@@ -102,9 +132,11 @@ impl Owner {
         let mut draft = Draft {
             world: self.world.clone(),
             steps: BTreeMap::new(),
+            weight: 0,
             answers: Vec::new(),
             cursor: self.settled,
-            made: BTreeMap::new(),
+            to_make: BTreeMap::new(),
+            frees_room: false,
         };
         let mut done = self.decide_all(&mut draft, now_ms, changes).await;
         // Who has given up is found out in seconds anyway; not with every news of a host.
@@ -113,7 +145,6 @@ impl Owner {
             done = self.take_fitting(&mut draft, given_up).await;
         }
         if done.is_ok() {
-            let look = if news.is_empty() { look } else { look.at_least_waiting() };
             done = self.settle_all(&mut draft, now_ms, look).await;
         }
         if done.is_ok() {
@@ -121,6 +152,9 @@ impl Owner {
         }
         if done.is_ok() {
             self.settled = draft.cursor;
+        } else {
+            // Looked for anew with the next beat: a store that refuses is not asked without a pause.
+            self.due = Due::default();
         }
         self.publish();
         for (answer, result) in news {
@@ -183,11 +217,25 @@ impl Owner {
         now_ms: i64,
         look: Look,
     ) -> Result<(), Failed> {
+        let mut due = std::mem::take(&mut self.due);
         let mut more = waiting(&draft.world, look);
+        if look != Look::Changes {
+            more.extend(self.parts.next(&draft.world));
+        }
+        more.extend(due.pools.into_iter().map(|(tenant, id)| (tenant, Place::Pool(id))));
+        let tried = if due.unplaced && look == Look::Changes {
+            unplaced(&draft.world, TRIED_PER_ROUND_MAX)
+        } else {
+            Vec::new()
+        };
+        more.extend(tried.iter().cloned());
         if look == Look::Everything {
             self.expire(draft, now_ms).await?;
         }
-        self.take_fitting(draft, hosts::settle(&draft.world, now_ms)).await?;
+        if look != Look::Changes {
+            due.hosts.extend(hosts::unsettled(&draft.world).cloned());
+        }
+        self.settle_hosts(draft, now_ms, due.hosts).await?;
         if look != Look::Changes {
             let alive = usage::alive(&draft.world, now_ms);
             self.take_fitting(draft, alive.into_iter().collect()).await?;
@@ -197,6 +245,7 @@ impl Owner {
             dirty.append(&mut more);
             draft.cursor = draft.world.sequence;
             if dirty.is_empty() {
+                self.due.unplaced = has_room_for_more(draft, &tried);
                 return Ok(());
             }
             for (tenant, place) in dirty {
@@ -216,20 +265,42 @@ impl Owner {
         Ok(())
     }
 
+    async fn settle_hosts(
+        &mut self,
+        draft: &mut Draft,
+        now_ms: i64,
+        mut hosts: BTreeSet<HostId>,
+    ) -> Result<(), Failed> {
+        let mut steps = Vec::new();
+        while let Some(host) = hosts.pop_first() {
+            steps.extend(hosts::settle(&draft.world, &host, now_ms));
+            if HOSTS_PER_ROUND_MAX <= steps.len() {
+                break;
+            }
+        }
+        self.due.hosts.append(&mut hosts);
+        self.take_fitting(draft, steps).await
+    }
+
     async fn settle_pool(
         &mut self,
         draft: &mut Draft,
         now_ms: i64,
         (tenant, id): (TenantId, PoolId),
     ) -> Result<(), Failed> {
+        let key = (tenant.clone(), id);
         for _ in 0..POOL_SETTLEMENTS_MAX {
-            let key = (tenant.clone(), id);
-            let made = draft.made.get(&key).copied().unwrap_or(0);
+            let to_make = draft.to_make.get(&key).copied();
+            let to_make = to_make.unwrap_or_else(|| draft.room_for_desktops());
             let chance = self.chance.clone();
-            let mut ids = (made..MADE_PER_ROUND_MAX).map(|_| chance.id(now_ms));
+            let mut ids = (0..to_make).map(|_| chance.id(now_ms));
             let steps = pools::settle(&draft.world, &tenant, id, now_ms, &mut ids);
-            draft.made.insert(key, MADE_PER_ROUND_MAX - ids.len());
+            let left = ids.len();
+            draft.to_make.insert(key.clone(), left);
             if steps.is_empty() {
+                if left == 0 && 0 < pools::shortage(&draft.world, &tenant, id) {
+                    self.due.pools.insert(key);
+                }
                 return Ok(());
             }
             self.take_fitting(draft, steps).await?;
@@ -263,6 +334,7 @@ impl Owner {
     /// committed world again and every caller is told.
     async fn flush(&mut self, draft: &mut Draft) -> Result<(), Failed> {
         let steps = std::mem::take(&mut draft.steps);
+        draft.weight = 0;
         let answers = std::mem::take(&mut draft.answers);
         if !steps.is_empty()
             && let Err(failed) = self.committer.commit(steps.values()).await
@@ -290,17 +362,32 @@ impl Owner {
 }
 
 impl Draft {
-    /// Whether these steps go into the same commit.
+    /// Whether these steps go into the same commit; what they replace makes room.
     fn fits(&self, steps: &[Step]) -> bool {
-        let weight: usize = self.steps.values().chain(steps).map(weight).sum();
-        weight <= STEPS_MAX
+        let replaced: usize = steps.iter().map(|step| self.weight_at(&step.key())).sum();
+        let new: usize = steps.iter().map(weight).sum();
+        (self.weight + new).saturating_sub(replaced) <= STEPS_MAX
+    }
+
+    fn weight_at(&self, key: &Key) -> usize {
+        self.steps.get(key).map_or(0, weight)
     }
 
     fn take(&mut self, steps: Vec<Step>) {
         for step in steps {
+            self.frees_room |=
+                matches!(step, Step::Delete(Key::Allocation(..)) | Step::Put(Row::Host(..)));
             self.world.apply(step.clone());
-            self.steps.insert(step.key(), step);
+            self.weight += weight(&step);
+            let old = self.steps.insert(step.key(), step);
+            self.weight -= old.as_ref().map_or(0, weight);
         }
+    }
+
+    /// Desktops that may be made so that they fill the commit.
+    fn room_for_desktops(&self) -> usize {
+        let room = STEPS_MAX.saturating_sub(self.weight) / ROWS_OF_DESKTOP;
+        room.clamp(MADE_PER_ROUND_MIN, MADE_PER_ROUND_MAX)
     }
 }
 
@@ -316,12 +403,6 @@ fn weight(step: &Step) -> usize {
     }
 }
 
-impl Look {
-    fn at_least_waiting(self) -> Self {
-        if self == Self::Changes { Self::Waiting } else { self }
-    }
-}
-
 impl Failed {
     fn refusal(&self) -> Refusal {
         match self {
@@ -331,55 +412,19 @@ impl Failed {
     }
 }
 
-/// Places that changed behind a sequence; all when more changed than is remembered.
-fn changed(world: &World, cursor: u64) -> BTreeSet<(TenantId, Place)> {
-    match world.changed_behind(cursor) {
-        Some(changed) => changed.map(|(_, tenant, place)| (tenant, place)).collect(),
-        None => everything(world).collect(),
-    }
-}
-
-fn everything(world: &World) -> impl Iterator<Item = (TenantId, Place)> {
-    let desktops = world.desktops.iter();
-    let desktops = desktops.map(|((tenant, id), _)| (tenant.clone(), Place::Desktop(*id)));
-    let machines = world.machines.iter();
-    let machines = machines.map(|((tenant, id), _)| (tenant.clone(), Place::Machine(*id)));
-    let pools = world.pools.iter();
-    let pools = pools.map(|((tenant, id), _)| (tenant.clone(), Place::Pool(*id)));
-    desktops.chain(machines).chain(pools)
-}
-
 /// The session for which a change seeks a desktop.
 fn seeking(change: &Change) -> Option<(TenantId, SessionId)> {
     let Change::IssueGrant { tenant, session, .. } = change else { return None };
     Some((tenant.clone(), *session))
 }
 
-/// Places to look at though nothing about them changed.
-fn waiting(world: &World, look: Look) -> BTreeSet<(TenantId, Place)> {
-    let operated = world.open_operations.iter();
-    let operated = operated.map(|((tenant, id, _), _)| (tenant.clone(), Place::Desktop(*id)));
-    match look {
-        Look::Changes => BTreeSet::new(),
-        Look::Waiting => {
-            let unplaced = world.unplaced.iter().take(PLACED_PER_ROUND_MAX);
-            let unplaced = unplaced.map(|((tenant, id), _)| (tenant.clone(), Place::Desktop(*id)));
-            let pools = world.pools.iter();
-            let pools = pools.filter(|((tenant, id), _)| pools::is_restless(world, tenant, *id));
-            let pools = pools.map(|((tenant, id), _)| (tenant.clone(), Place::Pool(*id)));
-            unplaced.chain(operated).chain(deserted(world)).chain(pools).collect()
-        }
-        Look::Everything => everything(world).chain(operated).collect(),
-    }
-}
-
-/// Places whose session nobody has attached: it ends some time, its interval before.
-fn deserted(world: &World) -> impl Iterator<Item = (TenantId, Place)> {
-    world.live_sessions.iter().filter_map(|(id, tenant)| {
-        let session = world.session(tenant, *id)?;
-        // Who waits for a pool's desktop is that pool's matter.
-        let waits = matches!(session.place, Place::Pool(_));
-        let attached = session.presence == Presence::Connected;
-        (!attached && !waits).then(|| (TenantId::clone(tenant), session.place))
-    })
+/// Whether to try more desktops that have no host: something made room, or all of these found a place.
+fn has_room_for_more(draft: &Draft, tried: &[(TenantId, Place)]) -> bool {
+    let unplaced = &draft.world.unplaced;
+    let waits = |(tenant, place): &(TenantId, Place)| match place {
+        Place::Desktop(id) => unplaced.contains_key(&(tenant.clone(), *id)),
+        Place::Machine(_) | Place::Pool(_) => false,
+    };
+    let all_placed = !tried.is_empty() && !tried.iter().any(waits);
+    !unplaced.is_empty() && (draft.frees_room || all_placed)
 }

@@ -1,9 +1,9 @@
 //! Wire to model and back.
 //!
 //! ```text
-//!  TLS ──┐                              ┌─ sign_in, users, tenants, usage, enroll
-//!        ├─▶ calls ───▶ authorization ──┼─ templates, desktops, hosts, sessions, operations
-//!  unix ─┘   (counted)  (who? may they?)└─ agent_link, gateway_link
+//!  TLS ──┐                                            ┌─ sign_in, users, tenants, usage, enroll
+//!        ├─▶ calls ───▶ standby ────▶ authorization ──┼─ templates, desktops, hosts, sessions, operations
+//!  unix ─┘   (counted) (leads here?) (who? may they?) └─ agent_link, gateway_link
 //! ```
 //! A service finds its [`Caller`] in the request's extensions ([`Caller::of`]) and judges only whose
 //! the object is.
@@ -32,6 +32,7 @@ pub mod pools;
 pub mod server;
 pub mod sessions;
 pub mod sign_in;
+pub mod standby;
 pub mod status;
 pub mod templates;
 pub mod tenants;

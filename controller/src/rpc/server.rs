@@ -31,6 +31,7 @@ use super::authorization::AuthorizationLayer;
 use super::calls::CallLayer;
 use super::enroll::EnrollRpc;
 use super::sign_in::SignInRpc;
+use super::standby::{StandbyLayer, report_health};
 use super::users::UsersRpc;
 
 /// Largest message either way, in bytes; the largest of ours, an agent's report, stays below 1 MiB.
@@ -55,8 +56,7 @@ macro_rules! limited {
 /// All services, made once: what they count is counted over all listeners.
 pub fn routes(parts: &Parts) -> Result<Routes, tonic_reflection::server::Error> {
     let (health_reporter, health) = tonic_health::server::health_reporter();
-    // The reporter starts with "" serving; it goes with the process.
-    drop(health_reporter);
+    report_health(&parts.tasks, &parts.handle, health_reporter);
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(vidi_proto::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -107,12 +107,12 @@ pub fn serve_unix(parts: &Parts, routes: Routes, listener: UnixListener) {
     });
 }
 
-fn router(
-    parts: &Parts,
-    routes: Routes,
-) -> Router<Stack<AuthorizationLayer, Stack<CallLayer, Identity>>> {
+type Layers = Stack<AuthorizationLayer, Stack<StandbyLayer, Stack<CallLayer, Identity>>>;
+
+fn router(parts: &Parts, routes: Routes) -> Router<Layers> {
     Server::builder()
         .layer(CallLayer)
+        .layer(StandbyLayer::new(parts.handle.clone()))
         .layer(AuthorizationLayer::new(parts.handle.watch(), parts.clock.clone()))
         .concurrency_limit_per_connection(REQUESTS_PER_CONNECTION_MAX)
         .http2_keepalive_interval(Some(KEEPALIVE_PERIOD))

@@ -104,6 +104,21 @@ async fn a_drain_of_a_host_that_does_not_answer_says_that_it_knows_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_desktop_that_waits_is_placed_as_soon_as_a_host_takes_it() {
+    let stack = Stack::new(Crash::Never).await;
+    let request = CordonHostRequest { name: HOST.to_owned(), ..Default::default() };
+    hosts(&stack).cordon_host(request).await.unwrap();
+    let waiting = create(&stack, "r1").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(5_300)).await;
+    assert_eq!(desktop(&stack, &waiting.target).await.unwrap().status.unwrap().host, "");
+    let request = UncordonHostRequest { name: HOST.to_owned(), ..Default::default() };
+    hosts(&stack).uncordon_host(request).await.unwrap();
+    // Sooner than with the next look at everything that waits.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(desktop(&stack, &waiting.target).await.unwrap().status.unwrap().host, HOST);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_cordoned_host_takes_nothing_new_and_an_old_etag_changes_nothing() {
     let stack = Stack::new(Crash::Never).await;
     let etag = get(&stack).await.etag;

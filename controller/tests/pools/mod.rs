@@ -2,6 +2,8 @@
 
 mod claims;
 
+use std::time::Duration;
+
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use vidi_controller::model::PoolStatus;
@@ -172,6 +174,32 @@ async fn who_finds_a_pool_empty_has_a_place_in_its_queue_and_then_a_desktop_of_i
     assert!(evas.queue.is_none() && !evas.desktop.is_empty() && evas.desktop != anas.desktop);
     grant(&stack, "eva", &evas.name).await.unwrap();
     crate::invariants::check(&stack.stored_world());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_pool_is_made_at_once_in_few_commits_and_others_are_answered_meanwhile() {
+    const DESKTOPS: u32 = 1_000;
+    // Two rows for each and the nonce, in commits of 128; they are made so that a third would fit.
+    const COMMITS_MAX: u64 = 2 + 1_000 / 40 + 2;
+    let stack = Stack::new(Crash::Never).await;
+    // Nothing but the pool itself is a reason for a round.
+    stack.cut_agent(true);
+    tokio::time::sleep(Duration::from_secs(70)).await;
+    let (began, before) = (tokio::time::Instant::now(), stack.revision());
+    let large = wire::Pool { min_spare: DESKTOPS, max_desktops: DESKTOPS, ..kiosk() };
+    create(&stack, creation("kiosk", large)).await.unwrap();
+    stack.add_user("default", "eva", &["user"]).await;
+    let counts = || {
+        let (tenant, pool) = ("default".parse().unwrap(), "kiosk".parse().unwrap());
+        stack.world().pool_counts(&tenant, pool).all()
+    };
+    assert!(counts() < DESKTOPS, "who asks is answered before all are made");
+    while counts() < DESKTOPS {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+    let commits = stack.revision() - before;
+    assert!(commits <= COMMITS_MAX, "{commits} commits");
 }
 
 #[tokio::test(start_paused = true)]

@@ -62,6 +62,7 @@ impl Controller {
             });
             let own = Own {
                 id: self.name.clone(),
+                address: String::new(),
                 limits: Limits { disconnect_ms: DISCONNECT_MS, ..Limits::default() },
                 chance: self.dice.chance(),
             };

@@ -386,6 +386,11 @@ impl Stack {
         world
     }
 
+    /// Revision of the newest commit.
+    pub(crate) fn revision(&self) -> u64 {
+        futures_now(self.inner.list("", "", 1)).unwrap().revision
+    }
+
     pub(crate) fn verify(&self, grant: &[u8]) -> GrantClaims {
         let world = self.world();
         let keys: Vec<_> = world.grant_keys.values().map(|(key, _)| key.clone()).collect();
@@ -480,7 +485,12 @@ async fn begin(inner: &Arc<MemoryStore>, crash: Crash, clock: &Clock, folder: &P
         bootstrap::open(&*shared, clock, bootstrap::KeyFile::Own(&key), folder).await.unwrap();
     let tasks = Tasks::new();
     let limits = Limits { disconnect_ms: DISCONNECT_MS, ..Limits::default() };
-    let own = reconcile::Own { id: "c1".to_owned(), limits, chance: vidi_kit::Chance::system() };
+    let own = reconcile::Own {
+        id: "c1".to_owned(),
+        address: String::new(),
+        limits,
+        chance: vidi_kit::Chance::system(),
+    };
     let handle = reconcile::start(&tasks, Arc::clone(&shared), clock.clone(), own);
     let handle = handle.await.unwrap();
     let signer = GrantSigner::generate().unwrap();

@@ -13,9 +13,10 @@ use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 use tracing::{debug, info, warn};
 use vidi_kit::config::ControllerAccess;
+use vidi_kit::controllers::{self, Controllers};
 use vidi_kit::tls::IdentityReceiver;
 use vidi_kit::trace;
-use vidi_kit::transport::{connect_controller, describe};
+use vidi_kit::transport::{ConnectError, describe};
 use vidi_kit::{Backoff, Tasks};
 use vidi_proto::v1::gateway_link_client::GatewayLinkClient;
 use vidi_proto::v1::{
@@ -56,20 +57,28 @@ impl fmt::Debug for Controller {
 }
 
 impl Controller {
-    /// Connects in the background, for ever, with the newest certificate.
-    pub fn connect(tasks: &Tasks, access: &ControllerAccess, identity: IdentityReceiver) -> Self {
+    /// Keeps a link to the controller that leads, in the background, for ever: tells presence and takes
+    /// endings, over as many connections as it needs.
+    pub fn link(
+        tasks: &Tasks,
+        access: &ControllerAccess,
+        (identity, peer_address): (IdentityReceiver, String),
+        presence: watch::Receiver<Presence>,
+    ) -> (Self, mpsc::Receiver<Ending>) {
         let (sender, channel) = watch::channel(None);
-        let addresses = access.addresses.clone();
-        let (own, stop) = (identity.clone(), tasks.stop_token());
-        let _keeping = tasks.spawn("controller-connection", async move {
-            // Cancel-safe: nothing is held but the connection itself.
+        let (endings, receiver) = mpsc::channel(ENDINGS_MAX);
+        let controller = Self { channel, linked: Arc::default(), identity };
+        let line = Line { controller: controller.clone(), sender, presence, endings, peer_address };
+        let (addresses, stop) = (access.addresses.clone(), tasks.stop_token());
+        let _linking = tasks.spawn("controller-link", async move {
+            // Cancel-safe: the whole set of sessions is told again on the next link.
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
-                () = keep_connected(addresses, identity, sender) => {}
+                () = line.keep(&addresses) => {}
             }
         });
-        Self { channel, linked: Arc::default(), identity: own }
+        (controller, receiver)
     }
 
     /// The gateway's own certificate.
@@ -103,85 +112,126 @@ impl Controller {
         connected.clone()
     }
 
-    /// Tells presence and takes endings, over as many connections as it needs.
-    pub fn link(
-        &self,
-        tasks: &Tasks,
-        presence: watch::Receiver<Presence>,
-        peer_address: String,
-    ) -> mpsc::Receiver<Ending> {
-        let (endings, receiver) = mpsc::channel(ENDINGS_MAX);
-        let controller = self.clone();
-        let stop = tasks.stop_token();
-        let _linking = tasks.spawn("controller-link", async move {
-            let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
-            let linking = async {
-                loop {
-                    let ended =
-                        controller.link_once(presence.clone(), &endings, &peer_address).await;
-                    // Said once for each link that was up: what follows are tries.
-                    let was_up = controller.set_linked(false);
-                    match ended {
-                        Ok(()) => backoff.reset(),
-                        Err(error) if was_up => warn!(%error, "The link to the controller is down"),
-                        Err(error) => debug!(%error, "No link to the controller yet"),
-                    }
-                    tokio::time::sleep(backoff.next_wait()).await;
-                }
-            };
-            // Cancel-safe: the whole set of sessions is told again on the next link.
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => {}
-                () = linking => {}
-            }
-        });
-        receiver
-    }
-
     /// What it was before.
     fn set_linked(&self, linked: bool) -> bool {
         metrics::gauge!("vidi_gateway_controller_linked").set(f64::from(u8::from(linked)));
         self.linked.swap(linked, Ordering::Relaxed)
     }
+}
 
-    async fn link_once(
-        &self,
-        mut presence: watch::Receiver<Presence>,
-        endings: &mpsc::Sender<Ending>,
-        peer_address: &str,
-    ) -> Result<(), GatewayError> {
-        let Some(channel) = self.connected().await else { return Ok(()) };
+/// Why a link is over.
+#[derive(Debug, thiserror::Error)]
+enum LinkError {
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error("the controller ended the link: {}", .0.message())]
+    Status(Status),
+    #[error("the controller does not answer")]
+    Silent,
+    #[error("the controller closed the link")]
+    Closed,
+}
+
+/// Not as a source: its message says it all, and the rest is for machines.
+impl From<Status> for LinkError {
+    fn from(status: Status) -> Self {
+        Self::Status(status)
+    }
+}
+
+/// The task that keeps the link.
+struct Line {
+    controller: Controller,
+    sender: watch::Sender<Option<Channel>>,
+    presence: watch::Receiver<Presence>,
+    endings: mpsc::Sender<Ending>,
+    peer_address: String,
+}
+
+impl Line {
+    async fn keep(&self, addresses: &[String]) {
+        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+        let mut controllers = Controllers::new(addresses);
+        let mut told = String::new();
+        loop {
+            let Err(error) = self.link_once(controllers.current()).await else { return };
+            // Said once for each link that was up, and for each new reason of the tries that follow.
+            let was_up = self.controller.set_linked(false);
+            if was_up {
+                backoff.reset();
+            }
+            let at_once = if let LinkError::Status(status) = &error {
+                controllers.refused(status)
+            } else {
+                controllers.left();
+                false
+            };
+            let text = describe(&error);
+            match (was_up, text == told) {
+                (true, _) => warn!(error = text, "The link to the controller is down"),
+                (false, false) if !at_once => warn!(error = text, "No link to a controller yet"),
+                (false, _) => debug!(error = text, "No link to a controller yet"),
+            }
+            told = text;
+            if !at_once {
+                tokio::time::sleep(backoff.next_wait()).await;
+            }
+        }
+    }
+
+    /// Until the link is over, or the gateway stops (Ok).
+    async fn link_once(&self, address: Option<&str>) -> Result<(), LinkError> {
+        let mut identity = self.controller.identity.clone();
+        identity.mark_unchanged();
+        let mut presence = self.presence.clone();
+        let address = address.ok_or(ConnectError::NoAddress)?;
+        let channel = controllers::connect(address, &identity).await?;
         let (messages, receiver) = mpsc::channel(MESSAGES_MAX);
-        let message = message_of(&presence.borrow_and_update(), peer_address);
+        let message = message_of(&presence.borrow_and_update(), &self.peer_address);
         // The queue is empty and has room.
         drop(messages.try_send(message));
-        let mut commands =
-            GatewayLinkClient::new(channel).link(ReceiverStream::new(receiver)).await?.into_inner();
-        self.set_linked(true);
-        info!("The link to the controller is up");
+        let mut client = GatewayLinkClient::new(channel.clone());
+        let opening = client.link(ReceiverStream::new(receiver));
+        let opened = tokio::time::timeout(ANSWER_SECS_MAX, opening).await;
+        let mut commands = opened.map_err(|_elapsed| LinkError::Silent)??.into_inner();
+        self.sender.send_replace(Some(channel));
+        self.controller.set_linked(true);
+        info!(address, "The link to the controller is up");
         let mut beat = tokio::time::interval(PRESENCE_PERIOD);
         loop {
             // Cancel-safe: `changed`, `message` and `tick` lose nothing when not taken.
             tokio::select! {
                 biased;
                 command = commands.message() => {
-                    let Some(command) = command? else { return Ok(()) };
+                    let command = command?.ok_or(LinkError::Closed)?;
                     for closed in command.closed {
                         // The registry is gone only when the gateway stops.
-                        drop(endings.send(ending_of(closed)).await);
+                        drop(self.endings.send(ending_of(closed)).await);
                     }
                 }
                 changed = presence.changed() => {
                     if changed.is_err() { return Ok(()) }
-                    let message = message_of(&presence.borrow_and_update(), peer_address);
-                    if messages.send(message).await.is_err() { return Ok(()) }
+                    let message = message_of(&presence.borrow_and_update(), &self.peer_address);
+                    messages.send(message).await.map_err(|_closed| LinkError::Closed)?;
+                }
+                changed = identity.changed() => {
+                    if changed.is_err() { return Ok(()) }
+                    self.renew(address, &identity).await;
                 }
                 _ = beat.tick() => {
-                    let message = message_of(&presence.borrow(), peer_address);
-                    if messages.send(message).await.is_err() { return Ok(()) }
+                    let message = message_of(&presence.borrow(), &self.peer_address);
+                    messages.send(message).await.map_err(|_closed| LinkError::Closed)?;
                 }
             }
+        }
+    }
+
+    /// A renewed certificate needs a new connection. Where there is none, the old one serves until its
+    /// link is over, too.
+    async fn renew(&self, address: &str, identity: &IdentityReceiver) {
+        match controllers::connect(address, identity).await {
+            Ok(channel) => drop(self.sender.send_replace(Some(channel))),
+            Err(error) => warn!(error = describe(&error), "The old certificate is still used"),
         }
     }
 }
@@ -227,38 +277,6 @@ fn message_of(presence: &Presence, peer_address: &str) -> GatewayMessage {
         epoch: *epoch,
     });
     GatewayMessage { sessions: sessions.collect(), peer_address: peer_address.to_owned() }
-}
-
-async fn keep_connected(
-    addresses: Vec<String>,
-    mut identity: IdentityReceiver,
-    sender: watch::Sender<Option<Channel>>,
-) {
-    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
-    let mut told = String::new();
-    loop {
-        identity.mark_unchanged();
-        match connect_controller(&addresses, &identity).await {
-            Ok(channel) => {
-                info!("Connected to the controller");
-                told = String::new();
-                sender.send_replace(Some(channel));
-                backoff.reset();
-                // The channel reconnects by itself; a renewed certificate needs a new one.
-                if identity.changed().await.is_err() {
-                    return;
-                }
-            }
-            Err(error) => {
-                let text = describe(&error);
-                if text != told {
-                    warn!(error = text, "Cannot reach the controller yet");
-                    told = text;
-                }
-                tokio::time::sleep(backoff.next_wait()).await;
-            }
-        }
-    }
 }
 
 #[async_trait]

@@ -10,14 +10,15 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use prost::Message;
 use tokio::sync::watch;
 use tonic::transport::Channel;
+use tonic::{Response, Status};
 use tracing::{info, warn};
 use vidi_proto::v1::enroll_service_client::EnrollServiceClient;
 use vidi_proto::v1::{EnrollRequest, EnrollResponse, EnrollTokenContents, RenewRequest};
 
 use crate::config::ControllerAccess;
 use crate::tls::{Identity, IdentityReceiver, Role, TlsError, generate_key_and_csr};
-use crate::transport::{connect_controller, connect_tls, connect_unix, describe};
-use crate::{Backoff, Clock, Tasks};
+use crate::transport::{connect_tls, connect_unix, describe};
+use crate::{Backoff, Clock, Tasks, controllers};
 
 const TOKEN_PREFIX: &str = "vidi1.";
 /// A renewal that failed is tried again after at most this.
@@ -138,17 +139,23 @@ pub async fn with_token(
     id: &str,
     folder: &Path,
 ) -> Result<Identity, EnrollError> {
-    let mut connected = Err(EnrollError::Refused("the token names no address".to_owned()));
-    for address in &token.addresses {
-        let config = crate::tls::anonymous_client_config(&token.cas)?;
-        connected = connect_tls(address, crate::tls::CONTROLLER_NAME, config)
-            .await
-            .map_err(|error| EnrollError::Refused(format!("{address}: {}", describe(&error))));
-        if connected.is_ok() {
-            break;
+    let (key, csr) = generate_key_and_csr()?;
+    let config = crate::tls::anonymous_client_config(&token.cas)?;
+    let (token_secret, role) = (token.secret, role.as_str().to_owned());
+    let request = EnrollRequest { token_secret, role, id: wanted_id(id), csr };
+    let asking = controllers::ask(&token.addresses, |address| {
+        let (config, request) = (config.clone(), request.clone());
+        async move {
+            let connecting = connect_tls(&address, crate::tls::CONTROLLER_NAME, config).await;
+            let channel = connecting.map_err(|error| away(&address, &error))?;
+            Ok(EnrollServiceClient::new(channel).enroll(request).await?.into_inner())
         }
-    }
-    ask(connected?, token.secret, role, wanted_id(id), folder).await
+    });
+    enrolled(asking.await, key, folder)
+}
+
+fn away(address: &str, error: &dyn std::error::Error) -> Status {
+    Status::unavailable(format!("{address}: {}", describe(error)))
 }
 
 async fn ask(
@@ -160,12 +167,17 @@ async fn ask(
 ) -> Result<Identity, EnrollError> {
     let (key, csr) = generate_key_and_csr()?;
     let request = EnrollRequest { token_secret, role: role.as_str().to_owned(), id, csr };
-    let answer = EnrollServiceClient::new(channel)
-        .enroll(request)
-        .await
-        .map_err(|status| EnrollError::Refused(status.message().to_owned()))?
-        .into_inner();
-    info!(role = %role, id = answer.id, "enrolled");
+    let answer = EnrollServiceClient::new(channel).enroll(request).await;
+    enrolled(answer.map(Response::into_inner), key, folder)
+}
+
+fn enrolled(
+    answer: Result<EnrollResponse, Status>,
+    key: Vec<u8>,
+    folder: &Path,
+) -> Result<Identity, EnrollError> {
+    let answer = answer.map_err(|status| EnrollError::Refused(status.message().to_owned()))?;
+    info!(id = answer.id, "enrolled");
     keep_answer(answer, key, folder)
 }
 
@@ -226,14 +238,17 @@ impl Keeper {
     async fn renew(&self) -> Result<Identity, EnrollError> {
         let (key, csr) = generate_key_and_csr()?;
         let receiver = self.sender.subscribe();
-        let channel = connect_controller(&self.access.addresses, &receiver)
-            .await
-            .map_err(|error| EnrollError::Refused(describe(&error)))?;
-        let answer = EnrollServiceClient::new(channel)
-            .renew(RenewRequest { csr })
-            .await
-            .map_err(|status| EnrollError::Refused(status.message().to_owned()))?
-            .into_inner();
+        let request = RenewRequest { csr };
+        let asking = controllers::ask(&self.access.addresses, |address| {
+            let (receiver, request) = (receiver.clone(), request.clone());
+            async move {
+                let connecting = controllers::connect(&address, &receiver).await;
+                let channel = connecting.map_err(|error| away(&address, &error))?;
+                Ok(EnrollServiceClient::new(channel).renew(request).await?.into_inner())
+            }
+        });
+        let answer = asking.await;
+        let answer = answer.map_err(|status| EnrollError::Refused(status.message().to_owned()))?;
         keep_answer(answer, key, &self.folder)
     }
 }

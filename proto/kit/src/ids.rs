@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use uuid::Uuid;
 
@@ -68,11 +69,12 @@ macro_rules! uuid_id {
     };
 }
 
+/// Ids that are texts: copies share theirs, since keys of maps are made of them all the time.
 macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident, $kind:literal, $bytes_max:literal, $allowed:expr, $rule:literal) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(String);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// The text.
@@ -103,7 +105,7 @@ macro_rules! text_id {
                     && text.chars().all(allowed)
                     && text.starts_with(|first: char| first.is_ascii_alphanumeric());
                 if plain {
-                    Ok(Self(text.to_owned()))
+                    Ok(Self(text.into()))
                 } else {
                     Err(IdError { kind: $kind, text: shorten(text), rule: $rule })
                 }
@@ -309,7 +311,8 @@ mod tests {
 
     #[test]
     fn a_text_id_keeps_to_its_letters_and_length() {
-        assert!("ana.garcia_2".parse::<UserId>().is_ok());
+        let ana = "ana.garcia_2".parse::<UserId>().unwrap();
+        assert_eq!(ana.as_str().as_ptr(), ana.clone().as_str().as_ptr(), "copies share the text");
         for wrong in ["", "-x", "a/b", "A", "ä", &"a".repeat(65)] {
             assert!(wrong.parse::<UserId>().is_err(), "{wrong}");
         }

@@ -4,6 +4,7 @@
 //!  config ─▶ main ─▶ Tasks ── spawns ──▶ everything, stopped and joined at the end
 //!              │
 //!              ├─ enroll ─▶ Identity (watch) ─▶ tls ─▶ transport: listeners and channels
+//!              ├─ controllers: which of them is asked, and who leads
 //!              ├─ logs, trace: lines with fields, one id from the click through all daemons
 //!              └─ telemetry: /metrics, /live, /ready
 //! ```
@@ -13,6 +14,7 @@ pub mod chance;
 pub mod clock;
 pub mod commands;
 pub mod config;
+pub mod controllers;
 pub mod daemon;
 pub mod enroll;
 pub mod files;

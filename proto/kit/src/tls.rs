@@ -9,8 +9,9 @@ use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::sync::watch;
 use x509_parser::extensions::GeneralName;
@@ -225,6 +226,7 @@ impl Identity {
         let mut config = ClientConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
             .with_root_certificates(self.roots()?)
             .with_client_auth_cert(self.chain.clone(), self.key.clone_key())?;
+        config.resumption = Resumption::disabled();
         config.alpn_protocols = vec![ALPN_HTTP2.to_vec()];
         Ok(config)
     }
@@ -241,6 +243,10 @@ impl Identity {
             .with_client_cert_verifier(verifier)
             .with_single_cert(self.chain.clone(), self.key.clone_key())?;
         config.alpn_protocols = vec![ALPN_HTTP2.to_vec()];
+        // Each connection begins with a whole handshake, so that a certificate is judged anew. rustls would
+        // reserve some 30 KiB for sessions to be resumed.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
         Ok(config)
     }
 }
@@ -272,6 +278,7 @@ pub fn anonymous_client_config(cas: &[Vec<u8>]) -> Result<ClientConfig, TlsError
     let mut config = ClientConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
         .with_root_certificates(roots)
         .with_no_client_auth();
+    config.resumption = Resumption::disabled();
     config.alpn_protocols = vec![ALPN_HTTP2.to_vec()];
     Ok(config)
 }

@@ -10,10 +10,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
+use rustls::{ClientConfig, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::error::Elapsed;
+use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
@@ -21,13 +23,21 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use tracing::{debug, warn};
 
 use crate::logs::Seldom;
-use crate::tls::{CertificateName, ClientCertificate, IdentityReceiver, Role};
+use crate::tls::{CertificateName, ClientCertificate, Identity, IdentityReceiver, Role, TlsError};
 use crate::{Backoff, Tasks};
 
 /// A handshake that takes longer is dropped: a caller that stalls must not hold a socket.
 const HANDSHAKE_SECS_MAX: Duration = Duration::from_secs(10);
-/// Handshakes and accepted connections that wait for the server.
+/// Accepted connections that wait for the server.
 const ACCEPTED_MAX: usize = 64;
+/// Handshakes that go on side by side. Each takes processor time and little else: when thousands of
+/// agents come back at once, the first are done in time instead of all being late.
+const HANDSHAKES_MAX: usize = 64;
+/// A handshake that takes longer goes on, but lets the next one begin: a caller that stalls must not
+/// hold up the others.
+const TURN_SECS_MAX: Duration = Duration::from_secs(1);
+/// Connections whose handshake is not done; more wait in the queue of the listening socket.
+const UNKNOWN_MAX: usize = 1_024;
 /// A peer that does not answer a connect in this time is taken as away.
 const CONNECT_SECS_MAX: Duration = Duration::from_secs(5);
 /// HTTP/2 pings find dead links this often.
@@ -156,8 +166,8 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     })
 }
 
-/// Accepts mTLS connections. Handshakes run side by side, each with a time limit; a failed one is
-/// logged and ends only itself. A renewed certificate is used from the next connection on.
+/// Accepts mTLS connections. Handshakes run side by side, each with a time limit and only so many at once;
+/// a failed one is logged and ends only itself. A renewed certificate is used from the next connection on.
 pub fn tls_incoming(
     tasks: &Tasks,
     listener: TcpListener,
@@ -168,23 +178,38 @@ pub fn tls_incoming(
     let group = tasks.clone();
     let _accepting = tasks.spawn("accept", async move {
         let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
+        let mut own = Own { identity, clients, current: None };
+        let places = Arc::new(Semaphore::new(UNKNOWN_MAX));
+        let turns = Arc::new(Semaphore::new(HANDSHAKES_MAX));
         loop {
-            // Cancel-safe: `accept` takes a connection or does not.
-            let accepted = tokio::select! {
+            let next = async {
+                let place = Arc::clone(&places).acquire_owned().await;
+                (place, listener.accept().await)
+            };
+            // Cancel-safe: a place is given back, `accept` takes a connection or does not.
+            let (place, accepted) = tokio::select! {
                 biased;
                 () = group.stopping() => return,
-                accepted = listener.accept() => accepted,
+                next = next => next,
             };
             match accepted {
                 Ok((stream, address)) => {
                     backoff.reset();
-                    let handshake = handshake(stream, address, identity.clone(), clients);
+                    let config = match own.config() {
+                        Ok(config) => config,
+                        Err(error) => {
+                            warn!(%error, "Own certificate is not usable");
+                            continue;
+                        }
+                    };
+                    let handshake = handshake((stream, address), config, Arc::clone(&turns));
                     let sender = sender.clone();
                     let _handshaking = group.spawn("handshake", async move {
                         if let Some(stream) = handshake.await {
                             // The server is gone: so is the connection.
                             drop(sender.send(Ok(stream)).await);
                         }
+                        drop(place);
                     });
                 }
                 Err(error) => {
@@ -198,23 +223,33 @@ pub fn tls_incoming(
     ReceiverStream::new(receiver)
 }
 
-async fn handshake(
-    stream: TcpStream,
-    address: SocketAddr,
+/// The newest identity, and what TLS makes of it: one for all connections.
+struct Own {
     identity: IdentityReceiver,
     clients: ClientCertificate,
-) -> Option<PeerStream<server::TlsStream<TcpStream>>> {
-    let current = Arc::clone(&identity.borrow());
-    let config = match current.server_config(clients) {
-        Ok(config) => config,
-        Err(error) => {
-            warn!(%error, "Own certificate is not usable");
-            return None;
+    current: Option<(Arc<Identity>, Arc<ServerConfig>)>,
+}
+
+impl Own {
+    fn config(&mut self) -> Result<(Arc<Identity>, Arc<ServerConfig>), TlsError> {
+        let newest = Arc::clone(&self.identity.borrow());
+        match &self.current {
+            Some(current) if Arc::ptr_eq(&current.0, &newest) => Ok(current.clone()),
+            Some(_) | None => {
+                let config = Arc::new(newest.server_config(self.clients)?);
+                Ok(self.current.insert((newest, config)).clone())
+            }
         }
-    };
+    }
+}
+
+async fn handshake(
+    (stream, address): (TcpStream, SocketAddr),
+    (own, config): (Arc<Identity>, Arc<ServerConfig>),
+    turns: Arc<Semaphore>,
+) -> Option<PeerStream<server::TlsStream<TcpStream>>> {
     drop(stream.set_nodelay(true));
-    let accepting = TlsAcceptor::from(Arc::new(config)).accept(stream);
-    let stream = match tokio::time::timeout(HANDSHAKE_SECS_MAX, accepting).await {
+    let stream = match in_turn(stream, config, &turns).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             static TOLD: Seldom = Seldom::new();
@@ -235,7 +270,7 @@ async fn handshake(
     let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let (peer, certified_ms) = match certificate.map(CertificateName::read) {
         None => (Peer::Anonymous, 0),
-        Some(Ok(name)) if name.installation == current.name.installation => {
+        Some(Ok(name)) if name.installation == own.name.installation => {
             (Peer::Daemon { role: name.role, id: name.id }, name.not_before_ms)
         }
         Some(Ok(_) | Err(_)) => {
@@ -244,6 +279,26 @@ async fn handshake(
         }
     };
     Some(PeerStream { stream, info: PeerInfo::new(peer, Some(address), certified_ms) })
+}
+
+/// The handshake of a connection when it is its turn. Who says nothing takes nobody's.
+async fn in_turn(
+    stream: TcpStream,
+    config: Arc<ServerConfig>,
+    turns: &Semaphore,
+) -> Result<io::Result<server::TlsStream<TcpStream>>, Elapsed> {
+    if let Err(error) = timeout(HANDSHAKE_SECS_MAX, stream.readable()).await? {
+        return Ok(Err(error));
+    }
+    let turn = turns.acquire().await;
+    let accepting = TlsAcceptor::from(config).accept(stream);
+    tokio::pin!(accepting);
+    let done = timeout(TURN_SECS_MAX, accepting.as_mut()).await;
+    drop(turn);
+    match done {
+        Ok(done) => Ok(done),
+        Err(_elapsed) => timeout(HANDSHAKE_SECS_MAX, accepting).await,
+    }
 }
 
 /// Listens on a Unix socket; a stale file is replaced, a live one is an error. `mode` as in chmod(2).
@@ -335,27 +390,10 @@ async fn dial(
         stream.set_nodelay(true)?;
         connector.connect(server, stream).await
     };
-    tokio::time::timeout(CONNECT_SECS_MAX, dialling)
+    timeout(CONNECT_SECS_MAX, dialling)
         .await
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, format!("{address} does not answer")))?
         .map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))
-}
-
-/// Connects as the daemon that `identity` names; the first address that answers is taken.
-pub async fn connect_controller(
-    addresses: &[String],
-    identity: &IdentityReceiver,
-) -> Result<Channel, ConnectError> {
-    let current = Arc::clone(&identity.borrow());
-    let mut last = None;
-    for address in addresses {
-        let config = current.client_config()?;
-        match connect_tls(address, crate::tls::CONTROLLER_NAME, config).await {
-            Ok(channel) => return Ok(channel),
-            Err(error) => last = Some(error),
-        }
-    }
-    last.map_or(Err(ConnectError::NoAddress), |error| Err(ConnectError::Transport(error)))
 }
 
 /// Why no controller was reached.
@@ -364,12 +402,12 @@ pub enum ConnectError {
     /// None is configured.
     #[error("no controller address is configured: set [controller] addresses")]
     NoAddress,
-    /// None answered; the last one's reason.
+    /// It does not answer; why.
     #[error("no controller answers")]
     Transport(#[source] tonic::transport::Error),
     /// The own certificate is not usable.
     #[error(transparent)]
-    Tls(#[from] crate::tls::TlsError),
+    Tls(#[from] TlsError),
 }
 
 /// Connects to a Unix socket.
@@ -395,4 +433,100 @@ pub fn describe(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::watch;
+    use tokio::time::Instant;
+    use tokio_stream::StreamExt;
+
+    use super::*;
+    use crate::tls::{anonymous_client_config, dns_name, install_provider, uri_name};
+
+    const NAME: &str = "door";
+
+    fn identity() -> Identity {
+        install_provider();
+        let authority_key = KeyPair::generate().unwrap();
+        let mut authority = CertificateParams::default();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca = authority.self_signed(&authority_key).unwrap().der().to_vec();
+        let key = KeyPair::generate().unwrap();
+        let mut own = CertificateParams::default();
+        own.subject_alt_names = vec![
+            SanType::URI(uri_name("i", Role::Controller, NAME).try_into().unwrap()),
+            SanType::DnsName(dns_name(Role::Controller, NAME).try_into().unwrap()),
+        ];
+        let issuer = Issuer::new(authority, authority_key);
+        let certificate = own.signed_by(&key, &issuer).unwrap().der().to_vec();
+        Identity::new(certificate, key.serialize_der(), vec![ca]).unwrap()
+    }
+
+    struct Door {
+        address: SocketAddr,
+        identities: watch::Sender<Arc<Identity>>,
+        incoming: Incoming<server::TlsStream<TcpStream>>,
+    }
+
+    async fn door(tasks: &Tasks) -> Door {
+        let (identities, identity) = watch::channel(Arc::new(identity()));
+        let listener = bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let incoming = tls_incoming(tasks, listener, identity, ClientCertificate::Optional);
+        Door { address, identities, incoming }
+    }
+
+    async fn knock(address: SocketAddr, identity: &Identity) -> io::Result<()> {
+        let cas: Vec<Vec<u8>> = identity.cas.iter().map(|ca| ca.to_vec()).collect();
+        let connector = TlsConnector::from(Arc::new(anonymous_client_config(&cas).unwrap()));
+        let name = dns_name(Role::Controller, NAME).try_into().unwrap();
+        let mut stream = dial(&address.to_string(), name, &connector).await?;
+        // Until the server has it.
+        stream.write_all(b"x").await
+    }
+
+    #[tokio::test]
+    async fn callers_who_stall_in_the_middle_do_not_keep_others_out() {
+        let tasks = Tasks::new();
+        let mut door = door(&tasks).await;
+        let current = Arc::clone(&door.identities.borrow());
+        let mut stalled = Vec::new();
+        for _ in 0..HANDSHAKES_MAX + 8 {
+            let mut stream = TcpStream::connect(door.address).await.unwrap();
+            // The head of a record that never comes.
+            stream.write_all(&[22, 3, 1, 2, 0]).await.unwrap();
+            stalled.push(stream);
+        }
+        let mut silent = Vec::new();
+        for _ in 0..HANDSHAKES_MAX {
+            silent.push(TcpStream::connect(door.address).await.unwrap());
+        }
+        let began = Instant::now();
+        knock(door.address, &current).await.unwrap();
+        let taken = door.incoming.next().await.unwrap().unwrap();
+        assert_eq!(taken.connect_info().peer, Peer::Anonymous);
+        assert!(began.elapsed() < TURN_SECS_MAX * 4, "{:?}", began.elapsed());
+        let mut byte = [0];
+        let read = timeout(Duration::from_millis(1), stalled[0].read(&mut byte)).await;
+        assert!(read.is_err(), "who stalls still has time");
+    }
+
+    #[tokio::test]
+    async fn a_renewed_certificate_counts_from_the_next_connection_on() {
+        let tasks = Tasks::new();
+        let mut door = door(&tasks).await;
+        let first = Arc::clone(&door.identities.borrow());
+        for _ in 0..2 {
+            knock(door.address, &first).await.unwrap();
+            door.incoming.next().await.unwrap().unwrap();
+        }
+        let second = Arc::new(identity());
+        door.identities.send_replace(Arc::clone(&second));
+        knock(door.address, &first).await.unwrap_err();
+        knock(door.address, &second).await.unwrap();
+        door.incoming.next().await.unwrap().unwrap();
+    }
 }

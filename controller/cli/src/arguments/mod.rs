@@ -63,9 +63,10 @@ pub(crate) struct Global {
     /// The local controller's socket.
     #[arg(long, global = true, value_name = "PATH", default_value = "/run/vidi/controller.sock")]
     pub socket: PathBuf,
-    /// A controller over the network, instead of the socket; needs --ca and a sign-in.
-    #[arg(long, global = true, value_name = "HOST:PORT", requires = "ca")]
-    pub server: Option<String>,
+    /// Controllers over the network, instead of the socket: one, or several with commas between them, of
+    /// which the one that leads is found; needs --ca and a sign-in.
+    #[arg(long, global = true, value_name = "HOST:PORT", value_delimiter = ',', requires = "ca")]
+    pub server: Vec<String>,
     /// The installation's CA certificate: `ca.pem` in the identity folder of any daemon.
     #[arg(long, global = true, value_name = "FILE")]
     pub ca: Option<PathBuf>,

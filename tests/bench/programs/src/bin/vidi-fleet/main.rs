@@ -92,7 +92,7 @@ impl Fleet {
             ["restart", from, user] => self.restart(pool(from), number(user)).await,
             ["committed", id, count, endpoint, prefix] => {
                 let people = self.people().await;
-                bare::compare(&self.common, &people, (id, number(count)), (endpoint, prefix)).await
+                bare::compare(&people, (id, number(count)), (endpoint, prefix)).await
             }
             _ => json!({ "event": "not understood" }),
         }
