@@ -21,6 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .bytes("vidi.v1.ChannelResponse.data")
         .bytes("vidi.v1.PeerRequest.data")
         .bytes("vidi.v1.PeerResponse.data")
+        .bytes("vidi.v1.BackUpResponse.chunk")
         .file_descriptor_set_path(descriptors)
         .compile_protos(&files, &[Path::new(".").to_path_buf()])?;
     println!("cargo:rerun-if-changed=vidi");

@@ -17,6 +17,7 @@ use vidi_proto::store::v1 as stored;
 
 use crate::adapters::authority::{KeyError, LocalAuthority, Purpose, WrappingKey, make_authority};
 use crate::adapters::local_directory::hash_password;
+use crate::backup;
 use crate::model::{Change, Refusal};
 use crate::ports::{
     Authority, AuthorityError, CommitError, DirectoryError, Expect, Store, StoreError, Write, get,
@@ -69,6 +70,9 @@ pub enum BootstrapError {
     /// A record cannot be read.
     #[error("the stored record {0} is damaged; restore the store from a backup")]
     Damaged(&'static str),
+    /// A restore was begun and not finished.
+    #[error("a backup was restored only in part: `vidi-controller restore` it again")]
+    HalfRestored,
     /// A newer program wrote the store.
     #[error("the store has schema {0}, this program knows {SCHEMA}: use the newer version again")]
     Newer(u32),
@@ -104,6 +108,9 @@ pub async fn open(
     key_file: KeyFile<'_>,
     state: &Path,
 ) -> Result<LocalAuthority, BootstrapError> {
+    if backup::unfinished(store).await? {
+        return Err(BootstrapError::HalfRestored);
+    }
     for _ in 0..TRIES_MAX {
         if let Some(entry) = get(store, INSTALLATION_KEY).await? {
             let record = stored::Installation::decode(entry.value)
@@ -171,7 +178,11 @@ async fn make(
         password_hash: hash_password(&password)?,
         create_ms,
     };
-    let tenant = stored::Tenant { display_name: "Default".to_owned(), create_ms };
+    let tenant = stored::Tenant {
+        display_name: "Default".to_owned(),
+        create_ms,
+        ..stored::Tenant::default()
+    };
     let installation = stored::Installation { id, schema: SCHEMA, create_ms };
     // Before the commit: a password that nobody knows would be worse than a file of no use.
     let path = state.join(PASSWORD_FILE);

@@ -183,13 +183,14 @@ pub fn display_policy_from_wire(
     })
 }
 
-/// The cause of the API and the store, and for how long nobody was connected, in seconds.
+/// The cause of the API and the store, and for how long nobody was connected or touched anything, in seconds.
 pub const fn cause_to_wire(cause: &EndCause) -> (wire::SessionEndCause, u32) {
     match cause {
         EndCause::Told(_) => (wire::SessionEndCause::Unspecified, 0),
         EndCause::Released => (wire::SessionEndCause::Released, 0),
         EndCause::ByAdministrator => (wire::SessionEndCause::ByAdministrator, 0),
         EndCause::Away(secs) => (wire::SessionEndCause::Away, *secs),
+        EndCause::Idle(secs) => (wire::SessionEndCause::Idle, *secs),
         EndCause::SwitchedOff => (wire::SessionEndCause::SwitchedOff, 0),
         EndCause::Destroyed => (wire::SessionEndCause::Destroyed, 0),
         EndCause::Failed => (wire::SessionEndCause::Failed, 0),
@@ -207,6 +208,7 @@ pub fn cause_from_wire(cause: wire::SessionEndCause, away_secs: u32, sentence: S
         wire::SessionEndCause::Released => EndCause::Released,
         wire::SessionEndCause::ByAdministrator => EndCause::ByAdministrator,
         wire::SessionEndCause::Away => EndCause::Away(away_secs),
+        wire::SessionEndCause::Idle => EndCause::Idle(away_secs),
         wire::SessionEndCause::SwitchedOff => EndCause::SwitchedOff,
         wire::SessionEndCause::Destroyed => EndCause::Destroyed,
         wire::SessionEndCause::Failed => EndCause::Failed,

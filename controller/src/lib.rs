@@ -7,6 +7,7 @@
 //! ```
 
 pub mod adapters;
+pub mod backup;
 pub mod bootstrap;
 pub mod config;
 pub mod contract;

@@ -1,6 +1,7 @@
 //! The controller's process: reads the configuration, starts the parts, stops them in order.
 
 use std::future::Future;
+use std::io::Write;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,32 +9,55 @@ use std::time::Duration;
 
 use clap::Parser;
 use tracing::{info, warn};
-use vidi_controller::adapters::etcd::{EtcdSettings, EtcdStore, TlsFiles};
+use vidi_controller::adapters::etcd::EtcdStore;
 use vidi_controller::adapters::images::ImageFolder;
 use vidi_controller::adapters::local_directory::LocalDirectory;
 use vidi_controller::adapters::sled::SledStore;
+use vidi_controller::backup::{Existing, command};
 use vidi_controller::bootstrap::KeyFile;
 use vidi_controller::config::{self, ControllerConfig, StoreKind};
 use vidi_controller::error::StartupError;
 use vidi_controller::ports::{Authority, Store};
 use vidi_controller::reconcile::Handle;
+use vidi_controller::rpc::forward::Forward;
 use vidi_controller::rpc::{Parts, server};
 use vidi_controller::{bootstrap, reconcile, telemetry};
-use vidi_kit::commands::ControllerArguments;
+use vidi_kit::commands::{ControllerArguments, ControllerCommand};
 use vidi_kit::grant::GrantSigner;
 use vidi_kit::tasks::terminated;
 use vidi_kit::telemetry::{Health, start_logs, start_metrics};
+use vidi_kit::tls::IdentityReceiver;
 use vidi_kit::transport::{bind, bind_unix};
 use vidi_kit::{Backoff, Chance, Clock, Tasks, files};
 
+const PROGRAM: &str = "vidi-controller";
 /// Port of metrics and health, on loopback.
 const METRICS_PORT: u16 = 9441;
 /// Everybody may connect to the local socket: the peer's uid decides what they may do.
 const SOCKET_MODE: u32 = 0o666;
 
 fn main() -> ExitCode {
-    let arguments = ControllerArguments::parse();
-    vidi_kit::daemon::run("vidi-controller", &arguments.daemon, config::read, run)
+    let ControllerArguments { daemon, command } = ControllerArguments::parse();
+    let Some(command) = command else {
+        return vidi_kit::daemon::run(PROGRAM, &daemon, config::read, run);
+    };
+    vidi_kit::daemon::run_command(PROGRAM, &daemon, config::read, |config| async move {
+        let done = match command {
+            ControllerCommand::Backup { file } => command::back_up(&config, &file).await,
+            ControllerCommand::Restore { file, replace } => {
+                let existing = if replace { Existing::Replace } else { Existing::Refuse };
+                command::put_back(&config, &file, existing).await
+            }
+        };
+        match done {
+            Ok(text) => {
+                // Standard output may be closed; the exit code says the rest.
+                drop(writeln!(std::io::stdout(), "{text}"));
+                ExitCode::SUCCESS
+            }
+            Err(error) => vidi_kit::daemon::fail(PROGRAM, &error, 1),
+        }
+    })
 }
 
 async fn run(config: ControllerConfig) -> Result<(), StartupError> {
@@ -88,17 +112,7 @@ async fn open_store<'a>(
             })
         }
         StoreKind::Etcd => {
-            let tls = config.store.has_tls().then(|| TlsFiles {
-                ca: config.store.ca_file.clone(),
-                certificate: config.store.certificate_file.clone(),
-                key: config.store.certificate_key_file.clone(),
-            });
-            let settings = EtcdSettings {
-                endpoints: config.store.endpoints.clone(),
-                tls,
-                prefix: config.store.prefix.clone(),
-                mark: config.state.join("etcd-mark"),
-            };
+            let settings = command::settings(config, config.state.join("etcd-mark"));
             let store = EtcdStore::open(settings, tasks).await?;
             let broken = store.broken();
             Ok(Opened {
@@ -136,7 +150,8 @@ async fn start(
     let images =
         ImageFolder::open(&config.images).map_err(in_io("cannot make the images' folder"))?;
     let directory = Arc::new(LocalDirectory::new(Arc::clone(&store))?);
-    let (handle, first) = reconcile::stand_by(tasks, store, clock.clone(), own(config));
+    let (handle, first) =
+        reconcile::stand_by(tasks, Arc::clone(&store), clock.clone(), own(config));
     let public_key = signer.public_key();
     let broken = match config.store.kind {
         // Nobody else can lead: who comes before this one does would only be sent away.
@@ -151,9 +166,10 @@ async fn start(
             broken_or_never(broken, first)
         }
     };
-    telemetry::watch(health, &handle, bytes);
+    let (watched, watching) = (handle.clone(), clock.clone());
     let parts = Parts {
         handle,
+        store,
         authority,
         directory,
         clock,
@@ -162,14 +178,23 @@ async fn start(
         controller: config.id.clone(),
         addresses: config.advertise.clone(),
         images: Arc::new(images),
+        forward: forward(config, &identity),
     };
     let routes = server::routes(&parts)?;
     let local = bind_unix(&config.socket, SOCKET_MODE).map_err(in_io("no local socket"))?;
     server::serve_unix(&parts, routes.clone(), local);
     server::serve_tls(&parts, routes, listener, identity);
+    // Who reads there that this one leads or stands by can call it.
+    telemetry::watch(health, &watched, watching, bytes);
     health.started();
     info!(listen = %config.listen, socket = %config.socket.display(), id = config.id, "Controller is up");
     Ok(broken)
+}
+
+/// On sled there is no other that leads.
+fn forward(config: &ControllerConfig, identity: &IdentityReceiver) -> Option<Arc<Forward>> {
+    let shared = config.store.kind == StoreKind::Etcd;
+    shared.then(|| Arc::new(Forward::new(identity.clone())))
 }
 
 fn own(config: &ControllerConfig) -> reconcile::Own {

@@ -22,17 +22,25 @@ pub enum Mutant {
     NoRefill,
     /// A pool makes desktops without looking at its maximum.
     RefillOverMax,
+    /// A desktop that is unassigned stays in its pool.
+    StaysInPool,
     /// What a host is told changes without a new generation.
     GenerationKept,
     /// The end of a desktop is no news to those who watch.
     EndUnseen,
+    /// Nobody looks at tenants' quotas.
+    IgnoresQuota,
+    /// A roll-out brings its version to all desktops at once.
+    RolloutAtOnce,
+    /// A block of the audit log does not have the hash of the one before.
+    Unchained,
     /// A commit does not expect that its controller still leads.
     Unfenced,
 }
 
 impl Mutant {
     /// Every one.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 16] = [
         Self::SilenceIsDeath,
         Self::ChargesNothing,
         Self::ClaimsTwice,
@@ -42,8 +50,12 @@ impl Mutant {
         Self::IntervalStaysOpen,
         Self::NoRefill,
         Self::RefillOverMax,
+        Self::StaysInPool,
         Self::GenerationKept,
         Self::EndUnseen,
+        Self::IgnoresQuota,
+        Self::RolloutAtOnce,
+        Self::Unchained,
         Self::Unfenced,
     ];
 }

@@ -46,6 +46,16 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// gaps; `from` = the revision that a list was read at continues it.
     async fn watch(&self, prefix: &str, from: u64) -> Result<Box<dyn Watch>, StoreError>;
 
+    /// Everything at one revision.
+    async fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        for _ in 0..SNAPSHOT_TRIES_MAX {
+            if let Some(snapshot) = quiet_snapshot(self).await? {
+                return Ok(snapshot);
+            }
+        }
+        Err(StoreError::Unavailable("it changes faster than it can be read".to_owned()))
+    }
+
     /// Waits until this controller leads. Its leadership lasts until the value is dropped or lost;
     /// its fence belongs into the expectations of every commit that only a leader may make.
     async fn lead(&self, controller: &str) -> Result<Leadership, StoreError>;
@@ -63,6 +73,40 @@ pub async fn get(store: &dyn Store, key: &str) -> Result<Option<Entry>, StoreErr
     // The exact key sorts before every other that starts with it.
     let page = store.list(key, "", 1).await?;
     Ok(page.entries.into_iter().next().filter(|entry| entry.key == key))
+}
+
+/// Times that everything is read page by page, for all pages to be of one revision.
+const SNAPSHOT_TRIES_MAX: u32 = 10;
+
+/// Everything, if nothing changes meanwhile.
+async fn quiet_snapshot<S: Store + ?Sized>(store: &S) -> Result<Option<Snapshot>, StoreError> {
+    let mut snapshot: Option<Snapshot> = None;
+    let mut after = String::new();
+    loop {
+        let page = store.list("", &after, LIST_ENTRIES_MAX).await?;
+        let revision = page.revision;
+        let all = snapshot.get_or_insert(Snapshot { revision, ..Snapshot::default() });
+        if all.revision != revision {
+            return Ok(None);
+        }
+        let last = page.entries.last().map(|entry| entry.key.clone());
+        all.entries.extend(page.entries);
+        match last {
+            Some(last) if page.more => after = last,
+            Some(_) | None => return Ok(snapshot),
+        }
+    }
+}
+
+/// Everything that is stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// In the order of keys.
+    pub entries: Vec<Entry>,
+    /// The store's revision when all of it was read.
+    pub revision: u64,
+    /// Which store it is, where one can be told from another; a cluster of etcd's id, hex.
+    pub cluster: String,
 }
 
 /// A key with its value and the revision of its last change.

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use vidi_kit::Clock;
 use vidi_kit::ids::HostId;
 use vidi_kit::telemetry::{ANSWER_SECONDS, Health, Metric, START_SECONDS};
 
@@ -39,6 +40,11 @@ pub const METRICS: &[Metric] = &[
         .by("state", &["opening", "connected", "disconnected"]),
     Metric::gauge("vidi_controller_pool_desktops", "Desktops of pools, by tenant, pool and state.")
         .by_any(&["tenant", "pool", "state"]),
+    Metric::gauge(
+        "vidi_controller_pool_spare_wanted",
+        "Free desktops that pools should have now, by schedule, forecast and queue.",
+    )
+    .by_any(&["tenant", "pool"]),
     Metric::gauge("vidi_controller_pool_waiting", "Users who wait for a desktop of a pool."),
     Metric::gauge("vidi_controller_pools_suspended", "Pools that make no more desktops."),
     Metric::counter(
@@ -53,10 +59,27 @@ pub const METRICS: &[Metric] = &[
         START_SECONDS,
         "From the claim of a desktop of a pool until there was one.",
     ),
+    Metric::counter("vidi_controller_rollouts_total", "Roll-outs that have ended, by how.")
+        .by("result", &["done", "rolled_back", "cancelled"]),
+    Metric::counter(
+        "vidi_controller_rollout_failures_total",
+        "Desktops of versions that were rolled out that failed.",
+    ),
+    Metric::counter(
+        "vidi_controller_batch_desktops_total",
+        "Desktops with which a change of many has come to its end, by how.",
+    )
+    .by("result", &["done", "failed"]),
+    Metric::counter("vidi_controller_messages_total", "Messages to users of sessions."),
     Metric::gauge("vidi_controller_operations_open", "Operations that have not ended."),
     Metric::gauge("vidi_controller_sign_ins", "Sign-ins that are kept."),
     Metric::counter("vidi_controller_sign_in_attempts_total", "Tries to sign in, by their end.")
         .by("result", &["right", "wrong", "throttled", "failed"]),
+    Metric::counter(
+        "vidi_controller_audit_entries_total",
+        "Calls in the audit log, and those that there was no room for.",
+    )
+    .by("result", &["done", "refused", "omitted"]),
     Metric::gauge("vidi_controller_changes_queued", "Changes that wait for their decision."),
     Metric::counter("vidi_controller_decisions_total", "Changes decided, by their end.")
         .by("result", &["done", "refused", "busy"]),
@@ -74,6 +97,15 @@ pub const METRICS: &[Metric] = &[
         "Calls that a member of etcd did not answer.",
     )
     .by_any(&["member"]),
+    Metric::counter(
+        "vidi_controller_standby_calls_total",
+        "Calls while another controller leads, by what became of them.",
+    )
+    .by("result", &["here", "passed", "failed", "refused"]),
+    Metric::counter(
+        "vidi_controller_copy_mended_total",
+        "Rows that a watch of the store had left out, found by listing everything again.",
+    ),
     Metric::counter("vidi_controller_rpc_requests_total", "Calls, by method and gRPC code.")
         .by_any(&["method", "code"]),
     Metric::histogram(
@@ -88,7 +120,7 @@ pub const METRICS: &[Metric] = &[
 
 /// Makes `/ready` and `/live` follow the owner, and sets the gauges whenever they are read.
 /// `store_bytes` says what the store takes on its disk.
-pub fn watch(health: &Health, handle: &Handle, store_bytes: StoreBytes) {
+pub fn watch(health: &Health, handle: &Handle, clock: Clock, store_bytes: StoreBytes) {
     health.loop_turns("leader", handle.pulse(), ROUND_SECS_MAX);
     let (leads, stores) = (handle.clone(), handle.clone());
     health.needs("leadership", move || {
@@ -105,10 +137,10 @@ pub fn watch(health: &Health, handle: &Handle, store_bytes: StoreBytes) {
         None => Ok(()),
         Some(problem) => Err(format!("it did not take the last commit: {problem}")),
     });
-    sample(health, handle.clone(), store_bytes);
+    sample(health, handle.clone(), clock, store_bytes);
 }
 
-fn sample(health: &Health, handle: Handle, store_bytes: StoreBytes) {
+fn sample(health: &Health, handle: Handle, clock: Clock, store_bytes: StoreBytes) {
     let seen = Mutex::new(BTreeMap::new());
     let seen_pools = Mutex::new(BTreeMap::new());
     health.sample(move || {
@@ -119,7 +151,8 @@ fn sample(health: &Health, handle: Handle, store_bytes: StoreBytes) {
         metrics::gauge!("vidi_controller_changes_queued").set(handle.queued() as f64);
         // The map is whole at every moment.
         set_desktops(&world, &mut seen.lock().unwrap_or_else(PoisonError::into_inner));
-        set_pools(&world, &mut seen_pools.lock().unwrap_or_else(PoisonError::into_inner));
+        let now_ms = clock.now_ms();
+        set_pools(&world, now_ms, &mut seen_pools.lock().unwrap_or_else(PoisonError::into_inner));
         set_others(&world);
     });
 }
@@ -159,8 +192,11 @@ fn set_desktops(world: &World, seen: &mut BTreeMap<Series, usize>) {
 
 type PoolSeries = (String, String);
 
+/// Of each state, and how many free ones are wanted.
+type PoolFigures = [u32; POOL_STATES.len() + 1];
+
 /// As [`set_desktops`], of pools.
-fn set_pools(world: &World, seen: &mut BTreeMap<PoolSeries, [u32; POOL_STATES.len()]>) {
+fn set_pools(world: &World, now_ms: i64, seen: &mut BTreeMap<PoolSeries, PoolFigures>) {
     for counts in seen.values_mut() {
         *counts = Default::default();
     }
@@ -169,16 +205,22 @@ fn set_pools(world: &World, seen: &mut BTreeMap<PoolSeries, [u32; POOL_STATES.le
         let own = (tenant.to_string(), id.to_string());
         let known = seen.contains_key(&own) || seen.len() < POOLS_MAX;
         let series = if known { own } else { ("other".to_owned(), "other".to_owned()) };
-        let status = world.pool_status(tenant, *id);
-        let PoolStatus { ready, preparing, claimed, .. } = status;
+        let status = world.pool_status(tenant, *id, now_ms);
+        let PoolStatus { ready, preparing, claimed, spare_wanted, .. } = status;
         let counts = seen.entry(series).or_default();
-        for (count, more) in counts.iter_mut().zip([ready, preparing, claimed]) {
+        for (count, more) in counts.iter_mut().zip([ready, preparing, claimed, spare_wanted]) {
             *count += more;
         }
         waiting += status.waiting;
         suspended += u32::from(pool.suspended.is_some());
     }
     for ((tenant, pool), counts) in seen.iter() {
+        let wanted = counts.last().copied().unwrap_or_default();
+        metrics::gauge!(
+            "vidi_controller_pool_spare_wanted",
+            "tenant" => tenant.clone(), "pool" => pool.clone()
+        )
+        .set(f64::from(wanted));
         for (state, count) in POOL_STATES.iter().zip(counts) {
             let gauge = metrics::gauge!(
                 "vidi_controller_pool_desktops",

@@ -70,9 +70,11 @@ impl Controller {
             chance: vidi_kit::Chance::system(),
         };
         let judged = Clock::manual(clock.now_ms().max(START_MS));
-        let handle = reconcile::start(&tasks, store, judged.clone(), own).await.unwrap();
+        let shared = Arc::clone(&store);
+        let handle = reconcile::start(&tasks, shared, judged.clone(), own).await.unwrap();
         let parts = Parts {
             handle,
+            store,
             authority: Arc::clone(&authority),
             directory,
             clock: judged.clone(),
@@ -81,6 +83,7 @@ impl Controller {
             controller: "c1".to_owned(),
             addresses: vec!["controller.example:7443".to_owned()],
             images: Arc::new(ImageFolder::open(&folder.path().join("images")).unwrap()),
+            forward: None,
         };
         let routes = server::routes(&parts).unwrap();
         let listener = bind(([127, 0, 0, 1], 0).into()).await.unwrap();

@@ -1,6 +1,6 @@
 //! The controller's program on a real etcd: two of them, of which one leads and the other follows, and
 //! clients that know both.
-#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a failed unwrap is a failed test")]
 
 mod etcd;
 
@@ -24,11 +24,13 @@ use vidi_kit::controllers::{self, is_away, leader_of};
 use vidi_kit::enroll::{decode_token, with_token};
 use vidi_kit::tls::{CONTROLLER_NAME, Role, anonymous_client_config, install_provider};
 use vidi_kit::transport::{connect_tls, connect_unix, describe};
+use vidi_proto::v1::desktop_service_client::DesktopServiceClient;
 use vidi_proto::v1::host_service_client::HostServiceClient;
 use vidi_proto::v1::sign_in_service_client::SignInServiceClient;
 use vidi_proto::v1::tenant_service_client::TenantServiceClient;
 use vidi_proto::v1::{
-    CreateEnrollTokenRequest, CreateTenantRequest, ListTenantsRequest, SignInRequest,
+    CreateEnrollTokenRequest, CreateTenantRequest, ListDesktopsRequest, ListTenantsRequest,
+    SignInRequest, WatchDesktopsRequest,
 };
 
 use self::etcd::Cluster;
@@ -59,17 +61,51 @@ impl Controller {
             key_file.display(),
             cluster.endpoints(),
         );
-        let file = folder.join("controller.toml");
-        std::fs::write(&file, config).unwrap();
-        let log = std::fs::File::create(folder.join("log")).unwrap();
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", env!("CARGO_BIN_EXE_vidi-controller"), "--config"])
-            .arg(file)
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        std::fs::write(folder.join("controller.toml"), config).unwrap();
+        let child = Self::run(&folder);
         Self { folder, metrics, address: listen.to_string(), child }
+    }
+
+    fn run(folder: &Path) -> Child {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.join("log"));
+        Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", env!("CARGO_BIN_EXE_vidi-controller"), "--config"])
+            .arg(folder.join("controller.toml"))
+            .stdout(Stdio::null())
+            .stderr(log.unwrap())
+            .spawn()
+            .unwrap()
+    }
+
+    /// Stops in order, as an upgrade does it.
+    async fn stop(&mut self) {
+        self.signal(rustix::process::Signal::TERM);
+        let until = Instant::now() + WAIT_MAX;
+        loop {
+            match self.child.try_wait().unwrap() {
+                Some(ended) => break assert!(ended.success(), "{ended}\n{}", self.log()),
+                None => assert!(Instant::now() < until, "it does not stop\n{}", self.log()),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Another process in the place of the one that was stopped, at the same address.
+    fn start_again(&mut self) {
+        self.child = Self::run(&self.folder);
+    }
+
+    /// A command of the program with this controller's configuration: whether it did it, and what it said.
+    async fn command(&self, arguments: &[&str]) -> (bool, String) {
+        let run = tokio::process::Command::new(env!("CARGO_BIN_EXE_vidi-controller"))
+            .arg("--config")
+            .arg(self.folder.join("controller.toml"))
+            .args(arguments)
+            .kill_on_drop(true)
+            .output();
+        let output = tokio::time::timeout(WAIT_MAX, run).await.unwrap().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8(said).unwrap())
     }
 
     fn log(&self) -> String {
@@ -78,12 +114,24 @@ impl Controller {
 
     /// What `/ready` answers; nothing while it does not.
     async fn ready(&self) -> String {
+        self.get("/ready").await
+    }
+
+    async fn get(&self, path: &str) -> String {
         let mut answer = String::new();
         if let Ok(mut stream) = TcpStream::connect(&self.metrics).await {
-            drop(stream.write_all(b"GET /ready HTTP/1.0\r\nhost: here\r\n\r\n").await);
+            let request = format!("GET {path} HTTP/1.0\r\nhost: here\r\n\r\n");
+            drop(stream.write_all(request.as_bytes()).await);
             drop(stream.read_to_string(&mut answer).await);
         }
         answer
+    }
+
+    /// A figure of `/metrics`, by its name with its labels.
+    async fn metric(&self, name: &str) -> f64 {
+        let all = self.get("/metrics").await;
+        let line = all.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("none");
+        line.trim().parse().unwrap_or_else(|_| panic!("{name} in {all}"))
     }
 
     async fn wait_until_ready(&self, expected: &str) {
@@ -213,6 +261,12 @@ impl Client {
         Self { addresses, config: anonymous_client_config(&cas).unwrap() }
     }
 
+    async fn connect(&self, address: &str) -> Result<Channel, Status> {
+        connect_tls(address, CONTROLLER_NAME, self.config.clone())
+            .await
+            .map_err(|error| Status::unavailable(describe(&error)))
+    }
+
     async fn ask<T, Asking>(&self, call: impl Fn(Channel) -> Asking) -> T
     where
         Asking: Future<Output = Result<T, Status>>,
@@ -220,13 +274,8 @@ impl Client {
         let until = Instant::now() + WAIT_MAX;
         loop {
             let asking = controllers::ask(&self.addresses, |address| {
-                let (config, call) = (self.config.clone(), &call);
-                async move {
-                    let channel = connect_tls(&address, CONTROLLER_NAME, config)
-                        .await
-                        .map_err(|error| Status::unavailable(describe(&error)))?;
-                    call(channel).await
-                }
+                let call = &call;
+                async move { call(self.connect(&address).await?).await }
             });
             match asking.await {
                 Ok(answer) => return answer,
@@ -283,12 +332,13 @@ async fn who_stands_by_says_who_leads() {
     let health =
         HealthClient::new(second.local().await).check(HealthCheckRequest::default()).await.unwrap();
     assert_eq!(health.into_inner().status(), ServingStatus::NotServing);
-    // Locally, too, where root may do everything.
-    let refused = second.tenants().await.list_tenants(ListTenantsRequest::default()).await;
-    assert_eq!(leader_of(&refused.unwrap_err()), Some(first.address.clone()));
     // People and daemons that know the standby only are told of the leader.
     let (ca_file, password) = first.first_files();
     let standby = Client::new(vec![second.address.clone()], &ca_file);
+    let sign_in = SignInRequest { user: "admin".to_owned(), ..SignInRequest::default() };
+    let channel = standby.connect(&second.address).await.unwrap();
+    let refused = SignInServiceClient::new(channel).sign_in(sign_in).await;
+    assert_eq!(leader_of(&refused.unwrap_err()), Some(first.address.clone()));
     let token = standby.sign_in(&password).await;
     let message = CreateEnrollTokenRequest { role: "agent".to_owned(), id: "h1".to_owned() };
     let answer = standby.ask(async |channel| {
@@ -332,6 +382,177 @@ async fn clients_of_both_go_on_when_the_leader_is_stopped_or_killed() {
     for tenant in written {
         assert!(tenants.contains(&format!("tenants/{tenant}")), "{tenant} is lost");
     }
+}
+
+#[tokio::test]
+async fn who_stands_by_passes_peoples_calls_on() {
+    let cluster = Cluster::start(1, &[]).await;
+    let key = cluster.folder.path().join("controller.key");
+    let (first, second) = two_controllers(&cluster, &key).await;
+    let (ca_file, password) = first.first_files();
+    let client = Client::new(vec![first.address.clone()], &ca_file);
+    let token = client.sign_in(&password).await;
+    // Root on the other machine.
+    assert_eq!(second.list().await, ["tenants/default"]);
+    second.create("one").await;
+    // A person, with the token that the leader gave.
+    let channel = client.connect(&second.address).await.unwrap();
+    let by = |message: ListDesktopsRequest| {
+        let mut request = Request::new(message);
+        request.metadata_mut().insert("authorization", token.clone());
+        request
+    };
+    let list = || {
+        by(ListDesktopsRequest {
+            parent: "tenants/default".to_owned(),
+            ..ListDesktopsRequest::default()
+        })
+    };
+    let mut desktops = DesktopServiceClient::new(channel);
+    assert!(desktops.list_desktops(list()).await.unwrap().into_inner().desktops.is_empty());
+    // What was written elsewhere is read here a moment later, from the copy.
+    first.create("two").await;
+    let until = Instant::now() + WAIT_MAX;
+    while second.list().await.len() < 3 {
+        assert!(Instant::now() < until, "{}", second.log());
+    }
+    let counted = second.metric("vidi_controller_standby_calls_total{result=\"here\"}").await;
+    assert!(1.0 <= counted, "{counted}");
+    // A stream, which ends with the leader and is asked for again.
+    let mut watch = Request::new(WatchDesktopsRequest {
+        parent: "tenants/default".to_owned(),
+        ..WatchDesktopsRequest::default()
+    });
+    watch.metadata_mut().insert("authorization", token.clone());
+    let mut stream = desktops.watch_desktops(watch).await.unwrap().into_inner();
+    assert!(stream.message().await.unwrap().is_some());
+    drop(first);
+    let broken = loop {
+        match stream.message().await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("it ended as if all had been told"),
+            Err(broken) => break broken,
+        }
+    };
+    assert!(is_away(&broken), "{broken:?}");
+    // Nobody leads for a moment, then this one does, with what was written through it.
+    second.wait_until_ready(" 200 ").await;
+    assert_eq!(second.list().await, ["tenants/default", "tenants/one", "tenants/two"]);
+    assert!(desktops.list_desktops(list()).await.unwrap().into_inner().desktops.is_empty());
+}
+
+#[tokio::test]
+async fn a_leader_that_stands_still_holds_up_nobody_for_long_who_asks_another() {
+    let cluster = Cluster::start(1, &[]).await;
+    let key = cluster.folder.path().join("controller.key");
+    let (first, second) = two_controllers(&cluster, &key).await;
+    let (ca_file, password) = first.first_files();
+    let client = Client::new(vec![first.address.clone()], &ca_file);
+    let token = client.sign_in(&password).await;
+    let other = Client::new(vec![second.address.clone()], &ca_file);
+    other.create(&token, "before").await;
+    first.signal(rustix::process::Signal::STOP);
+    let stopped = Instant::now();
+    other.create(&token, "after").await;
+    let taken = stopped.elapsed();
+    first.signal(rustix::process::Signal::CONT);
+    eprintln!("a call that was passed to one that stands still was done after {taken:?}");
+    assert!(taken < FAILOVER_MAX, "{taken:?}\n{}", second.log());
+    first.wait_until_ready(&format!("it stands by, {} leads", second.address)).await;
+    assert_eq!(second.list().await.len(), 3);
+}
+
+#[tokio::test]
+async fn controllers_are_replaced_one_after_the_other_and_no_client_sees_an_error() {
+    let cluster = Cluster::start(1, &[]).await;
+    let key = cluster.folder.path().join("controller.key");
+    let (mut first, mut second) = two_controllers(&cluster, &key).await;
+    let (ca_file, password) = first.first_files();
+    let both = Client::new(vec![first.address.clone(), second.address.clone()], &ca_file);
+    let token = both.sign_in(&password).await;
+    // One asks the leader first, the other the one that stands by.
+    let turned = Client::new(vec![second.address.clone(), first.address.clone()], &ca_file);
+    let writers = [
+        Writer::start(&cluster.tasks, &both, &token, "left"),
+        Writer::start(&cluster.tasks, &turned, &token, "right"),
+    ];
+    for _ in 0..2 {
+        first.stop().await;
+        second.wait_until_ready(" 200 ").await;
+        first.start_again();
+        first.wait_until_ready(&format!("it stands by, {} leads", second.address)).await;
+        second.stop().await;
+        first.wait_until_ready(" 200 ").await;
+        second.start_again();
+        second.wait_until_ready(&format!("it stands by, {} leads", first.address)).await;
+    }
+    let mut written = Vec::new();
+    for writer in writers {
+        written.extend(writer.stop().await);
+    }
+    let tenants = first.list().await;
+    assert_eq!(tenants.len(), 1 + written.len());
+    for tenant in written {
+        assert!(tenants.contains(&format!("tenants/{tenant}")), "{tenant} is lost");
+    }
+}
+
+#[tokio::test]
+async fn a_backup_of_etcd_goes_back_into_it_or_into_another() {
+    let cluster = Cluster::start(1, &[]).await;
+    let key = cluster.folder.path().join("controller.key");
+    let (mut first, mut second) = two_controllers(&cluster, &key).await;
+    first.create("before").await;
+    let file = cluster.folder.path().join("backup");
+    let file = file.to_str().unwrap();
+    let (done, said) = second.command(&["backup", file]).await;
+    assert!(done && said.contains("controller.key"), "{said}");
+    first.create("after").await;
+    let (done, said) = second.command(&["restore", file, "--replace"]).await;
+    assert!(!done && said.contains("a controller leads"), "{said}");
+    assert_eq!(first.list().await.len(), 3);
+    first.stop().await;
+    second.stop().await;
+    let (done, said) = second.command(&["restore", file]).await;
+    assert!(!done && said.contains("--replace"), "{said}");
+    // Not with another key: no controller could read its secrets.
+    std::fs::write(&key, "5b".repeat(32)).unwrap();
+    let (done, said) = second.command(&["restore", file, "--replace"]).await;
+    assert!(!done && said.contains("key_file"), "{said}");
+    std::fs::write(&key, "5a".repeat(32)).unwrap();
+    let (done, said) = second.command(&["restore", file, "--replace"]).await;
+    assert!(done, "{said}");
+    let expected = ["tenants/before", "tenants/default"];
+    first.start_again();
+    first.wait_until_ready(" 200 ").await;
+    assert_eq!(first.list().await, expected);
+    first.stop().await;
+
+    // All of etcd is lost; the same controllers get another.
+    let other = Cluster::start(1, &[]).await;
+    for controller in [&first, &second] {
+        let path = controller.folder.join("controller.toml");
+        let config = std::fs::read_to_string(&path).unwrap();
+        let (old, new) = (format!("{:?}", cluster.endpoints()), format!("{:?}", other.endpoints()));
+        assert!(config.contains(&old));
+        std::fs::write(&path, config.replace(&old, &new)).unwrap();
+    }
+    let (done, said) = first.command(&["restore", file]).await;
+    assert!(done && said.contains("another cluster"), "{said}");
+    first.start_again();
+    first.wait_until_ready(" 200 ").await;
+    assert_eq!(first.list().await, expected);
+    // The other one remembers the etcd before, and says what to do.
+    second.start_again();
+    let until = Instant::now() + WAIT_MAX;
+    while second.child.try_wait().unwrap().is_none() {
+        assert!(Instant::now() < until, "{}", second.log());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(second.log().contains("remove the file"), "{}", second.log());
+    std::fs::remove_file(second.folder.join("state/etcd-mark")).unwrap();
+    second.start_again();
+    second.wait_until_ready(&format!("it stands by, {} leads", first.address)).await;
 }
 
 /// Makes one tenant after the other until it is stopped.

@@ -12,9 +12,12 @@ mod hosts;
 mod invariants;
 mod machines;
 mod pools;
+mod restored;
 mod roles;
+mod rollouts;
 mod sharing;
 mod stack;
+mod tenancy;
 
 use std::time::Duration;
 
@@ -877,7 +880,8 @@ type Link = (tokio::sync::mpsc::Sender<GatewayMessage>, tonic::Streaming<Gateway
 async fn beat(link: &Link, session: &str, epoch: u64, times: u32) {
     for _ in 0..times {
         tokio::time::sleep(Duration::from_secs(10)).await;
-        let present = PresentSession { session: session.to_owned(), viewers: 1, epoch };
+        let present =
+            PresentSession { session: session.to_owned(), viewers: 1, epoch, idle_secs: 0 };
         link.0
             .send(GatewayMessage { sessions: vec![present], ..Default::default() })
             .await
@@ -887,7 +891,7 @@ async fn beat(link: &Link, session: &str, epoch: u64, times: u32) {
 
 /// Says over a new link that the session is attached.
 async fn present(stack: &Stack, session: &str, epoch: u64) -> Result<Link, Status> {
-    let present = PresentSession { session: session.to_owned(), viewers: 1, epoch };
+    let present = PresentSession { session: session.to_owned(), viewers: 1, epoch, idle_secs: 0 };
     let (messages, outgoing) = tokio::sync::mpsc::channel(4);
     messages.send(GatewayMessage { sessions: vec![present], ..Default::default() }).await.unwrap();
     let outgoing = tokio_stream::wrappers::ReceiverStream::new(outgoing);

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use proptest::prelude::*;
 use uuid::Uuid;
+use vidi_controller::model::schedule::Schedule;
 use vidi_controller::model::{
     Change, DesktopTarget, DisplayPolicy, EndCause, GatewayLive, Guest, Host, HostHello, HostLive,
     HostReport, ImageFile, Manifest, Observed, Place, PoolKind, PoolSettings, PoolUsers, Power,
@@ -147,8 +148,11 @@ impl Simulation {
             seen: BTreeMap::new(),
         };
         let tenant = tenant();
-        let named =
-            |display_name: &str| Tenant { display_name: display_name.to_owned(), create_ms: 0 };
+        let named = |display_name: &str| Tenant {
+            display_name: display_name.to_owned(),
+            create_ms: 0,
+            ..Tenant::default()
+        };
         let mut rows = vec![Row::Tenant(tenant.clone(), named("t"))];
         for host in 0..2 {
             rows.push(Row::Host(self::host(host), Host::default()));
@@ -183,6 +187,7 @@ impl Simulation {
             display_name: String::new(),
             digest: format!("sha256:{version:02}"),
             manifest,
+            draft: false,
         });
     }
 
@@ -499,7 +504,7 @@ impl Simulation {
     /// Takes a gateway's word as the reconciler does, and lets follow what follows at once.
     fn present(&mut self, sessions: BTreeMap<SessionId, u64>) {
         let live =
-            GatewayLive { link: 1, heard_ms: self.now_ms, sessions, peer_address: String::new() };
+            GatewayLive { link: 1, heard_ms: self.now_ms, sessions, ..GatewayLive::default() };
         self.world.gateways.insert("edge".parse().unwrap(), live);
         self.doubt_ms += GAP_MS;
         let known: Vec<_> = self.world.live_sessions.iter().map(|(id, _)| *id).collect();
@@ -537,7 +542,7 @@ impl Simulation {
         let waits = self.world.all_waiting().map(|(_, pool, id)| (pool, id));
         assert_eq!(waits.collect::<Vec<_>>(), [], "nobody waits for ever");
         for ((_, id), known) in self.world.pools.iter().filter(|(_, known)| !known.deleting) {
-            let status = self.world.pool_status(&tenant(), *id);
+            let status = self.world.pool_status(&tenant(), *id, self.now_ms);
             let spare = status.ready + status.preparing;
             let PoolSettings { min_spare, max_desktops, .. } = known.settings;
             let wanted = min_spare.min(max_desktops.saturating_sub(status.claimed));
@@ -630,6 +635,10 @@ fn settings(dedicated: bool, min_spare: u32, max_desktops: u32) -> PoolSettings 
         users: PoolUsers::Everyone,
         disconnect_secs: Some(60),
         max_session_secs: dedicated.then_some(3_600),
+        idle_secs: None,
+        user_sessions_max: None,
+        schedule: Schedule::default(),
+        forecast: false,
         release_policy,
         display_policy: DisplayPolicy::default(),
     }

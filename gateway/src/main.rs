@@ -106,7 +106,9 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let registry = Registry::new(tasks.clone(), reach, presence, endings);
     let linked = controller.clone();
     health.needs("controller", move || linked.judge_link());
-    let edge = Edge { controller, registry, raw: Raw::new(config.raw.origins), recordings, clock };
+    let brandings = Arc::default();
+    let raw = Raw::new(config.raw.origins);
+    let edge = Edge { controller, registry, raw, recordings, brandings, clock };
     let serving_peers = PeerService::new(edge.clone()).serve(peers, own);
     let _serving_peers = tasks.spawn("peers", async move {
         if let Err(error) = serving_peers.await {

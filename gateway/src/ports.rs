@@ -1,11 +1,13 @@
 //! What the gateway needs from outside.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use vidi_spice::{MoveTarget, Password};
 
 use crate::error::GatewayError;
@@ -14,6 +16,19 @@ use crate::model::{RecordingAbout, Terms};
 /// Chunks that wait between a channel's socket and its session: enough to keep the wire busy, little
 /// enough that a slow session stops its guest instead of filling memory.
 pub const CHUNKS_MAX: usize = 16;
+
+/// The sessions that this gateway has attached and somebody looks at, by resource name: what the
+/// controller is told.
+pub type Presence = BTreeMap<String, Present>;
+
+/// A session that is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Present {
+    /// Of the grant that it was attached with.
+    pub epoch: u64,
+    /// When somebody last touched keyboard or mouse; none: that cannot be seen here.
+    pub touched: Option<Instant>,
+}
 
 /// What a session needs to reach its desktop once.
 #[derive(Clone, Debug)]

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use vidi_display::Policy;
 use vidi_display::protocol::{BrowserHello, ViewerMessage, records};
 use vidi_gateway::error::GatewayError;
-use vidi_gateway::model::{CloseCode, Ending, Recording, RecordingAbout, Terms, Visitor};
+use vidi_gateway::model::{CloseCode, Ending, Recording, RecordingAbout, Said, Terms, Visitor};
 use vidi_gateway::ports::{
     Attachment, ChannelPipe, Dial, RecordingEnd, RecordingEntry, RecordingPipe, Recordings,
     RelayTicket, Ticket, Tickets, Way,
@@ -180,8 +180,8 @@ struct Stage {
     socket: PathBuf,
     registry: Arc<Registry>,
     tickets: Arc<Counted>,
-    endings: mpsc::Sender<Ending>,
-    presence: watch::Receiver<vidi_gateway::model::Presence>,
+    endings: mpsc::Sender<Said>,
+    presence: watch::Receiver<vidi_gateway::ports::Presence>,
 }
 
 fn stage() -> Stage {
@@ -247,16 +247,20 @@ async fn the_newest_viewer_has_the_session_until_the_controller_ends_it() {
     };
     // A word that was on its way while the session was attached here again.
     let late = Ending { epoch: Some(before), ..ending(CloseCode::Ended, "it was elsewhere") };
-    stage.endings.send(late).await.unwrap();
+    stage.endings.send(Said::Ending(late)).await.unwrap();
     let elsewhere = ending(CloseCode::TakenOver, "another gateway has it attached");
     let elsewhere = Ending { epoch: Some(before + 1), ..elsewhere };
-    stage.endings.send(elsewhere).await.unwrap();
+    stage.endings.send(Said::Ending(elsewhere)).await.unwrap();
     assert_eq!(second.until(|_| false).await, Some(CloseCode::TakenOver));
     assert!(!second.status.contains(&4), "the session goes on");
 
     let mut third = Browser::open(&stage.registry).await;
     assert_eq!(third.until(|browser| 0 < browser.pixels_bytes).await, None);
-    stage.endings.send(ending(CloseCode::Ended, "RELEASED: signed off")).await.unwrap();
+    stage
+        .endings
+        .send(Said::Ending(ending(CloseCode::Ended, "RELEASED: signed off")))
+        .await
+        .unwrap();
     assert_eq!(third.until(|_| false).await, Some(CloseCode::Ended));
     assert!(third.status.contains(&4), "the browser is told that the session ended");
     drop(machine);

@@ -13,11 +13,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
-use vidi_display::protocol::{BrowserHello, Part, SharingMessage, ViewerMessage, records};
+use vidi_display::protocol::{
+    BrowserHello, Part, SharingMessage, UserMessage, ViewerMessage, records,
+};
 use vidi_display::{Policy, ViewerRights};
 use vidi_gateway::error::GatewayError;
-use vidi_gateway::model::{CloseCode, Presence, Visitor};
-use vidi_gateway::ports::{Attachment, Dial, Ticket, Tickets};
+use vidi_gateway::model::{CloseCode, Said, Visitor};
+use vidi_gateway::ports::{Attachment, Dial, Presence, Ticket, Tickets};
 use vidi_gateway::reconcile::registry::{FromViewer, Reach, Registry, ToViewer, Viewer};
 use vidi_kit::{Clock, Tasks};
 
@@ -45,12 +47,13 @@ impl Dial for Away {
 /// The session, until its registry is dropped.
 struct Stage {
     registry: Arc<Registry>,
+    said: mpsc::Sender<Said>,
     _presence: watch::Receiver<Presence>,
 }
 
 fn stage(sharing: bool) -> Stage {
     let (presence, told) = watch::channel(Presence::new());
-    let (_endings, endings) = mpsc::channel(1);
+    let (said, heard) = mpsc::channel(1);
     let reach = Reach {
         tickets: Arc::new(Away),
         dial: Arc::new(Away),
@@ -59,8 +62,8 @@ fn stage(sharing: bool) -> Stage {
         sharing,
         recordings: None,
     };
-    let registry = Registry::new(Tasks::new(), reach, presence, endings);
-    Stage { registry, _presence: told }
+    let registry = Registry::new(Tasks::new(), reach, presence, heard);
+    Stage { registry, said, _presence: told }
 }
 
 /// What a browser was told last.
@@ -73,6 +76,8 @@ struct Told {
     /// Number, for what, and name.
     requests: Vec<(u32, u8, String)>,
     viewers: Vec<u32>,
+    /// The bodies of the records with messages of people.
+    messages: Vec<Vec<u8>>,
     status: String,
     closed: Option<(CloseCode, String)>,
 }
@@ -141,6 +146,7 @@ impl Browser {
                         entries(body).map(|(number, [what, ..], name)| (number, what, name));
                     self.told.requests = requests.collect();
                 }
+                31 => self.told.messages.push(body.to_vec()),
                 _ => {}
             }
         }
@@ -291,4 +297,26 @@ async fn where_the_gateway_shares_nothing_there_is_nothing_to_ask_for() {
     let _ana = Browser::open(&stage, "ana", Part::Owner).await;
     let ben = Browser::open(&stage, "ben", Part::Colleague).await;
     assert_eq!(ben.told.closed.unwrap().0, CloseCode::NotYours);
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_of_people_reach_the_user_in_each_window_and_no_guest() {
+    let stage = stage(true);
+    let mut ana = Browser::open(&stage, "ana", Part::Owner).await;
+    let mut ben = Browser::open(&stage, "ben", Part::Colleague).await;
+    ana.listen().await;
+    ana.say(SharingMessage::Answer { request: 1, rights: Some(ViewerRights::Look) }).await;
+    ben.listen().await;
+    assert!(ana.told.messages.is_empty());
+    let lunch =
+        UserMessage { number: 1, at_ms: 9, from: "Eva".to_owned(), text: "Lunch".to_owned() };
+    let (session, messages) = (SESSION.to_owned(), vec![lunch]);
+    stage.said.send(Said::Messages { session, messages }).await.unwrap();
+    let body = b"\x01\0\0\0\x09\0\0\0\0\0\0\0\x03\0Eva\x05\0Lunch".to_vec();
+    assert_eq!(ana.listen().await.messages, std::slice::from_ref(&body));
+    assert!(ben.listen().await.messages.is_empty());
+    let again = Browser::open(&stage, "ana", Part::Owner).await;
+    assert_eq!(again.told.messages, [body], "a new window is told, too");
+    let session = "tenants/default/sessions/another".to_owned();
+    stage.said.send(Said::Messages { session, messages: Vec::new() }).await.unwrap();
 }

@@ -5,7 +5,7 @@ import { randomBytes } from 'node:crypto'
 import { appendFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { state, until } from '../e2e/stack.mjs'
+import { root, state, until } from '../e2e/stack.mjs'
 import { repetitions } from './figures.mjs'
 import { Program } from './programs.mjs'
 import { need } from './suite.mjs'
@@ -27,10 +27,10 @@ const POOL_DESKTOPS = 9_900
 const PLACEMENTS = SHORT ? 400 : 4000
 
 // A process of the measurement: written down for whoever cleans up, ended with everything else.
-class Daemon {
-  constructor(file, args, log) {
+export class Daemon {
+  constructor(file, args, log, environment = {}) {
     this.file = file
-    this.child = spawn(file, args, { stdio: ['ignore', 'ignore', 'pipe'] })
+    this.child = spawn(file, args, { stdio: ['ignore', 'ignore', 'pipe'], env: { ...process.env, ...environment } })
     this.words = ''
     this.child.stderr.on('data', (data) => {
       this.words = (this.words + data).slice(-4096)
@@ -93,8 +93,15 @@ async function startEtcd(folder, members) {
   return { endpoints: clients, end }
 }
 
+// What its package's unit says.
+async function unitEnvironment() {
+  const unit = await readFile(join(root, 'packaging/deb/vidi-controller.service'), 'utf8')
+  const words = [...unit.matchAll(/^Environment=(.*)$/gm)].flatMap(([, line]) => line.split(' '))
+  return Object.fromEntries(words.map((word) => word.split('=')))
+}
+
 // A controller with its store and its fleet.
-class Plant {
+export class Plant {
   static async start(suite, { members = 0, hosts }) {
     const plant = new Plant()
     plant.folder = join(state, `control-${members}`)
@@ -126,7 +133,8 @@ class Plant {
       `advertise = ["127.0.0.1:${PORT}"]`, 'id = "bench"', '[store]', ...store,
       '[telemetry]', 'log = "warn"', `listen = "127.0.0.1:${METRICS_PORT}"`, '',
     ].join('\n'))
-    this.controller = new Daemon(join(need('VIDI_BENCH_PROGRAMS'), 'vidi-controller'), ['--config', config], this.log)
+    const program = join(need('VIDI_BENCH_PROGRAMS'), 'vidi-controller')
+    this.controller = new Daemon(program, ['--config', config], this.log, await unitEnvironment())
     if (wait) {
       await until('the controller', async () => {
         return this.controller.hasEnded || (await fetch(`http://127.0.0.1:${METRICS_PORT}/ready`)).ok

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { Console, createUser, domains, kill9, quickstart, root, state, until, useVidictl, vidictlJson } from './stack.mjs'
+import { Console, createUser, domains, kill9, quickstart, root, state, until, useVidictl, vidictl, vidictlJson } from './stack.mjs'
 import { accessFaults } from './axe.mjs'
 import { connected, open, photograph, signIn, typeLine } from './browser.mjs'
 import { steps } from './steps.mjs'
@@ -289,6 +289,30 @@ step('it looks right in the dark, on a telephone and in another language', async
   await accessible(at, 'phone')
   await browsers.phone.close()
   delete browsers.phone
+})
+
+step('the pages have the name and the colours that the tenant has chosen', async () => {
+  const look = async (name) => {
+    browsers.brand = await open({ locale: 'en-GB', colorScheme: 'light' })
+    const at = page('brand')
+    await until(`the name ${name}`, async () => {
+      await at.goto(new URL('/?tenant=default', access.url).href)
+      await until('a name', async () => (await at.getByTestId('brand-name').first().innerText()) === name, 2)
+      return true
+    })
+    const accent = await at.evaluate(() => document.documentElement.style.getPropertyValue('--brand-accent'))
+    await photograph(at, `admin-brand-${name}`)
+    await accessible(at, name)
+    await browsers.brand.close()
+    delete browsers.brand
+    return accent
+  }
+  const refused = await vidictl('tenant', 'brand', 'default', '--accent', '#ffff00').then(() => undefined, ({ stderr }) => stderr)
+  assert.match(refused ?? '', /accent/, 'white text on it could not be read')
+  await vidictl('tenant', 'brand', 'default', '--product-name', 'Lakeside', '--accent', '#7a1f3d', '--accent-dark', '#e79bb4')
+  assert.equal(await look('Lakeside'), '#7a1f3d')
+  await vidictl('tenant', 'brand', 'default', '--product-name', '', '--accent', '', '--accent-dark', '')
+  await look('Vidi')
 })
 
 step('while the controller is away the page says that it is not up to date, and then is again', async () => {

@@ -1,8 +1,12 @@
 // A floating pool, from its making in the console to its end: a user gets the desktop that was ready, the
-// next one finds the pool empty, sees the place in its queue and gets a desktop as soon as there is one.
+// next one finds the pool empty, sees the place in its queue and gets a desktop as soon as there is one,
+// reads what all are told, and has a new version of the template only after having ended the old one.
 import assert from 'node:assert/strict'
+import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { after, before } from 'node:test'
-import { Console, createUser, domains, quickstart, until, useVidictl, vidictl, vidictlJson } from './stack.mjs'
+import { command, Console, createUser, domains, quickstart, root, until, useVidictl, vidictl, vidictlJson } from './stack.mjs'
 import { accessFaults } from './axe.mjs'
 import { connected, open, photograph, signIn, typeLine } from './browser.mjs'
 import { steps } from './steps.mjs'
@@ -70,7 +74,7 @@ step('an administrator makes a floating pool in the console, and one desktop get
   await byId('admin', 'admin-pool-create').click()
   await byId('admin', 'admin-pool-name').fill('Hall 1')
   assert.equal(await byId('admin', 'admin-pool-id').inputValue(), 'hall-1')
-  await byId('admin', 'admin-pool-template').selectOption({ index: 0 })
+  await byId('admin', 'admin-pool-template').selectOption('tenants/default/templates/micro')
   await byId('admin', 'admin-pool-spare').fill('1')
   await byId('admin', 'admin-pool-max').fill('0')
   await byId('admin', 'admin-pool-submit').click()
@@ -86,6 +90,24 @@ step('an administrator makes a floating pool in the console, and one desktop get
   await counts({ ready: 1, preparing: 0, used: 0, waiting: 0 })
   await accessible('admin', 'the list')
   await photograph(at('admin'), 'pools-list')
+})
+
+step('a rule of the week and what passes are chosen in the console', async () => {
+  await byId('admin', 'admin-pool-hall-1').getByTestId('admin-pool-change').click()
+  await byId('admin', 'admin-pool-rule-add').click()
+  // It says what counts anyway: the steps below do not hang on the hour.
+  await byId('admin', 'admin-pool-rule-max').fill('1')
+  await byId('admin', 'admin-pool-zone').fill('Europe/Rome')
+  await byId('admin', 'admin-pool-passes').locator('summary').click()
+  await byId('admin', 'admin-policy-files').uncheck()
+  await accessible('admin', 'the form with a rule')
+  await photograph(at('admin'), 'pools-form-rule')
+  await byId('admin', 'admin-pool-submit').click()
+  await byId('admin', 'admin-pool-form').waitFor({ state: 'detached' })
+  const shown = await vidictl('pool', 'show', 'hall-1')
+  assert.match(shown, /mon,tue,wed,thu,fri 08:00-18:00 max=1/)
+  assert.match(shown, /Europe\/Rome/)
+  assert.match(await vidictl('pool', 'forecast', 'hall-1', '--day', '2026-11-30'), /\n08:00 +1 /)
 })
 
 let first
@@ -148,6 +170,52 @@ step('another is made, and is the desktop of the one who waited', async () => {
   await worksOn('dora', second, 'hello again')
   assert.equal(await byId('dora', 'desktop-queue').count(), 0)
   await photograph(at('dora'), 'pools-desktop')
+  await counts({ waiting: 0, used: 1 })
+})
+
+async function ends(who) {
+  await byId(who, 'toolbar-show').click()
+  await byId(who, 'toolbar-end').click()
+  await byId(who, 'toolbar-end-confirm').click()
+  await byId(who, 'app-list').waitFor()
+}
+
+step('who works on one of them reads over the picture what all are told', async () => {
+  await vidictl('batch', 'message', '--pool', 'hall-1', '--wait', 'The hall closes at six.')
+  const message = byId('dora', 'user-message')
+  await message.waitFor()
+  assert.equal(await byId('dora', 'user-message-text').innerText(), 'The hall closes at six.')
+  await accessible('dora', 'the message')
+  await photograph(at('dora'), 'pools-message')
+  await byId('dora', 'user-message-close').click()
+  await message.waitFor({ state: 'detached' })
+})
+
+step('a new version is rolled out: who works is not touched, and has it with the next desktop', async () => {
+  const micro = (await command(join(root, 'packaging/images/build'), 'micro')).trim().split('\n').at(-1)
+  const folder = await mkdtemp(join(tmpdir(), 'vidi-version-'))
+  try {
+    await cp(micro, folder, { recursive: true })
+    const manifest = await readFile(join(folder, 'template.toml'), 'utf8')
+    await writeFile(join(folder, 'template.toml'), manifest.replace(/^memory_mib = .*$/m, 'memory_mib = 288'))
+    await vidictl('template', 'create', 'micro', '--from', folder, '--draft')
+  } finally {
+    await rm(folder, { recursive: true })
+  }
+  const { versions } = await vidictlJson('template', 'versions', 'micro')
+  const { digest } = versions.at(-1)
+  assert.ok(!versions.at(-1).published, 'a draft is not published')
+  const [second] = await uuids()
+  await vidictl('rollout', 'start', 'hall-1', digest, '--soak', '0')
+  const rollout = async () => (await vidictlJson('rollout', 'list', '--pool', 'hall-1')).rollouts.at(-1)
+  await until('that it waits', async () => /\S/.test((await rollout()).status.reason))
+  assert.deepEqual(await uuids(), [second], 'she works on it')
+  await ends('dora')
+  await until('its end', async () => (await rollout()).status.state === 'ROLLOUT_STATE_DONE', BOOT_SECS)
+  const { desktops } = await vidictlJson('desktop', 'list', '--pool', 'hall-1')
+  assert.deepEqual(desktops.map(({ spec }) => spec.template_digest), [digest])
+  await byId('dora', 'app-hall-1').click()
+  await worksOn('dora', (await uuids())[0], 'hello version')
   await counts({ waiting: 0, used: 1 })
 })
 

@@ -116,9 +116,9 @@ fn check_file(path: &Path, text: &str, faults: &mut String) {
     }
 }
 
-/// What passes pictures on is told to give their memory back, however it is started.
+/// Who needs much memory for a moment is told to give it back, however it is started.
 #[test]
-fn gateway_and_relay_give_memory_back() {
+fn controller_gateway_and_relay_give_memory_back() {
     let packaging = root().join("packaging");
     let read = |name: &str| fs::read_to_string(packaging.join(name)).unwrap();
     let setting = |text: &str, name: &str| {
@@ -129,8 +129,9 @@ fn gateway_and_relay_give_memory_back() {
     for name in ["MALLOC_ARENA_MAX", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"] {
         let value = setting(&quickstart, name);
         assert!(!value.is_empty(), "packaging/quickstart does not set {name}");
-        for unit in ["deb/vidi-gateway.service", "deb/vidi-agent.vidi-relay.service"] {
-            assert_eq!(setting(&read(unit), name), value, "{name} in packaging/{unit}");
+        for unit in ["vidi-controller", "vidi-gateway", "vidi-agent.vidi-relay"] {
+            let unit = format!("deb/{unit}.service");
+            assert_eq!(setting(&read(&unit), name), value, "{name} in packaging/{unit}");
         }
     }
 }

@@ -3,10 +3,10 @@
 use anyhow::bail;
 use vidi_proto::v1::desktop_service_client::DesktopServiceClient;
 use vidi_proto::v1::{
-    Assignment, ChangeKind, CreateDesktopRequest, DeleteDesktopRequest, Desktop, DesktopSpec,
-    DesktopStatus, DisplayPolicy, GetDesktopRequest, ListDesktopsRequest, ListDesktopsResponse,
-    Power, ReleasePolicy, RestartDesktopRequest, StartDesktopRequest, StopDesktopRequest,
-    UpdateDesktopRequest, WatchDesktopsRequest,
+    AssignDesktopRequest, Assignment, ChangeKind, CreateDesktopRequest, DeleteDesktopRequest,
+    Desktop, DesktopSpec, DesktopStatus, DisplayPolicy, GetDesktopRequest, ListDesktopsRequest,
+    ListDesktopsResponse, Power, ReleasePolicy, RestartDesktopRequest, StartDesktopRequest,
+    StopDesktopRequest, UnassignDesktopRequest, UpdateDesktopRequest, WatchDesktopsRequest,
 };
 
 use crate::arguments::{AfterUse, DesktopCommand, Format, Global, PolicyFlags, Wait, Yes};
@@ -17,6 +17,7 @@ use crate::named::{mask, pick, there, whole_name};
 use crate::operations::follow;
 use crate::output::{Table, json, plain, print, short, show};
 use crate::pools::pool_name;
+use crate::rollouts::message_desktop;
 use crate::sessions::on_it;
 use crate::when::{moment, since};
 
@@ -78,8 +79,34 @@ pub(crate) async fn desktop(global: &Global, command: DesktopCommand) -> anyhow:
             let desktop = find(global, &mut client, &desktop).await?;
             delete(global, api, &desktop, yes, wait).await
         }
+        DesktopCommand::Assign { desktop, user } => {
+            assign(global, client, &desktop, Some(&user)).await
+        }
+        DesktopCommand::Unassign { desktop } => assign(global, client, &desktop, None).await,
+        DesktopCommand::Message { desktop, text } => {
+            let name = find(global, &mut client, &desktop).await?.name;
+            message_desktop(global, api, name, text).await
+        }
         DesktopCommand::Watch => watch(global, client).await,
     }
+}
+
+/// Keeps a desktop for a user, or for nobody.
+async fn assign(
+    global: &Global,
+    mut client: DesktopServiceClient<Api>,
+    desktop: &str,
+    user: Option<&str>,
+) -> anyhow::Result<()> {
+    let Desktop { name, etag, .. } = find(global, &mut client, desktop).await?;
+    let after = match user {
+        Some(user) => {
+            let user = format!("tenants/{}/users/{user}", global.tenant);
+            client.assign_desktop(AssignDesktopRequest { name, user, etag }).await?
+        }
+        None => client.unassign_desktop(UnassignDesktopRequest { name, etag }).await?,
+    };
+    show(global.output, "Desktop", &after.into_inner(), one_desktop)
 }
 
 /// Changes what was given, nothing else.

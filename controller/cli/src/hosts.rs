@@ -17,7 +17,7 @@ use crate::connect::{Api, all_pages, connect};
 use crate::failure::Failure;
 use crate::output::{Table, done, print, short, show};
 use crate::when::moment;
-use crate::{desktops, placement};
+use crate::{desktops, host_rules, placement};
 
 /// A host that drains is looked at this often.
 const DRAIN_LOOK_PERIOD: Duration = Duration::from_secs(1);
@@ -41,6 +41,10 @@ pub(crate) async fn host(global: &Global, command: HostCommand) -> anyhow::Resul
             let capacity = client.get_capacity(GetCapacityRequest {}).await?.into_inner();
             show(global.output, "Capacity", &capacity, placement::capacity)
         }
+        HostCommand::Rule { target, labels } => {
+            host_rules::set(global, &mut client, &target, labels).await
+        }
+        HostCommand::Rules => host_rules::list(global, &mut client).await,
         HostCommand::Explain(explanation) => {
             let desktop = match &explanation.desktop {
                 Some(desktop) => Some(desktops::named(global, desktop).await?),

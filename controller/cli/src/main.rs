@@ -2,10 +2,14 @@
 
 mod arguments;
 mod ask;
+mod audit;
+mod batches;
 mod connect;
 mod desktops;
 mod display_policy;
 mod failure;
+mod groups;
+mod host_rules;
 mod hosts;
 mod machines;
 mod manual;
@@ -15,6 +19,8 @@ mod output;
 mod people;
 mod placement;
 mod pools;
+mod rollouts;
+mod schedule;
 mod sessions;
 mod template;
 mod templates;
@@ -55,12 +61,16 @@ async fn run(global: &Global, command: Command) -> anyhow::Result<()> {
         Command::SignOut => people::sign_out(global).await,
         Command::Whoami => people::whoami(global).await,
         Command::User(command) => people::user(global, command).await,
+        Command::Group(command) => groups::group(global, command).await,
         Command::Tenant(command) => tenants::tenant(global, command).await,
         Command::Usage(arguments) => tenants::usage(global, arguments).await,
+        Command::Audit(command) => audit::audit(global, command).await,
         Command::Template(command) => templates::template(global, command).await,
         Command::Host(command) => hosts::host(global, command).await,
         Command::Desktop(command) => desktops::desktop(global, command).await,
         Command::Pool(command) => pools::pool(global, command).await,
+        Command::Rollout(command) => rollouts::rollout(global, command).await,
+        Command::Batch(command) => batches::batch(global, command).await,
         Command::Machine(command) => machines::machine(global, command).await,
         Command::Session(command) => sessions::session(global, command).await,
         Command::App(command) => sessions::app(global, command).await,

@@ -4,8 +4,8 @@ use anyhow::bail;
 use vidi_proto::v1::operation::Result as Outcome;
 use vidi_proto::v1::operation_service_client::OperationServiceClient;
 use vidi_proto::v1::{
-    GetOperationRequest, ListOperationsRequest, ListOperationsResponse, Operation,
-    WaitOperationRequest,
+    CancelOperationRequest, GetOperationRequest, ListOperationsRequest, ListOperationsResponse,
+    Operation, OperationProgress, WaitOperationRequest,
 };
 
 use crate::arguments::{Global, OperationCommand, Wait};
@@ -16,6 +16,8 @@ use crate::when::since;
 
 /// Longest wait that one request asks for; the contract allows 600.
 const WAIT_SECS_MAX: u32 = 60;
+/// Desktops that failed of which a table has the ids; JSON has all that the controller keeps.
+const FAILURES_SHOWN_MAX: usize = 5;
 
 /// Operations.
 pub(crate) async fn operation(global: &Global, command: OperationCommand) -> anyhow::Result<()> {
@@ -36,6 +38,11 @@ pub(crate) async fn operation(global: &Global, command: OperationCommand) -> any
         OperationCommand::Get { operation } => {
             let request = GetOperationRequest { name: name(&operation) };
             let operation = client.get_operation(request).await?.into_inner();
+            show(global.output, "Operation", &operation, |one| table(std::slice::from_ref(one)))
+        }
+        OperationCommand::Cancel { operation } => {
+            let request = CancelOperationRequest { name: name(&operation) };
+            let operation = client.cancel_operation(request).await?.into_inner();
             show(global.output, "Operation", &operation, |one| table(std::slice::from_ref(one)))
         }
         OperationCommand::Wait { operation, timeout } => {
@@ -95,8 +102,18 @@ fn table(operations: &[Operation]) -> Table {
             short(&operation.target),
             state,
             if began.is_empty() { began } else { format!("{began} ago") },
-            operation.stage.clone(),
+            stage(operation),
         ]);
     }
     table
+}
+
+/// Where it is; of one on many desktops with what failed.
+fn stage(operation: &Operation) -> String {
+    let Some(progress) = &operation.progress else { return operation.stage.clone() };
+    let OperationProgress { total, done, failed, skipped, .. } = progress;
+    let counts = format!("{done} of {total} done, {failed} failed, {skipped} skipped");
+    let names = progress.failures.iter().map(|failure| short(&failure.target));
+    let names: Vec<String> = names.take(FAILURES_SHOWN_MAX).collect();
+    if names.is_empty() { counts } else { format!("{counts}: {}", names.join(" ")) }
 }

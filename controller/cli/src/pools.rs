@@ -2,21 +2,23 @@
 
 use std::collections::BTreeSet;
 
+use anyhow::bail;
 use vidi_proto::v1::pool_service_client::PoolServiceClient;
 use vidi_proto::v1::{
-    CreatePoolRequest, DeletePoolRequest, DisplayPolicy, GetPoolRequest, ListPoolsRequest,
-    ListPoolsResponse, Pool, PoolKind, PoolStatus, ReleasePolicy, ResumePoolRequest,
-    UpdatePoolRequest,
+    ChangeKind, CreatePoolRequest, DeletePoolRequest, DisplayPolicy, ForecastPoolRequest,
+    GetPoolRequest, ListPoolsRequest, ListPoolsResponse, Pool, PoolKind, PoolStatus, ReleasePolicy,
+    ResumePoolRequest, UpdatePoolRequest, WatchPoolsRequest,
 };
 
 use crate::arguments::{
-    AfterSession, Deletion, Global, Kind, PoolCommand, PoolCreation, PoolUpdate,
+    AfterSession, Deletion, Format, Global, Kind, PoolCommand, PoolCreation, PoolUpdate, Switch,
 };
 use crate::ask::confirm;
 use crate::connect::{Api, PAGE_SIZE_MAX, all_pages, connect};
 use crate::display_policy::{policy_fields, with_flags};
 use crate::named::mask;
-use crate::output::{Table, done, plain, short, show};
+use crate::output::{Table, done, json, plain, print, short, show};
+use crate::schedule::{self, expected, line, next};
 use crate::when::{moment, since};
 
 /// Pools.
@@ -48,6 +50,13 @@ pub(crate) async fn pool(global: &Global, command: PoolCommand) -> anyhow::Resul
             client.delete_pool(request).await?;
             done(global.output, &format!("pool {name} deleted: its desktops are being destroyed"))
         }
+        PoolCommand::Forecast { pool, day } => {
+            let name = pool_name(global, &pool);
+            let request = ForecastPoolRequest { name, day: day.unwrap_or_default() };
+            let found = client.forecast_pool(request).await?.into_inner();
+            show(global.output, "ForecastPoolResponse", &found, schedule::day)
+        }
+        PoolCommand::Watch => watch(global, client).await,
         PoolCommand::Resume { pool } => {
             let name = pool_name(global, &pool);
             let request = ResumePoolRequest { name, etag: String::new() };
@@ -65,6 +74,33 @@ pub(crate) fn pool_name(global: &Global, pool: &str) -> String {
     format!("tenants/{}/pools/{pool}", global.tenant)
 }
 
+async fn watch(global: &Global, mut client: PoolServiceClient<Api>) -> anyhow::Result<()> {
+    let parent = format!("tenants/{}", global.tenant);
+    let request = WatchPoolsRequest { parent, resume_token: String::new() };
+    let mut changes = client.watch_pools(request).await?.into_inner();
+    while let Some(change) = changes.message().await? {
+        if global.output == Format::Json {
+            print(&json("WatchPoolsResponse", &change)?)?;
+            continue;
+        }
+        let (kind, Some(pool)) = (change.kind(), &change.pool) else { continue };
+        let status = pool.status.clone().unwrap_or_default();
+        let name = short(&pool.name);
+        print(&match kind {
+            ChangeKind::Deleted => format!("{name}: deleted"),
+            _ => format!(
+                "{name}: {} ready, {} preparing, {} in use, {} waiting, {}",
+                status.ready,
+                status.preparing,
+                status.claimed,
+                status.waiting,
+                plain(&state(&status))
+            ),
+        })?;
+    }
+    bail!("the controller ended the watch")
+}
+
 fn creation_request(global: &Global, creation: PoolCreation) -> CreatePoolRequest {
     let PoolCreation {
         pool: pool_id,
@@ -76,6 +112,7 @@ fn creation_request(global: &Global, creation: PoolCreation) -> CreatePoolReques
         user,
         everyone,
         times,
+        sizes,
         after_use,
         policy,
     } = creation;
@@ -94,6 +131,11 @@ fn creation_request(global: &Global, creation: PoolCreation) -> CreatePoolReques
         everyone,
         disconnect_secs: times.disconnect_secs.unwrap_or_default(),
         max_session_secs: times.max_session_secs.unwrap_or_default(),
+        idle_secs: times.idle_secs.unwrap_or_default(),
+        user_sessions_max: times.user_sessions_max.unwrap_or_default(),
+        forecast: sizes.forecast == Some(Switch::On),
+        time_zone: sizes.time_zone.unwrap_or_default(),
+        schedule: sizes.rule,
         release_policy: policy_of(after_use).into(),
         display_policy: Some(with_flags(DisplayPolicy::default(), &policy)),
         ..Pool::default()
@@ -118,6 +160,8 @@ fn update_request(
         remove_user,
         everyone,
         times,
+        sizes,
+        no_rules,
         after_use,
         policy,
     } = update;
@@ -141,6 +185,11 @@ fn update_request(
         ("everyone", users_given || everyone),
         ("disconnect_secs", times.disconnect_secs.is_some()),
         ("max_session_secs", times.max_session_secs.is_some()),
+        ("idle_secs", times.idle_secs.is_some()),
+        ("user_sessions_max", times.user_sessions_max.is_some()),
+        ("time_zone", sizes.time_zone.is_some()),
+        ("schedule", no_rules || !sizes.rule.is_empty()),
+        ("forecast", sizes.forecast.is_some()),
         ("release_policy", after_use.is_some()),
         ("display_policy", policy != old),
     ];
@@ -156,6 +205,11 @@ fn update_request(
         everyone,
         disconnect_secs: times.disconnect_secs.unwrap_or_default(),
         max_session_secs: times.max_session_secs.unwrap_or_default(),
+        idle_secs: times.idle_secs.unwrap_or_default(),
+        user_sessions_max: times.user_sessions_max.unwrap_or_default(),
+        forecast: sizes.forecast == Some(Switch::On),
+        time_zone: sizes.time_zone.unwrap_or_default(),
+        schedule: sizes.rule,
         release_policy: policy_of(after_use).into(),
         display_policy: Some(policy),
         ..Pool::default()
@@ -293,18 +347,36 @@ fn one_pool(pool: &Pool) -> Table {
         ("preparing", status.preparing.to_string()),
         ("in use", status.claimed.to_string()),
         ("waiting", status.waiting.to_string()),
-        ("desktops", format!("{} of {}", status.desktops, pool.max_desktops)),
-        ("spare", pool.min_spare.to_string()),
+        (
+            "desktops",
+            format!("{} of {}", status.desktops, usual(status.max_desktops, pool.max_desktops)),
+        ),
+        ("spare", usual(status.min_spare, pool.min_spare)),
         ("ready after", waits),
         ("users", users),
         ("after use", after_use.to_owned()),
         ("away for", seconds(pool.disconnect_secs, "the controller's disconnect_secs")),
         ("lasts for", seconds(pool.max_session_secs, "any time")),
+        ("untouched for", seconds(pool.idle_secs, "any time")),
+        ("open at once", most(pool.user_sessions_max)),
+        ("clocks of", if pool.time_zone.is_empty() { "UTC" } else { &pool.time_zone }.to_owned()),
+        ("rules", pool.schedule.iter().map(line).collect::<Vec<_>>().join("; ")),
+        ("next change", next(status.next_change.as_ref())),
+        ("expected", expected(status.forecast.as_ref(), pool.forecast)),
         ("app", short(&pool.app)),
         ("made", moment(pool.create_time.as_ref())),
     ];
     let policy = policy_fields(&pool.display_policy.unwrap_or_default());
     Table::of_fields(fields.into_iter().chain(policy))
+}
+
+/// What counts now, and what does without its schedule where that is something else.
+fn usual(now: u32, usual: u32) -> String {
+    if now == usual { now.to_string() } else { format!("{now} (else {usual})") }
+}
+
+fn most(count: u32) -> String {
+    if count == 0 { "any number".to_owned() } else { count.to_string() }
 }
 
 fn seconds(secs: u32, none: &str) -> String {

@@ -1,18 +1,20 @@
 //! Who is on which desktop, and the caller's own menu.
 
+use anyhow::bail;
 use prost_types::Timestamp;
 use vidi_proto::v1::desktop_service_client::DesktopServiceClient;
 use vidi_proto::v1::session_service_client::SessionServiceClient;
 use vidi_proto::v1::{
     App, GetDesktopRequest, GetSessionRequest, ListAppsRequest, ListSessionsRequest,
     ListSessionsResponse, OpenAppRequest, ReleasePolicy, ReleaseSessionRequest, Session,
-    SessionState,
+    SessionState, WatchSessionsRequest,
 };
 
-use crate::arguments::{AppCommand, Global, SessionCommand, Yes};
+use crate::arguments::{AppCommand, Format, Global, SessionCommand, Yes};
 use crate::ask::confirm;
 use crate::connect::{Api, all_pages, connect};
-use crate::output::{Table, plain, short, show};
+use crate::output::{Table, json, plain, print, short, show};
+use crate::rollouts::message_session;
 use crate::when::since;
 
 /// Sessions.
@@ -32,6 +34,10 @@ pub(crate) async fn session(global: &Global, command: SessionCommand) -> anyhow:
             let all = ListSessionsResponse { sessions, next_page_token: String::new() };
             show(global.output, "ListSessionsResponse", &all, |all| sessions_table(&all.sessions))
         }
+        SessionCommand::Message { session, text } => {
+            message_session(global, api, format!("{parent}/sessions/{session}"), text).await
+        }
+        SessionCommand::Watch => watch(global, client, parent).await,
         SessionCommand::Release { session, yes } => {
             let name = format!("{parent}/sessions/{session}");
             ask_where_a_desktop_goes_with_it(api, &name, yes).await?;
@@ -41,6 +47,26 @@ pub(crate) async fn session(global: &Global, command: SessionCommand) -> anyhow:
             })
         }
     }
+}
+
+async fn watch(
+    global: &Global,
+    mut client: SessionServiceClient<Api>,
+    parent: String,
+) -> anyhow::Result<()> {
+    let request = WatchSessionsRequest { parent, resume_token: String::new() };
+    let mut changes = client.watch_sessions(request).await?.into_inner();
+    while let Some(change) = changes.message().await? {
+        if global.output == Format::Json {
+            print(&json("WatchSessionsResponse", &change)?)?;
+            continue;
+        }
+        let Some(session) = change.session else { continue };
+        let who = on_it(&session.user, session.state(), session.state_since.as_ref());
+        let line = format!("{} {who} {}", short(&session.name), plain(&session.end_reason));
+        print(line.trim_end())?;
+    }
+    bail!("the controller ended the watch")
 }
 
 async fn ask_where_a_desktop_goes_with_it(api: Api, name: &str, yes: Yes) -> anyhow::Result<()> {

@@ -131,18 +131,17 @@ impl TemplateFolder {
         Ok(Self { name: toml.name, manifest, folder: folder.to_owned() })
     }
 
-    /// Uploads it as the newest version of a template. Each file is hashed on its way; one that is
+    /// Uploads it as a version of a template, to be published at once unless it is a draft. Each file is hashed on its way; one that is
     /// not what `template.toml` says ends the upload before its last chunk.
     pub(crate) async fn upload(
         &self,
         api: Api,
         parent: String,
-        template_id: String,
-        display_name: String,
+        (template_id, display_name, draft): (String, String, bool),
     ) -> anyhow::Result<Template> {
         let (sender, receiver) = mpsc::channel(CHUNKS_AHEAD);
         let manifest = Some(self.manifest.clone());
-        let header = UploadTemplateHeader { parent, template_id, display_name, manifest };
+        let header = UploadTemplateHeader { parent, template_id, display_name, manifest, draft };
         let mut client = TemplateServiceClient::new(api);
         let uploading = client.upload_template(ReceiverStream::new(receiver));
         let reading = self.send(header, sender);

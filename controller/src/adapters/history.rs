@@ -8,8 +8,9 @@ use tokio::sync::watch;
 
 use crate::ports::{Batch, Lost, RING_REVISIONS_MAX, StoreError, Watch, Write};
 
-/// Bytes of values that the ring keeps; beyond it the oldest revisions go.
-const RING_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of keys and values that the ring keeps; beyond it the oldest revisions go. Only what a watch may be
+/// behind has to be there, and a large fleet's store holds all of it in memory beside.
+const RING_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// A ring of revisions.
 #[derive(Debug)]

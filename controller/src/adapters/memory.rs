@@ -10,8 +10,8 @@ use bytes::Bytes;
 use super::history::{History, batch};
 use super::rules::{Seat, check_commit};
 use crate::ports::{
-    CommitError, Committed, Entry, Expect, LIST_ENTRIES_MAX, Leadership, Page, Store, StoreError,
-    Watch, Write,
+    CommitError, Committed, Entry, Expect, LIST_ENTRIES_MAX, Leadership, Page, Snapshot, Store,
+    StoreError, Watch, Write,
 };
 
 /// Something that goes wrong with one commit.
@@ -37,16 +37,35 @@ pub struct MemoryStore {
 struct State {
     map: Map,
     faults: VecDeque<Fault>,
+    /// Watches are not told of commits.
+    muted: bool,
 }
 
 /// Keys with their values and revisions.
 #[derive(Debug, Default)]
 pub(super) struct Map {
-    pub(super) entries: BTreeMap<String, (Bytes, u64)>,
+    entries: BTreeMap<Box<str>, Kept>,
     pub(super) revision: u64,
 }
 
+/// Of a large fleet there are half a million: nothing is kept beside its bytes.
+#[derive(Debug)]
+struct Kept {
+    value: Box<[u8]>,
+    revision: u64,
+}
+
+fn entry(key: &str, Kept { value, revision }: &Kept) -> Entry {
+    Entry { key: key.to_owned(), value: Bytes::copy_from_slice(value), revision: *revision }
+}
+
 impl Map {
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let entries = self.entries.iter().map(|(key, kept)| entry(key, kept));
+        let (revision, cluster) = (self.revision, String::new());
+        Snapshot { entries: entries.collect(), revision, cluster }
+    }
+
     pub(super) fn list(&self, prefix: &str, after: &str, limit: usize) -> Page {
         let start = if after < prefix { Bound::Included(prefix) } else { Bound::Excluded(after) };
         let mut matching = self
@@ -56,17 +75,21 @@ impl Map {
         let entries = matching
             .by_ref()
             .take(limit.min(LIST_ENTRIES_MAX))
-            .map(|(key, (value, revision))| Entry {
-                key: key.clone(),
-                value: value.clone(),
-                revision: *revision,
-            })
+            .map(|(key, kept)| entry(key, kept))
             .collect();
         Page { entries, revision: self.revision, more: matching.next().is_some() }
     }
 
     pub(super) fn revision_of(&self, key: &str) -> u64 {
-        self.entries.get(key).map_or(0, |(_, revision)| *revision)
+        self.entries.get(key).map_or(0, |kept| kept.revision)
+    }
+
+    pub(super) fn put(&mut self, key: &str, value: &[u8], revision: u64) {
+        let kept = Kept { value: value.into(), revision };
+        match self.entries.get_mut(key) {
+            Some(known) => *known = kept,
+            None => drop(self.entries.insert(key.into(), kept)),
+        }
     }
 
     pub(super) fn apply(&mut self, revision: u64, writes: &[Write]) {
@@ -74,10 +97,10 @@ impl Map {
         for write in writes {
             match write {
                 Write::Put { key, value } => {
-                    self.entries.insert(key.clone(), (value.clone(), revision));
+                    self.put(key, value, revision);
                 }
                 Write::Delete { key } => {
-                    self.entries.remove(key);
+                    self.entries.remove(key.as_str());
                 }
             }
         }
@@ -105,6 +128,11 @@ impl MemoryStore {
     /// Ends all running watches, as a server that dies does.
     pub fn lose_watches(&self) {
         self.history.lose_watches();
+    }
+
+    /// From now on watches are not told of commits, or are again; they never hear of those meanwhile.
+    pub fn mute_watches(&self, muted: bool) {
+        self.state().muted = muted;
     }
 
     /// Forgets how it came to `revision`: who is behind it must list again.
@@ -150,7 +178,8 @@ impl Store for MemoryStore {
         let revision = state.map.revision.saturating_add(1);
         state.map.apply(revision, writes);
         // Published under the lock, so that revisions reach the watches in order.
-        self.history.publish(batch(revision, writes));
+        let told = if state.muted { &[] } else { writes };
+        self.history.publish(batch(revision, told));
         drop(state);
         if fault.is_some() {
             return Err(CommitError::Unknown("the answer was lost".to_owned()));
@@ -160,6 +189,10 @@ impl Store for MemoryStore {
 
     async fn watch(&self, prefix: &str, from: u64) -> Result<Box<dyn Watch>, StoreError> {
         self.history.watch(prefix, from)
+    }
+
+    async fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        Ok(self.state().map.snapshot())
     }
 
     async fn lead(&self, controller: &str) -> Result<Leadership, StoreError> {

@@ -16,7 +16,6 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use rustix::fs::{FlockOperation, flock, fstatvfs, syncfs};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -24,7 +23,8 @@ use super::history::{History, batch};
 use super::memory::Map;
 use super::rules::{Seat, check_commit};
 use crate::ports::{
-    CommitError, Committed, Expect, Leadership, NONCE_KEY, Page, Store, StoreError, Watch, Write,
+    CommitError, Committed, Expect, Leadership, NONCE_KEY, Page, Snapshot, Store, StoreError,
+    Watch, Write,
 };
 
 /// Commits that wait for the writer; more callers wait outside the queue.
@@ -196,6 +196,10 @@ impl Store for SledStore {
         self.history.watch(prefix, from)
     }
 
+    async fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        Ok(self.map.read().unwrap_or_else(PoisonError::into_inner).snapshot())
+    }
+
     async fn lead(&self, controller: &str) -> Result<Leadership, StoreError> {
         self.seat.take(self, controller).await
     }
@@ -365,7 +369,7 @@ fn checksum(revision: &[u8], key: &[u8], value: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-fn read_record(key: &[u8], record: &[u8]) -> Result<(u64, Bytes), String> {
+fn read_record<'a>(key: &[u8], record: &'a [u8]) -> Result<(u64, &'a [u8]), String> {
     let damaged = || format!("the record of {} is damaged", String::from_utf8_lossy(key));
     let (header, value) = record.split_at_checked(HEADER_BYTES).ok_or_else(damaged)?;
     let (revision, stored) = header.split_at(8);
@@ -373,7 +377,7 @@ fn read_record(key: &[u8], record: &[u8]) -> Result<(u64, Bytes), String> {
         return Err(damaged());
     }
     let revision = revision.try_into().map(u64::from_be_bytes).map_err(|_| damaged())?;
-    Ok((revision, Bytes::copy_from_slice(value)))
+    Ok((revision, value))
 }
 
 fn load(database: &sled::Db) -> Result<Map, String> {
@@ -389,7 +393,7 @@ fn load(database: &sled::Db) -> Result<Map, String> {
         if map.revision < revision {
             return Err(format!("the record of {text} is newer than the store"));
         }
-        map.entries.insert(text.to_owned(), (value, revision));
+        map.put(text, value, revision);
     }
     Ok(map)
 }
@@ -419,7 +423,7 @@ mod tests {
     #[test]
     fn a_record_with_any_bit_changed_is_noticed() {
         let good = record(7, "desktop/a", b"value");
-        assert_eq!(read_record(b"desktop/a", &good), Ok((7, Bytes::from_static(b"value"))));
+        assert_eq!(read_record(b"desktop/a", &good), Ok((7, b"value".as_slice())));
         for index in 0..good.len() * 8 {
             let mut bent = good.clone();
             bent[index / 8] ^= 1 << (index % 8);

@@ -1,37 +1,27 @@
-//! Everything that may be asked of the reconciler, what it answers, and why it refuses.
+//! Everything that may be asked of the reconciler.
 
 use std::collections::BTreeMap;
 
 use vidi_kit::ids::{
-    AppId, DesktopId, GatewayId, HostId, MachineId, OperationId, PoolId, SessionId, TemplateId,
-    TenantId, TraceId, UserId,
+    AppId, DesktopId, GatewayId, GroupId, HostId, MachineId, OperationId, PoolId, SessionId,
+    TemplateId, TenantId, UserId,
 };
 
+use super::audit::AuditEntry;
+use super::batch::NewBatch;
+use super::branding::Branding;
 use super::display_policy::DisplayPolicy;
+use super::group::GroupChange;
 use super::host::{HostHello, HostReport};
+use super::host_rule::{Labels, RuleTarget};
 use super::machine::MachineSettings;
 use super::pool::PoolSettings;
+use super::quota::Quota;
+pub use super::request_key::RequestKey;
 use super::resources::{EnrollToken, Manifest, ReleasePolicy, SignIn, Tenant, User};
-use super::session::{EndCause, Place};
-
-/// Makes a repeated request give the first one's answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RequestKey {
-    /// The caller's `request_id`, 1 to 128 printable ASCII letters without '/'.
-    pub id: String,
-    /// SHA-256 of what is asked, the id left out.
-    pub body_sha256: [u8; 32],
-    /// Who asks: `tenants/{t}/users/{u}`, or empty for root.
-    pub by: String,
-}
-
-impl RequestKey {
-    /// Under which name it is kept: what one caller asked is nothing to another. No id has a space.
-    pub fn kept_as(&self) -> String {
-        let Self { id, by, .. } = self;
-        if by.is_empty() { id.clone() } else { format!("{id} {}", by.replace('/', ":")) }
-    }
-}
+use super::rollout::RolloutChange;
+use super::session::{EndCause, Notice};
+use super::template::TemplateChange;
 
 /// A wish of a caller or news from a link. Who may ask was judged before; the reconciler judges
 /// whether it is possible.
@@ -48,6 +38,8 @@ pub enum Change {
         /// For repetition.
         request: Option<RequestKey>,
     },
+    /// Makes, changes or removes a group, or who is in it. Answer: done.
+    Group(TenantId, GroupId, GroupChange),
     /// Makes a tenant. Answer: done.
     CreateTenant {
         /// Its id.
@@ -56,6 +48,26 @@ pub enum Change {
         record: Tenant,
         /// For repetition.
         request: Option<RequestKey>,
+    },
+    /// Changes a tenant. Answer: done.
+    UpdateTenant {
+        /// Which.
+        tenant: TenantId,
+        /// For people; none: leave it.
+        display_name: Option<String>,
+        /// All of its limits; none: leave them.
+        quota: Option<Quota>,
+        /// As [`super::World::tenant_etag`] gave it; empty: whatever it is.
+        etag: String,
+        /// Only say whether it would be possible.
+        validate_only: bool,
+    },
+    /// Chooses how the pages look to a tenant's people. Answer: done.
+    SetBranding {
+        /// Whose.
+        tenant: TenantId,
+        /// All of it; it has passed [`Branding::check`].
+        branding: Box<Branding>,
     },
     /// Removes a tenant; refused while it has users, templates or desktops. Answer: done.
     DeleteTenant {
@@ -123,7 +135,7 @@ pub enum Change {
         /// The id that it asks for; the token's own wins.
         id: String,
     },
-    /// Makes a version the newest of a template, which is made when it is not there. Answer: done.
+    /// Keeps a version of a template, which is made when it is not there, and publishes it. Answer: done.
     PutTemplate {
         /// In this tenant.
         tenant: TenantId,
@@ -135,6 +147,27 @@ pub enum Change {
         digest: String,
         /// What the version is made of; its files are there already.
         manifest: Manifest,
+        /// New desktops go on to get the version that is published, if one is.
+        draft: bool,
+    },
+    /// Publishes versions of a template, or forgets one. Answer: done.
+    Template(TemplateChange),
+    /// Begins a roll-out, or changes its course. Answer: [`Answer::Rollout`].
+    Rollout(RolloutChange),
+    /// Does the same with many desktops. Answer: [`Answer::Operation`].
+    Batch(Box<NewBatch>),
+    /// Begins nothing more of a batch. Answer: [`Answer::Operation`].
+    CancelBatch(OperationId),
+    /// Tells somebody something on the screen. Answer: [`Answer::Session`].
+    Message {
+        /// In this tenant.
+        tenant: TenantId,
+        /// To this session's user.
+        session: SessionId,
+        /// What.
+        notice: Notice,
+        /// For repetition.
+        request: Option<RequestKey>,
     },
     /// Removes a template with its versions; refused while a desktop uses it. Answer: done.
     DeleteTemplate {
@@ -200,6 +233,13 @@ pub enum Change {
     DeleteDesktop {
         /// Which.
         target: DesktopTarget,
+    },
+    /// Keeps a desktop for a user, or for nobody: then one of a pool leaves it. Answer: done.
+    AssignDesktop {
+        /// Which; it has no request.
+        target: DesktopTarget,
+        /// For whom; none: nobody.
+        user: Option<UserId>,
     },
     /// Makes a physical machine. Answer: [`Answer::Machine`].
     CreateMachine {
@@ -325,6 +365,16 @@ pub enum Change {
         /// All of its labels; none: leave them.
         labels: Option<BTreeMap<String, String>>,
     },
+    /// Says which labels a host must have for the desktops of a tenant, a template or a pool; none: any host
+    /// will do. Answer: done.
+    SetHostRule {
+        /// Of this tenant.
+        tenant: TenantId,
+        /// Whose desktops.
+        target: RuleTarget,
+        /// All of them.
+        labels: Labels,
+    },
     /// Places nothing new on a host. Answer: done.
     CordonHost {
         /// Which.
@@ -397,6 +447,8 @@ pub enum Change {
         link: u64,
         /// Each with its epoch.
         sessions: BTreeMap<SessionId, u64>,
+        /// For so long nobody has touched anything in them, s; 0 where it names none.
+        idle_secs: BTreeMap<SessionId, u32>,
         /// Where other gateways reach it, `host:port`; empty: nowhere.
         peer_address: String,
     },
@@ -407,6 +459,8 @@ pub enum Change {
         /// Which link.
         link: u64,
     },
+    /// A call was refused before it changed anything; for the audit log. Answer: none.
+    Refused(Box<AuditEntry>),
     /// Publishes a public grant-signing key. Answer: done.
     PutGrantKey {
         /// The controller that signs with it.
@@ -428,66 +482,3 @@ pub struct DesktopTarget {
     /// For repetition.
     pub request: Option<RequestKey>,
 }
-
-/// What became of a change; the snapshot that holds its effect is published before this is given.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// It is done.
-    Done,
-    /// It goes on under this operation.
-    Operation(OperationId),
-    /// This session has it.
-    Session(TenantId, SessionId),
-    /// This machine is made.
-    Machine(MachineId),
-    /// The daemon's id.
-    EnrollId(String),
-    /// A grant may be signed.
-    Granted(Granted),
-}
-
-/// What a grant is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Granted {
-    /// Whose session it is.
-    pub user: UserId,
-    /// Higher than any before.
-    pub epoch: u64,
-    /// Where its desktop or machine is.
-    pub way: Way,
-    /// Of the click that opened the session.
-    pub trace: Option<TraceId>,
-    /// The user's name, for people.
-    pub user_display_name: String,
-    /// What the desktop allows.
-    pub display_policy: DisplayPolicy,
-}
-
-/// How a session's desktop or machine is reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Way {
-    /// By the relay of the desktop's host.
-    Relay {
-        /// The desktop.
-        desktop: DesktopId,
-        /// Where that is.
-        host: HostId,
-        /// `host:port` of the host's relay.
-        relay_address: String,
-    },
-    /// By a gateway itself.
-    Direct(MachineId, Box<MachineSettings>),
-}
-
-impl Way {
-    /// What it leads to.
-    pub const fn place(&self) -> Place {
-        match self {
-            Self::Relay { desktop, .. } => Place::Desktop(*desktop),
-            Self::Direct(machine, _) => Place::Machine(*machine),
-        }
-    }
-}
-
-/// Where a desktop could be put, or a sentence why nowhere.
-pub type Placed = Result<HostId, String>;

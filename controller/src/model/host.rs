@@ -98,6 +98,8 @@ pub struct GatewayLive {
     pub heard_ms: i64,
     /// The sessions that it has attached, each with its epoch.
     pub sessions: BTreeMap<SessionId, u64>,
+    /// When somebody last touched keyboard or mouse in each of them, ms since the epoch.
+    pub touched_ms: BTreeMap<SessionId, i64>,
     /// Where other gateways reach it, `host:port`; empty: not known.
     pub peer_address: String,
 }

@@ -26,6 +26,17 @@ impl World {
         self.desktops.get(&(tenant.clone(), id))
     }
 
+    /// Desktops of a tenant, by id.
+    pub fn desktops_in<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+    ) -> impl Iterator<Item = (DesktopId, &'a Arc<Desktop>)> {
+        self.desktops
+            .from(Bound::Included(&(tenant.clone(), DesktopId::new(NIL))))
+            .take_while(move |((of, _), _)| of == tenant)
+            .map(|((_, id), one)| (*id, one))
+    }
+
     /// A session of a tenant.
     pub fn session(&self, tenant: &TenantId, id: SessionId) -> Option<&Arc<Session>> {
         self.sessions.get(&(tenant.clone(), id))
@@ -254,7 +265,8 @@ impl World {
         let DesktopSpec { generation, display_name, release_policy, display_policy, .. } =
             &desktop.spec;
         let policies = format!("{release_policy:?} {display_policy:?}");
-        format!("g{generation}-{}", etag([display_name, &policies].into_iter()))
+        let whose = format!("{:?} {:?}", desktop.spec.assigned_user, desktop.spec.pool);
+        format!("g{generation}-{}", etag([display_name, &policies, &whose].into_iter()))
     }
 
     /// Opaque; changes with every change of the record.
@@ -269,12 +281,16 @@ impl World {
 
     /// Opaque; changes with every change of the record.
     pub fn tenant_etag(tenant: &Tenant) -> String {
-        etag(std::iter::once(&tenant.display_name))
+        let quota = tenant.quota.limits.iter().map(|(kind, limit)| format!("{kind:?}{limit}"));
+        let parts: Vec<String> =
+            std::iter::once(tenant.display_name.clone()).chain(quota).collect();
+        etag(parts.iter())
     }
 
     /// Opaque; changes with every change of the record.
     pub fn template_etag(template: &Template) -> String {
-        etag([&template.display_name, &template.latest_digest].into_iter())
+        let published = format!("{} {}", template.latest_digest, template.publish_ms);
+        etag([&template.display_name, &published].into_iter())
     }
 }
 

@@ -8,6 +8,8 @@ use vidi_kit::ids::{AppId, DesktopId, TemplateId, UserId};
 use super::display_policy::DisplayPolicy;
 use super::power::Power;
 use super::resources::{Desktop, ReleasePolicy};
+use super::rollout::{Pin, Trial, TrialPhase};
+use super::schedule::Schedule;
 use super::world::World;
 
 /// Desktops of one pool: the largest customer we know of has half of it in all.
@@ -23,6 +25,12 @@ pub const DISCONNECT_SECS_MIN: u32 = 10;
 pub const MAX_SESSION_SECS_MAX: u32 = 30 * 24 * 60 * 60;
 /// The shortest, s: below it nobody gets to work.
 pub const MAX_SESSION_SECS_MIN: u32 = 60;
+/// Who reads a long page does not touch anything for some minutes, s.
+pub const IDLE_SECS_MIN: u32 = 60;
+/// A day, s: who leaves a desktop for longer is gone.
+pub const IDLE_SECS_MAX: u32 = 24 * 60 * 60;
+/// Pools that one user may have open at a time, where that is limited.
+pub const USER_SESSIONS_MAX: u32 = 100;
 
 /// A pool as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +50,10 @@ pub struct Pool {
     /// When desktops of it failed of late before they had a user, ms since the epoch, oldest first; fewer
     /// than suspend it.
     pub failures_ms: Vec<i64>,
+    /// The version that a roll-out has brought, or is to leave.
+    pub pin: Option<Pin>,
+    /// Another version that some of its desktops may have.
+    pub trial: Option<Trial>,
 }
 
 /// What is chosen of a pool.
@@ -67,6 +79,17 @@ pub struct PoolSettings {
     pub disconnect_secs: Option<u32>,
     /// How long a session lasts at most, s.
     pub max_session_secs: Option<u32>,
+    /// How long a session lasts while somebody is connected to it and touches nothing, s; none: for ever.
+    pub idle_secs: Option<u32>,
+    /// So many sessions on desktops of pools may a user have when a click on this one is let in, this one
+    /// counted; none: any number.
+    pub user_sessions_max: Option<u32>,
+    /// When it is of another size.
+    pub schedule: Schedule,
+    /// As many desktops are kept free as people are expected, where those are more than `min_spare`.
+    ///
+    /// INVARIANT: not of a dedicated pool.
+    pub forecast: bool,
     /// What becomes of a dedicated desktop when its session ends.
     ///
     /// INVARIANT: Delete of a floating pool, Keep or Stop of a dedicated one.
@@ -113,6 +136,14 @@ impl Pool {
     }
 }
 
+impl Pool {
+    /// What its desktops' standing hangs on.
+    pub(super) fn wants_versions(&self) -> (Option<Pin>, Option<(String, TrialPhase)>) {
+        let trial = self.trial.as_ref().map(|trial| (trial.digest.clone(), trial.phase));
+        (self.pin.clone(), trial)
+    }
+}
+
 impl PoolSettings {
     /// Refuses what no pool may be: answers the field of the API and what is expected of it.
     pub fn check(&self) -> Result<(), (&'static str, &'static str)> {
@@ -134,6 +165,19 @@ impl PoolSettings {
         let longest = MAX_SESSION_SECS_MIN..=MAX_SESSION_SECS_MAX;
         if self.max_session_secs.is_some_and(|secs| !longest.contains(&secs)) {
             return Err(("max_session_secs", "0, or 60 s to 30 days are expected"));
+        }
+        let idle = IDLE_SECS_MIN..=IDLE_SECS_MAX;
+        if self.idle_secs.is_some_and(|secs| !idle.contains(&secs)) {
+            return Err(("idle_secs", "0, or 60 s to 24 hours are expected"));
+        }
+        let sessions = 1..=USER_SESSIONS_MAX;
+        if self.user_sessions_max.is_some_and(|count| !sessions.contains(&count)) {
+            return Err(("user_sessions_max", "0 to 100 are expected"));
+        }
+        self.schedule.check(POOL_DESKTOPS_MAX)?;
+        if self.forecast && self.kind == PoolKind::Dedicated {
+            let rule = "only a floating pool has one: who has a dedicated desktop takes no other";
+            return Err(("forecast", rule));
         }
         match (self.kind, self.release_policy) {
             (PoolKind::Floating, ReleasePolicy::Delete)
@@ -163,7 +207,7 @@ pub enum Standing {
     /// Free, and it will not be ready: failed, off, older than its template and not even ready, on a host
     /// that is silent or drained. It goes.
     Lost,
-    /// Somebody has it: by a session, or for good.
+    /// Somebody has it: by a session, or for good; or nobody knows, since a backup was restored.
     Taken,
     /// It is being destroyed.
     Leaving,
@@ -193,7 +237,7 @@ impl Standing {
         if spec.deleting {
             return Some(if silent { Self::Stranded } else { Self::Leaving });
         }
-        if spec.assigned_user.is_some() || status.session.is_some() {
+        if spec.assigned_user.is_some() || status.session.is_some() || spec.restored {
             return Some(Self::Taken);
         }
         let answered = spec.generation <= status.observed_generation;
@@ -203,8 +247,7 @@ impl Standing {
         if silent || drained || !spec.power_on || (answered && ended && !spec.restarting) {
             return Some(Self::Lost);
         }
-        let latest = world.template(tenant, &spec.template).map(|one| &one.latest_digest);
-        let outdated = latest.is_some_and(|latest| *latest != spec.template_digest);
+        let outdated = !world.is_current(tenant, spec);
         Some(match (world.is_ready(desktop, id), outdated) {
             (true, false) => Self::Ready,
             (true, true) => Self::Outdated,

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use vidi_kit::ids::{DesktopId, PoolId, SessionId, TemplateId, TenantId, UserId};
 
+use super::forecast::Arrivals;
 use super::map::Map;
-use super::pool::{BootTimes, Pool, PoolCounts, PoolStatus, Standing};
+use super::pool::{BootTimes, Pool, PoolCounts, Standing};
 use super::resources::{Desktop, DesktopSpec, ReleasePolicy};
 use super::session::{Place, Session};
 use super::world::World;
-use crate::mutants::{self, Mutant};
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
@@ -19,15 +19,28 @@ pub struct PoolIndex {
     /// Desktops of pools by how they stand, oldest first.
     desktops: Map<(TenantId, PoolId, Standing, DesktopId), ()>,
     /// How each of them stands.
-    standings: Map<(TenantId, DesktopId), (PoolId, Standing)>,
+    standings: Map<(TenantId, DesktopId), Stands>,
     /// How many of each pool stand how.
     counts: Map<(TenantId, PoolId), PoolCounts>,
+    /// How many of those stand how that have the version of their pool's trial.
+    trial_counts: Map<(TenantId, PoolId), PoolCounts>,
     /// Sessions that wait for a desktop, oldest first.
     waiting: Map<(TenantId, PoolId, SessionId), ()>,
     /// The one that each user has waiting for each pool.
     user_waiting: Map<(TenantId, UserId, PoolId), SessionId>,
     /// How long the last desktops took to be ready; memory only.
     boots: Map<(TenantId, PoolId), BootTimes>,
+    /// When people came of late.
+    arrivals: Map<(TenantId, PoolId), Arrivals>,
+}
+
+/// How a desktop stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stands {
+    pool: PoolId,
+    standing: Standing,
+    /// It has the version of its pool's trial.
+    tried: bool,
 }
 
 const NIL: uuid::Uuid = uuid::Uuid::nil();
@@ -38,37 +51,45 @@ impl PoolIndex {
     pub(super) fn stand(
         &mut self,
         (tenant, id): (&TenantId, DesktopId),
-        now: Option<(PoolId, Standing)>,
+        now: Option<Stands>,
     ) -> Option<PoolId> {
         let key = (tenant.clone(), id);
         let before = self.standings.get(&key).map(|before| **before);
         if before == now {
             return None;
         }
-        if let Some((pool, standing)) = before {
+        if let Some(Stands { pool, standing, tried }) = before {
             self.desktops.remove(&(tenant.clone(), pool, standing, id));
-            self.count(tenant, pool, |counts| counts.remove(standing));
+            self.count((tenant, pool), tried, |counts| counts.remove(standing));
         }
         match now {
-            Some((pool, standing)) => {
+            Some(Stands { pool, standing, tried }) => {
                 self.desktops.insert((tenant.clone(), pool, standing, id), ());
-                self.count(tenant, pool, |counts| counts.add(standing));
-                self.standings.insert(key, (pool, standing));
+                self.count((tenant, pool), tried, |counts| counts.add(standing));
+                self.standings.insert(key, Stands { pool, standing, tried });
             }
             None => drop(self.standings.remove(&key)),
         }
-        now.or(before).map(|(pool, _)| pool)
+        now.or(before).map(|stands| stands.pool)
     }
 
-    fn count(&mut self, tenant: &TenantId, pool: PoolId, change: impl FnOnce(&mut PoolCounts)) {
-        let key = (tenant.clone(), pool);
-        let mut counts = self.counts.get(&key).map_or_else(PoolCounts::default, |counts| **counts);
-        change(&mut counts);
-        // What is counted to none is not kept.
-        if counts == PoolCounts::default() {
-            self.counts.remove(&key);
-        } else {
-            self.counts.insert(key, counts);
+    fn count(
+        &mut self,
+        (tenant, pool): (&TenantId, PoolId),
+        tried: bool,
+        change: impl Fn(&mut PoolCounts),
+    ) {
+        let trial = tried.then_some(&mut self.trial_counts);
+        for all in std::iter::once(&mut self.counts).chain(trial) {
+            let key = (tenant.clone(), pool);
+            let mut counts = all.get(&key).map_or_else(PoolCounts::default, |counts| **counts);
+            change(&mut counts);
+            // What is counted to none is not kept.
+            if counts == PoolCounts::default() {
+                all.remove(&key);
+            } else {
+                all.insert(key, counts);
+            }
         }
     }
 
@@ -88,9 +109,19 @@ impl PoolIndex {
         }
     }
 
+    /// Notes that a new session wants a desktop.
+    pub(super) fn arrive(&mut self, tenant: &TenantId, pool: PoolId, at_ms: i64) {
+        let key = (tenant.clone(), pool);
+        let known = self.arrivals.get(&key);
+        let mut arrivals = known.map_or_else(Arrivals::default, |known| Arrivals::clone(known));
+        arrivals.add(at_ms);
+        self.arrivals.insert(key, arrivals);
+    }
+
     /// Forgets what only memory knew of a pool that is gone.
     pub(super) fn forget(&mut self, tenant: &TenantId, pool: PoolId) {
         self.boots.remove(&(tenant.clone(), pool));
+        self.arrivals.remove(&(tenant.clone(), pool));
     }
 }
 
@@ -114,6 +145,12 @@ impl World {
     /// How many desktops of a pool stand how.
     pub fn pool_counts(&self, tenant: &TenantId, pool: PoolId) -> PoolCounts {
         let counts = self.pool_index.counts.get(&(tenant.clone(), pool));
+        counts.map_or_else(PoolCounts::default, |counts| **counts)
+    }
+
+    /// As [`Self::pool_counts`], of those that have the version of its trial.
+    pub(super) fn pool_trial_counts(&self, tenant: &TenantId, pool: PoolId) -> PoolCounts {
+        let counts = self.pool_index.trial_counts.get(&(tenant.clone(), pool));
         counts.map_or_else(PoolCounts::default, |counts| **counts)
     }
 
@@ -182,6 +219,13 @@ impl World {
         self.pool_index.user_waiting.get(&key).map(|id| **id)
     }
 
+    /// For how many pools a user waits.
+    pub fn waits_of(&self, tenant: &TenantId, user: &UserId) -> usize {
+        let first = (tenant.clone(), user.clone(), PoolId::LEAST);
+        let waits = self.pool_index.user_waiting.from(Bound::Included(&first));
+        waits.take_while(|((of, who, _), _)| of == tenant && who == user).count()
+    }
+
     /// The desktop that a user has of a pool, that one not being destroyed.
     pub fn pool_desktop_of(
         &self,
@@ -191,6 +235,11 @@ impl World {
     ) -> Option<(DesktopId, Arc<Desktop>)> {
         let own = self.desktops_of(tenant, user).into_iter();
         own.filter(|(_, one)| one.spec.pool == Some(pool)).find(|(_, one)| !one.spec.deleting)
+    }
+
+    /// When people came to a pool of late.
+    pub fn pool_arrivals(&self, tenant: &TenantId, pool: PoolId) -> Option<&Arrivals> {
+        self.pool_index.arrivals.get(&(tenant.clone(), pool)).map(|one| &**one)
     }
 
     /// How long the last desktops of a pool took to be ready, on average, ms.
@@ -208,33 +257,6 @@ impl World {
             .map_or_else(BootTimes::default, |known| BootTimes::clone(known));
         boots.add(took_ms);
         self.pool_index.boots.insert(key, boots);
-    }
-
-    /// Free desktops that a pool should have now, ready or on their way: those kept ready for whoever
-    /// comes next, and one for each who waits; never more than there may be beside those in use.
-    pub fn spare_wanted(&self, tenant: &TenantId, id: PoolId) -> u32 {
-        let Some(pool) = self.pool(tenant, id).filter(|pool| !pool.deleting) else { return 0 };
-        let waiting = u32::try_from(self.pool_waiting_count(tenant, id)).unwrap_or(u32::MAX);
-        let taken = self.pool_counts(tenant, id).get(Standing::Taken);
-        let room = pool.settings.max_desktops.saturating_sub(taken);
-        let wanted = pool.settings.min_spare.saturating_add(waiting);
-        if mutants::on(Mutant::RefillOverMax) { wanted } else { wanted.min(room) }
-    }
-
-    /// What is observed of a pool.
-    pub fn pool_status(&self, tenant: &TenantId, id: PoolId) -> PoolStatus {
-        let counts = self.pool_counts(tenant, id);
-        let leaving = counts.get(Standing::Leaving);
-        let boot_ms = self.pool_boot_ms(tenant, id);
-        PoolStatus {
-            desktops: counts.all().saturating_sub(leaving),
-            ready: counts.get(Standing::Ready) + counts.get(Standing::Outdated),
-            preparing: counts.get(Standing::Coming) + counts.get(Standing::Unplaced),
-            claimed: counts.get(Standing::Taken),
-            waiting: u32::try_from(self.pool_waiting_count(tenant, id)).unwrap_or(u32::MAX),
-            spare_wanted: self.spare_wanted(tenant, id),
-            ready_secs: boot_ms.and_then(|span_ms| u32::try_from((span_ms + 999) / 1_000).ok()),
-        }
     }
 
     /// What becomes of a desktop when its session ends: of one of a dedicated pool what that says now.
@@ -273,14 +295,23 @@ impl World {
     /// Notes how a desktop stands now, and that its pool has to look at it where that has changed.
     pub(super) fn stand(&mut self, tenant: &TenantId, id: DesktopId) {
         let now = match self.desktop(tenant, id) {
-            Some(desktop) => {
-                let Some(pool) = desktop.spec.pool else { return };
-                Standing::of(self, tenant, id).map(|standing| (pool, standing))
-            }
+            // One that has left its pool stands there no more.
+            Some(desktop) => desktop.spec.pool.and_then(|pool| {
+                let tried = self.is_tried(tenant, &desktop.spec);
+                Standing::of(self, tenant, id).map(|standing| Stands { pool, standing, tried })
+            }),
             None => None,
         };
         if let Some(pool) = self.pool_index.stand((tenant, id), now) {
             self.touch_place(tenant.clone(), Place::Pool(pool));
+        }
+    }
+
+    /// As [`Self::stand`], of all desktops of a pool: it wants other versions.
+    pub(super) fn stand_pool(&mut self, tenant: &TenantId, pool: PoolId) {
+        let desktops: Vec<DesktopId> = self.pool_desktops(tenant, pool).collect();
+        for id in desktops {
+            self.stand(tenant, id);
         }
     }
 

@@ -2,6 +2,8 @@
 
 use vidi_kit::ids::{DesktopId, HostId, MachineId};
 
+use super::quota::QuotaKind;
+
 /// Why a change was refused; nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -72,6 +74,20 @@ pub enum Refusal {
         what: &'static str,
         /// The limit.
         limit: usize,
+    },
+    /// The tenant may not have more.
+    #[error(
+        "the quota of {limit} {} does not allow more ({used} are there): remove or stop some, or ask for a \
+         larger quota",
+        .kind.words()
+    )]
+    QuotaExceeded {
+        /// Of what.
+        kind: QuotaKind,
+        /// At most so many.
+        limit: u64,
+        /// So many there are.
+        used: u64,
     },
     /// The session has no desktop yet.
     #[error("the session waits for a desktop, at place {position}: ask again in a few seconds")]

@@ -10,6 +10,7 @@ use vidi_kit::ids::{
 use super::assignment::Assignment;
 use super::display_policy::DisplayPolicy;
 use super::power::Power;
+use super::quota::Quota;
 
 /// The installation itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,12 +22,14 @@ pub struct Installation {
 }
 
 /// A customer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tenant {
     /// For people.
     pub display_name: String,
     /// When it was made, ms since the epoch.
     pub create_ms: i64,
+    /// What it may have at most.
+    pub quota: Quota,
 }
 
 /// A local user.
@@ -74,15 +77,20 @@ pub struct EnrollToken {
     pub used: bool,
 }
 
-/// A golden image's name and newest version.
+/// A golden image's name and published version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
     /// For people.
     pub display_name: String,
-    /// The version that new desktops get, `sha256:<hex>`.
+    /// The version that new desktops get, `sha256:<hex>`: the one that is published.
     pub latest_digest: String,
     /// When it was made, ms since the epoch.
     pub create_ms: i64,
+    /// When that version was published, ms since the epoch.
+    pub publish_ms: i64,
+    /// The versions that were published before, the last one last; at most
+    /// [`super::template::PUBLISHED_BEFORE_MAX`].
+    pub published_before: Vec<String>,
 }
 
 /// An immutable version of a template.
@@ -218,6 +226,9 @@ pub struct DesktopSpec {
     pub trace: Option<TraceId>,
     /// The pool that made it. Never changes.
     pub pool: Option<PoolId>,
+    /// This is of a backup that was restored, and what has become of the desktop since is not known: it is
+    /// not handed out, nor switched off or destroyed by itself, until somebody decides anew.
+    pub restored: bool,
 }
 
 impl DesktopSpec {

@@ -1,15 +1,23 @@
 //! The stored part of the world as rows: what a decision writes, and what a load reads.
 
 use vidi_kit::ids::{
-    DesktopId, HostId, MachineId, OperationId, PoolId, SessionId, TemplateId, TenantId, UserId,
+    DesktopId, GroupId, HostId, MachineId, OperationId, PoolId, RolloutId, SessionId, TemplateId,
+    TenantId, UserId,
 };
 
+use super::audit::{AuditBlock, AuditHead};
+use super::batch::Batch;
+use super::branding::Branding;
+use super::forecast::Forecast;
+use super::group::Group;
+use super::host_rule::{Labels, RuleTarget};
 use super::machine::Machine;
 use super::pool::Pool;
 use super::resources::{
     Allocation, DesktopSpec, DesktopStatus, EnrollToken, Host, Installation, Operation, Request,
     SignIn, Template, TemplateVersion, Tenant, User,
 };
+use super::rollout::Rollout;
 use super::session::Session;
 use super::usage::{UsageInterval, UsageKey};
 
@@ -22,8 +30,14 @@ pub enum Row {
     GrantKey(String, Vec<u8>, i64),
     /// tenant/{t}
     Tenant(TenantId, Tenant),
+    /// branding/{t}
+    Branding(TenantId, Branding),
     /// user/{t}/{u}
     User(TenantId, UserId, User),
+    /// group/{t}/{g}
+    Group(TenantId, GroupId, Group),
+    /// member/{t}/{g}/{u}: since when, ms since the epoch
+    Member(TenantId, GroupId, UserId, i64),
     /// signin/{hash}
     SignIn(String, SignIn),
     /// enroll/{hash}
@@ -34,6 +48,8 @@ pub enum Row {
     Version(TenantId, TemplateId, String, TemplateVersion),
     /// host/{h}
     Host(HostId, Host),
+    /// hostrule/{t}, hostrule/{t}/template/{x}, hostrule/{t}/pool/{p}
+    HostRule(TenantId, RuleTarget, Labels),
     /// removedhost/{h}: when it was removed, ms since the epoch
     RemovedHost(HostId, i64),
     /// desktop/{t}/{d}/spec
@@ -48,14 +64,24 @@ pub enum Row {
     Machine(TenantId, MachineId, Machine),
     /// pool/{t}/{p}
     Pool(TenantId, PoolId, Pool),
+    /// forecast/{t}/{p}
+    Forecast(TenantId, PoolId, Box<Forecast>),
     /// operation/{o}
     Operation(OperationId, Operation),
+    /// batch/{o}: an operation on many desktops
+    Batch(OperationId, Box<Batch>),
+    /// rollout/{t}/{r}
+    Rollout(TenantId, RolloutId, Box<Rollout>),
     /// request/{t}/{id}
     Request(TenantId, String, Request),
     /// usage/{t}/{d}/{start}/{kind}
     Usage(UsageKey, UsageInterval),
     /// meta/alive: when the leader last knew what is going on, ms since the epoch
     Alive(i64),
+    /// audit/{number}
+    Audit(u64, AuditBlock),
+    /// meta/audit
+    AuditHead(AuditHead),
 }
 
 /// The key of a row.
@@ -67,8 +93,14 @@ pub enum Key {
     GrantKey(String),
     /// tenant/{t}
     Tenant(TenantId),
+    /// branding/{t}
+    Branding(TenantId),
     /// user/{t}/{u}
     User(TenantId, UserId),
+    /// group/{t}/{g}
+    Group(TenantId, GroupId),
+    /// member/{t}/{g}/{u}
+    Member(TenantId, GroupId, UserId),
     /// signin/{hash}
     SignIn(String),
     /// enroll/{hash}
@@ -79,6 +111,8 @@ pub enum Key {
     Version(TenantId, TemplateId, String),
     /// host/{h}
     Host(HostId),
+    /// hostrule/{t}, hostrule/{t}/template/{x}, hostrule/{t}/pool/{p}
+    HostRule(TenantId, RuleTarget),
     /// removedhost/{h}
     RemovedHost(HostId),
     /// desktop/{t}/{d}/spec
@@ -93,14 +127,24 @@ pub enum Key {
     Machine(TenantId, MachineId),
     /// pool/{t}/{p}
     Pool(TenantId, PoolId),
+    /// forecast/{t}/{p}
+    Forecast(TenantId, PoolId),
     /// operation/{o}
     Operation(OperationId),
+    /// batch/{o}
+    Batch(OperationId),
+    /// rollout/{t}/{r}
+    Rollout(TenantId, RolloutId),
     /// request/{t}/{id}
     Request(TenantId, String),
     /// usage/{t}/{d}/{start}/{kind}
     Usage(UsageKey),
     /// meta/alive
     Alive,
+    /// audit/{number}
+    Audit(u64),
+    /// meta/audit
+    AuditHead,
 }
 
 /// One write of a decision.
@@ -120,7 +164,12 @@ impl Row {
             Self::Installation(_) => Key::Installation,
             Self::GrantKey(id, ..) => Key::GrantKey(id.clone()),
             Self::Tenant(tenant, _) => Key::Tenant(tenant.clone()),
+            Self::Branding(tenant, _) => Key::Branding(tenant.clone()),
             Self::User(tenant, user, _) => Key::User(tenant.clone(), user.clone()),
+            Self::Group(tenant, group, _) => Key::Group(tenant.clone(), group.clone()),
+            Self::Member(tenant, group, user, _) => {
+                Key::Member(tenant.clone(), group.clone(), user.clone())
+            }
             Self::SignIn(hash, _) => Key::SignIn(hash.clone()),
             Self::EnrollToken(hash, _) => Key::EnrollToken(hash.clone()),
             Self::Template(tenant, id, _) => Key::Template(tenant.clone(), id.clone()),
@@ -128,6 +177,7 @@ impl Row {
                 Key::Version(tenant.clone(), id.clone(), digest.clone())
             }
             Self::Host(host, _) => Key::Host(host.clone()),
+            Self::HostRule(tenant, target, _) => Key::HostRule(tenant.clone(), target.clone()),
             Self::RemovedHost(host, _) => Key::RemovedHost(host.clone()),
             Self::Spec(tenant, id, _) => Key::Spec(tenant.clone(), *id),
             Self::Status(tenant, id, _) => Key::Status(tenant.clone(), *id),
@@ -135,10 +185,15 @@ impl Row {
             Self::Session(tenant, id, _) => Key::Session(tenant.clone(), *id),
             Self::Machine(tenant, id, _) => Key::Machine(tenant.clone(), *id),
             Self::Pool(tenant, id, _) => Key::Pool(tenant.clone(), *id),
+            Self::Forecast(tenant, id, _) => Key::Forecast(tenant.clone(), *id),
             Self::Operation(id, _) => Key::Operation(*id),
+            Self::Batch(id, _) => Key::Batch(*id),
+            Self::Rollout(tenant, id, _) => Key::Rollout(tenant.clone(), *id),
             Self::Request(tenant, id, _) => Key::Request(tenant.clone(), id.clone()),
             Self::Usage(key, _) => Key::Usage(key.clone()),
             Self::Alive(_) => Key::Alive,
+            Self::Audit(number, _) => Key::Audit(*number),
+            Self::AuditHead(_) => Key::AuditHead,
         }
     }
 }

@@ -31,6 +31,26 @@ pub struct Session {
     /// Why its gateway did not reach the place the last time; empty: it did, or has not tried. Only in
     /// memory.
     pub problem: String,
+    /// What its user was told last, oldest first; at most [`NOTICES_MAX`].
+    pub notices: Vec<Notice>,
+}
+
+/// Messages to its user that a session keeps: as many as somebody reads who comes back.
+pub const NOTICES_MAX: usize = 8;
+/// Longest message, in bytes: what fits a note on a small screen.
+pub const NOTICE_BYTES_MAX: usize = 1_000;
+
+/// Something that a person tells the user of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// Goes up from message to message of a session; 0: not given yet.
+    pub number: u32,
+    /// In the words of who sends it.
+    pub text: String,
+    /// Who that is, for people; empty: nobody in particular.
+    pub from: String,
+    /// When, ms since the epoch.
+    pub at_ms: i64,
 }
 
 /// What a session is on.
@@ -87,6 +107,8 @@ pub enum EndCause {
     ByAdministrator,
     /// Nobody was connected for so many seconds.
     Away(u32),
+    /// Somebody was connected, and touched nothing for so many seconds.
+    Idle(u32),
     /// Its desktop was switched off: by its own guest, or by whoever may.
     SwitchedOff,
     /// Its desktop was deleted.
@@ -157,6 +179,9 @@ impl fmt::Display for EndCause {
             Self::ByAdministrator => "ended by an administrator",
             Self::Away(secs) => {
                 return write!(formatter, "nobody was connected for {}", spoken(*secs));
+            }
+            Self::Idle(secs) => {
+                return write!(formatter, "nobody touched anything for {}", spoken(*secs));
             }
             Self::SwitchedOff => "the desktop was switched off",
             Self::Destroyed => "the desktop was deleted",

@@ -7,12 +7,19 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use vidi_kit::ids::{
-    AppId, DesktopId, GatewayId, HostId, MachineId, OperationId, PoolId, SessionId, TemplateId,
-    TenantId, UserId,
+    AppId, DesktopId, GatewayId, GroupId, HostId, MachineId, OperationId, PoolId, RolloutId,
+    SessionId, TemplateId, TenantId, UserId,
 };
 
+use super::audit::{AuditBlock, AuditHead};
+use super::batch::Batch;
+use super::branding::Branding;
 use super::fleet::{Fleet, HostsLive, Load};
+use super::forecast::Forecast;
+use super::group::{Group, Members};
 use super::host::GatewayLive;
+use super::host_rule::{Labels, RuleTarget};
+use super::indexes::{count_one_less, count_one_more, is_indexed_alike};
 use super::machine::Machine;
 use super::map::Map;
 use super::pool::Pool;
@@ -21,8 +28,10 @@ use super::resources::{
     Allocation, Desktop, EnrollToken, Host, Installation, Operation, Request, SignIn, Template,
     TemplateVersion, Tenant, User,
 };
+use super::rollout::Rollout;
 use super::row::{Key, Row, Step};
 use super::session::{Place, Session};
+use super::tenant_index::TenantIndex;
 use super::usage::{UsageInterval, UsageKey, UsageKind};
 use crate::mutants::{self, Mutant};
 
@@ -49,14 +58,22 @@ pub struct World {
     pub limits: Limits,
     /// Goes up with every change of a desktop, its session or its host's news.
     pub sequence: u64,
+    /// The store's revision with the newest commit that this knows; memory only.
+    pub revision: u64,
     /// The installation; none before the first start has made it.
     pub installation: Option<Installation>,
     /// Controllers' public grant-signing keys: key, when it was made.
     pub grant_keys: BTreeMap<String, (Vec<u8>, i64)>,
     /// Customers.
     pub tenants: Map<TenantId, Tenant>,
+    /// How the pages look to tenants' people, where that was chosen.
+    pub brandings: Map<TenantId, Branding>,
     /// Local users.
     pub users: Map<(TenantId, UserId), User>,
+    /// Groups of users.
+    pub groups: Map<(TenantId, GroupId), Group>,
+    /// Who is in which.
+    pub members: Members,
     /// Sign-ins by the hash of their token (hex).
     pub sign_ins: Map<String, SignIn>,
     /// Enrolment tokens by the hash of their secret (hex).
@@ -67,6 +84,8 @@ pub struct World {
     pub versions: Map<(TenantId, TemplateId, String), TemplateVersion>,
     /// Hosts as they are kept.
     pub hosts: Map<HostId, Host>,
+    /// Which labels hosts must have.
+    pub host_rules: Map<(TenantId, RuleTarget), Labels>,
     /// Hosts that were removed, and when, until their certificates have expired.
     pub removed_hosts: Map<HostId, i64>,
     /// Hosts as they are linked; memory only.
@@ -79,12 +98,18 @@ pub struct World {
     pub machines: Map<(TenantId, MachineId), Machine>,
     /// Pools.
     pub pools: Map<(TenantId, PoolId), Pool>,
+    /// What is learned of who comes to each pool.
+    pub forecasts: Map<(TenantId, PoolId), Forecast>,
     /// What each host must have.
     pub allocations: Map<(HostId, DesktopId), Allocation>,
     /// Sessions, ended ones too until they expire.
     pub sessions: Map<(TenantId, SessionId), Session>,
     /// Operations, ended ones too until they expire.
     pub operations: Map<OperationId, Operation>,
+    /// One-to-many operations, ended ones too until they expire.
+    pub batches: Map<OperationId, Batch>,
+    /// Roll-outs, ended ones too until they expire.
+    pub rollouts: Map<(TenantId, RolloutId), Rollout>,
     /// Answered requests until they expire.
     pub requests: Map<(TenantId, String), Request>,
     /// How long desktops ran and people were connected, until that expires.
@@ -109,6 +134,8 @@ pub struct World {
     pub desktop_operations: Map<(TenantId, DesktopId, OperationId), ()>,
     /// How many operations of each tenant go on.
     pub tenant_operations: Map<TenantId, usize>,
+    /// What each tenant has of what quotas limit.
+    pub tenant_index: TenantIndex,
     /// How many desktops each tenant has.
     pub tenant_desktops: Map<TenantId, usize>,
     /// Sessions that are kept, by desktop or machine.
@@ -119,6 +146,12 @@ pub struct World {
     pub live_sessions: Map<SessionId, TenantId>,
     /// How the desktops of pools stand, and who waits for one.
     pub pool_index: PoolIndex,
+    /// The audit log.
+    pub audit: Map<u64, AuditBlock>,
+    /// Its ends.
+    pub audit_head: AuditHead,
+    /// What it takes, bytes.
+    pub audit_bytes: u64,
     /// The latest changes of desktops and machines, by sequence.
     pub recent: Map<u64, (TenantId, Place)>,
     /// Sequence of the last change that concerns each host's link.
@@ -158,7 +191,10 @@ impl World {
                 self.grant_keys.insert(id, (key, create_ms));
             }
             Row::Tenant(tenant, one) => drop(self.tenants.insert(tenant, one)),
+            Row::Branding(tenant, one) => drop(self.brandings.insert(tenant, one)),
             Row::User(tenant, user, one) => drop(self.users.insert((tenant, user), one)),
+            Row::Group(tenant, id, one) => drop(self.groups.insert((tenant, id), one)),
+            Row::Member(tenant, group, user, _) => self.members.add(&tenant, &group, &user),
             Row::SignIn(hash, one) => {
                 let key = (one.tenant.clone(), one.user.clone(), hash.clone());
                 self.user_sign_ins.insert(key, one.create_ms);
@@ -173,6 +209,9 @@ impl World {
                 self.versions.insert((tenant, id, digest), one);
             }
             Row::Host(host, one) => self.put_host(host, one),
+            Row::HostRule(tenant, target, one) => {
+                drop(self.host_rules.insert((tenant, target), one));
+            }
             Row::RemovedHost(host, at_ms) => drop(self.removed_hosts.insert(host, at_ms)),
             Row::Spec(tenant, id, spec) => {
                 let status = self.desktop(&tenant, id).map(|old| old.status.clone());
@@ -194,13 +233,12 @@ impl World {
                 self.touch(tenant, id);
             }
             Row::Session(tenant, id, one) => self.put_session(tenant, id, one),
-            Row::Pool(tenant, id, one) => {
-                self.apps.insert((tenant.clone(), one.app_id.clone()), Place::Pool(id));
-                self.pools.insert((tenant.clone(), id), one);
-                self.touch_place(tenant, Place::Pool(id));
-            }
+            Row::Pool(tenant, id, one) => self.put_pool(tenant, id, one),
             Row::Machine(tenant, id, one) => self.put_machine(tenant, id, one),
+            Row::Forecast(tenant, id, one) => drop(self.forecasts.insert((tenant, id), *one)),
             Row::Operation(id, one) => self.put_operation(id, one),
+            Row::Batch(id, one) => drop(self.batches.insert(id, *one)),
+            Row::Rollout(tenant, id, one) => drop(self.rollouts.insert((tenant, id), *one)),
             Row::Request(tenant, id, one) => {
                 count_one_more(&mut self.caller_requests, (tenant.clone(), one.by.clone()));
                 if let Some(old) = self.requests.insert((tenant.clone(), id), one) {
@@ -215,52 +253,9 @@ impl World {
                 self.usage.insert(key, one);
             }
             Row::Alive(at_ms) => self.alive_ms = at_ms,
+            Row::Audit(number, one) => self.put_audit(number, one),
+            Row::AuditHead(one) => self.audit_head = one,
         }
-    }
-
-    fn put_session(&mut self, tenant: TenantId, id: SessionId, one: Session) {
-        let (place, live) = (one.place, one.is_live());
-        if live {
-            self.live_sessions.insert(id, tenant.clone());
-            if let Place::Pool(pool) = place {
-                self.pool_index.wait(&tenant, pool, id, &one.user);
-            }
-        } else {
-            self.live_sessions.remove(&id);
-        }
-        let old = self.sessions.insert((tenant.clone(), id), one);
-        if let Some(old) = old.filter(|old| old.place != place || !live) {
-            self.pool_index.wait_no_more(&tenant, id, &old);
-            if old.place != place {
-                self.touch_place(tenant.clone(), old.place);
-            }
-        }
-        // Those that wait have an index of their own.
-        if !(live && matches!(place, Place::Pool(_))) {
-            self.place_sessions.insert((tenant.clone(), place, id), ());
-        }
-        self.touch_place(tenant, place);
-    }
-
-    fn put_machine(&mut self, tenant: TenantId, id: MachineId, one: Machine) {
-        self.apps.insert((tenant.clone(), one.app_id.clone()), Place::Machine(id));
-        self.machines.insert((tenant.clone(), id), one);
-        self.touch_place(tenant, Place::Machine(id));
-    }
-
-    fn put_operation(&mut self, id: OperationId, one: Operation) {
-        let key = (one.tenant.clone(), one.desktop, id);
-        let before = self.open_operations.contains_key(&key);
-        let open = one.end.is_none();
-        if open && !before {
-            self.open_operations.insert(key.clone(), ());
-            count_one_more(&mut self.tenant_operations, one.tenant.clone());
-        } else if before && !open {
-            self.open_operations.remove(&key);
-            count_one_less(&mut self.tenant_operations, one.tenant.clone());
-        }
-        self.desktop_operations.insert(key, ());
-        self.operations.insert(id, one);
     }
 
     /// Removes a row.
@@ -269,7 +264,10 @@ impl World {
             Key::Installation => self.installation = None,
             Key::GrantKey(id) => drop(self.grant_keys.remove(&id)),
             Key::Tenant(tenant) => drop(self.tenants.remove(&tenant)),
+            Key::Branding(tenant) => drop(self.brandings.remove(&tenant)),
             Key::User(tenant, user) => drop(self.users.remove(&(tenant, user))),
+            Key::Group(tenant, id) => drop(self.groups.remove(&(tenant, id))),
+            Key::Member(tenant, group, user) => self.members.remove(&tenant, &group, &user),
             Key::SignIn(hash) => {
                 if let Some(old) = self.sign_ins.remove(&hash) {
                     self.user_sign_ins.remove(&(old.tenant.clone(), old.user.clone(), hash));
@@ -279,6 +277,7 @@ impl World {
             Key::Template(tenant, id) => drop(self.templates.remove(&(tenant, id))),
             Key::Version(tenant, id, digest) => drop(self.versions.remove(&(tenant, id, digest))),
             Key::Host(host) => self.forget_host(&host),
+            Key::HostRule(tenant, target) => drop(self.host_rules.remove(&(tenant, target))),
             Key::RemovedHost(host) => drop(self.removed_hosts.remove(&host)),
             Key::Spec(tenant, id) => self.remove_desktop(tenant, id),
             // The spec decides whether a desktop is there.
@@ -290,13 +289,7 @@ impl World {
                     self.host_changes.insert(host, self.sequence);
                 }
             }
-            Key::Session(tenant, id) => {
-                self.live_sessions.remove(&id);
-                if let Some(old) = self.sessions.remove(&(tenant.clone(), id)) {
-                    self.pool_index.wait_no_more(&tenant, id, &old);
-                    self.place_sessions.remove(&(tenant, old.place, id));
-                }
-            }
+            Key::Session(tenant, id) => self.delete_session(tenant, id),
             Key::Machine(tenant, id) => {
                 if let Some(old) = self.machines.remove(&(tenant.clone(), id)) {
                     self.apps.remove(&(tenant.clone(), old.app_id.clone()));
@@ -310,15 +303,10 @@ impl World {
                     self.touch_place(tenant, Place::Pool(id));
                 }
             }
-            Key::Operation(id) => {
-                if let Some(old) = self.operations.remove(&id) {
-                    let key = (old.tenant.clone(), old.desktop, id);
-                    self.desktop_operations.remove(&key);
-                    if self.open_operations.remove(&key).is_some() {
-                        count_one_less(&mut self.tenant_operations, old.tenant.clone());
-                    }
-                }
-            }
+            Key::Forecast(tenant, id) => drop(self.forecasts.remove(&(tenant, id))),
+            Key::Operation(id) => self.delete_operation(id),
+            Key::Batch(id) => drop(self.batches.remove(&id)),
+            Key::Rollout(tenant, id) => drop(self.rollouts.remove(&(tenant, id))),
             Key::Request(tenant, id) => {
                 if let Some(old) = self.requests.remove(&(tenant.clone(), id)) {
                     count_one_less(&mut self.caller_requests, (tenant, old.by.clone()));
@@ -326,23 +314,8 @@ impl World {
             }
             Key::Usage(key) => self.delete_usage(&key),
             Key::Alive => self.alive_ms = 0,
-        }
-    }
-
-    fn delete_usage(&mut self, key: &UsageKey) {
-        self.usage.remove(key);
-        let of = (key.tenant.clone(), key.desktop, key.kind);
-        if self.usage_newest.get(&of).is_none_or(|newest| **newest != key.start_ms) {
-            return;
-        }
-        let first = UsageKey { start_ms: 0, kind: UsageKind::Running, ..key.clone() };
-        let left = self.usage.from(Bound::Included(&first)).map(|(left, _)| left);
-        let left = left
-            .take_while(|left| left.tenant == key.tenant && left.desktop == key.desktop)
-            .filter(|left| left.kind == key.kind);
-        match left.last().map(|left| left.start_ms) {
-            Some(start_ms) => drop(self.usage_newest.insert(of, start_ms)),
-            None => drop(self.usage_newest.remove(&of)),
+            Key::Audit(number) => self.delete_audit(number),
+            Key::AuditHead => self.audit_head = AuditHead::default(),
         }
     }
 
@@ -360,6 +333,7 @@ impl World {
     fn set_desktop(&mut self, tenant: TenantId, id: DesktopId, desktop: Desktop) {
         let desktop = Arc::new(desktop);
         let old = self.desktops.insert((tenant.clone(), id), Arc::clone(&desktop));
+        self.tenant_index.desktop(&tenant, old.as_deref(), Some(&desktop));
         let before = old.as_deref().and_then(|old| Load::of(&tenant, old));
         self.fleet.load(before, Load::of(&tenant, &desktop));
         match old {
@@ -385,6 +359,7 @@ impl World {
     fn remove_desktop(&mut self, tenant: TenantId, id: DesktopId) {
         if let Some(old) = self.desktops.remove(&(tenant.clone(), id)) {
             self.fleet.load(Load::of(&tenant, &old), None);
+            self.tenant_index.desktop(&tenant, Some(&old), None);
             self.unindex_desktop(&tenant, id, &old);
             self.deleting.remove(&(tenant.clone(), id));
             count_one_less(&mut self.tenant_desktops, tenant.clone());
@@ -394,30 +369,6 @@ impl World {
             if !mutants::on(Mutant::EndUnseen) {
                 self.touch(tenant, id);
             }
-        }
-    }
-
-    fn index_desktop(&mut self, tenant: &TenantId, id: DesktopId, one: &Desktop) {
-        if let Some(user) = &one.spec.assigned_user {
-            self.user_desktops.insert((tenant.clone(), user.clone(), id), ());
-        }
-        if one.status.host.is_none() {
-            self.unplaced.insert((tenant.clone(), id), ());
-        }
-        // A desktop of a pool is on menus as that pool's app.
-        if one.spec.pool.is_none() {
-            self.apps.insert((tenant.clone(), one.spec.app_id.clone()), Place::Desktop(id));
-        }
-    }
-
-    fn unindex_desktop(&mut self, tenant: &TenantId, id: DesktopId, old: &Desktop) {
-        if let Some(user) = &old.spec.assigned_user {
-            self.user_desktops.remove(&(tenant.clone(), user.clone(), id));
-        }
-        self.unplaced.remove(&(tenant.clone(), id));
-        let app = (tenant.clone(), old.spec.app_id.clone());
-        if self.apps.get(&app).is_some_and(|place| **place == Place::Desktop(id)) {
-            self.apps.remove(&app);
         }
     }
 
@@ -469,28 +420,5 @@ impl World {
                 .from(Bound::Excluded(&sequence))
                 .map(|(at, changed)| (*at, changed.0.clone(), changed.1))
         })
-    }
-}
-
-/// Most changes of a desktop leave its indexes as they are.
-fn is_indexed_alike(one: &Desktop, other: &Desktop) -> bool {
-    let placed = one.status.host.is_some() == other.status.host.is_some();
-    let (one, other) = (&one.spec, &other.spec);
-    placed
-        && one.assigned_user == other.assigned_user
-        && one.pool == other.pool
-        && one.app_id == other.app_id
-}
-
-fn count_one_more<K: Ord + Clone>(counts: &mut Map<K, usize>, key: K) {
-    let before = counts.get(&key).map_or(0, |count| **count);
-    counts.insert(key, before + 1);
-}
-
-/// What is counted to none is not kept.
-fn count_one_less<K: Ord + Clone>(counts: &mut Map<K, usize>, key: K) {
-    match counts.get(&key).map_or(0, |count| **count) {
-        0 | 1 => drop(counts.remove(&key)),
-        before => drop(counts.insert(key, before - 1)),
     }
 }

@@ -3,7 +3,10 @@
 use uuid::Uuid;
 use vidi_kit::ids::{TenantId, TraceId};
 
-use super::{desktops, hosts, machines, pools, sessions, templates, tenants, users};
+use super::{
+    assignments, batches, desktops, groups, host_rules, hosts, machines, messages, pools, quota,
+    rollouts, sessions, templates, tenants, users,
+};
 use crate::model::{Answer, Change, Refusal, Request, RequestKey, Row, Step, World};
 
 /// Requests of one caller that are remembered: a script that makes a school's desktops in a day, and
@@ -49,6 +52,7 @@ impl Decided {
 /// Decides a change that the store must know; news of links are not decided but taken.
 pub fn decide(view: View<'_>, change: Change) -> Result<Decided, Refusal> {
     let mut decided = plan(view, change)?;
+    quota::check(view.world, &decided.steps)?;
     for step in &mut decided.steps {
         mark(view, step);
     }
@@ -71,7 +75,14 @@ fn mark(view: View<'_>, step: &mut Step) {
 
 fn plan(view: View<'_>, change: Change) -> Result<Decided, Refusal> {
     match change {
-        Change::CreateTenant { .. } | Change::DeleteTenant { .. } => tenants::decide(view, change),
+        Change::CreateTenant { .. }
+        | Change::SetBranding { .. }
+        | Change::UpdateTenant { .. }
+        | Change::DeleteTenant { .. } => tenants::decide(view, change),
+        Change::SetHostRule { tenant, target, labels } => {
+            host_rules::set(view.world, tenant, target, labels)
+        }
+        Change::Group(tenant, id, change) => groups::decide(view, (tenant, id), change),
         Change::CreateUser { .. }
         | Change::UpdateUser { .. }
         | Change::DeleteUser { .. }
@@ -81,15 +92,19 @@ fn plan(view: View<'_>, change: Change) -> Result<Decided, Refusal> {
         | Change::CreateEnrollToken { .. }
         | Change::UseEnrollToken { .. }
         | Change::PutGrantKey { .. } => users::decide(view, change),
-        Change::PutTemplate { .. } | Change::DeleteTemplate { .. } => {
+        Change::PutTemplate { .. } | Change::DeleteTemplate { .. } | Change::Template(_) => {
             templates::decide(view, change)
         }
+        Change::Rollout(_) => rollouts::decide(view, change),
+        Change::Batch(_) | Change::CancelBatch(_) => batches::decide(view, change),
+        Change::Message { .. } => messages::decide(view, change),
         Change::CreateDesktop { .. }
         | Change::UpdateDesktop { .. }
         | Change::StartDesktop { .. }
         | Change::StopDesktop { .. }
         | Change::RestartDesktop { .. }
         | Change::DeleteDesktop { .. } => desktops::decide(view, change),
+        Change::AssignDesktop { target, user } => assignments::assign(view, target, user),
         Change::CreateMachine { .. }
         | Change::UpdateMachine { .. }
         | Change::DeleteMachine { .. } => machines::decide(view, change),
@@ -110,7 +125,8 @@ fn plan(view: View<'_>, change: Change) -> Result<Decided, Refusal> {
         | Change::HostReported { .. }
         | Change::HostUnlinked { .. }
         | Change::GatewayPresence { .. }
-        | Change::GatewayUnlinked { .. } => Ok(Decided::nothing(Answer::Done)),
+        | Change::GatewayUnlinked { .. }
+        | Change::Refused(_) => Ok(Decided::nothing(Answer::Done)),
     }
 }
 
@@ -185,7 +201,7 @@ mod tests {
         };
         let creation = || Change::CreateTenant {
             tenant: tenant.clone(),
-            record: Tenant { display_name: "T".to_owned(), create_ms: 7 },
+            record: Tenant { display_name: "T".to_owned(), create_ms: 7, ..Tenant::default() },
             request: Some(RequestKey {
                 id: "r".to_owned(),
                 body_sha256: [1; 32],

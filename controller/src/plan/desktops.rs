@@ -3,8 +3,8 @@
 use vidi_kit::ids::{AppId, DesktopId, OperationId, TemplateId, TenantId, UserId};
 
 use super::decide::{Decided, View, remember, replay};
-use super::hosts;
 use super::users::unreachable_change;
+use super::{doubt, hosts, quota};
 use crate::model::{
     Answer, Change, Desktop, DesktopSpec, DesktopStatus, DesktopTarget, DisplayPolicy, Key,
     Observed, Operation, OperationKind, Power, PowerEvent, Refusal, ReleasePolicy, RequestKey, Row,
@@ -12,8 +12,8 @@ use crate::model::{
 };
 use crate::mutants::{self, Mutant};
 
-/// Desktops of one tenant; the largest customer we know of has a tenth of it.
-pub const DESKTOPS_PER_TENANT_MAX: usize = 50_000;
+/// Desktops of one tenant; the largest customer we know of has a twentieth of it.
+pub const DESKTOPS_PER_TENANT_MAX: usize = 100_000;
 /// Operations of one desktop that go on at a time: somebody presses the same button again and again.
 pub const OPEN_PER_DESKTOP_MAX: usize = 32;
 /// Operations of one tenant that go on at a time: all desktops of a school are started at once.
@@ -45,12 +45,14 @@ pub(super) fn decide(view: View<'_>, change: Change) -> Result<Decided, Refusal>
             let policies = (release_policy, display_policy);
             let wish = Wish { template, display_name, assigned_user, start, policies };
             let (spec, status) = new_desktop(view, &tenant, wish)?;
-            if validate_only {
-                return Ok(Decided::nothing(Answer::Done));
-            }
             let id = DesktopId::new(view.new_id);
             let rows =
                 vec![Row::Spec(tenant.clone(), id, spec), Row::Status(tenant.clone(), id, status)];
+            if validate_only {
+                let steps: Vec<Step> = rows.into_iter().map(Step::Put).collect();
+                quota::check(view.world, &steps)?;
+                return Ok(Decided::nothing(Answer::Done));
+            }
             begin(view, (tenant, id), (OperationKind::Create, 1), request, rows)
         }
         Change::UpdateDesktop { target, display_name, release_policy, display_policy } => {
@@ -175,6 +177,7 @@ fn new_desktop(
         display_policy: wish.policies.1,
         trace: None,
         pool: None,
+        restored: false,
     };
     Ok((spec, DesktopStatus { power_since_ms: view.now_ms, ..DesktopStatus::default() }))
 }
@@ -223,7 +226,7 @@ enum Wanted {
 }
 
 /// A desktop that is as the caller saw it.
-fn checked<'a>(
+pub(super) fn checked<'a>(
     world: &'a World,
     tenant: &TenantId,
     id: DesktopId,
@@ -242,6 +245,8 @@ fn change_power(view: View<'_>, target: DesktopTarget, wanted: Wanted) -> Result
         return Ok(answer);
     }
     let desktop = checked(view.world, &tenant, id, &etag)?;
+    let anew = doubt::decided_anew(desktop);
+    let desktop = anew.as_ref().unwrap_or(desktop);
     // What is being destroyed goes off as well.
     if desktop.spec.deleting
         && matches!(wanted, Wanted::On | Wanted::Again | Wanted::AgainUnplugged)
@@ -275,6 +280,7 @@ fn change_power(view: View<'_>, target: DesktopTarget, wanted: Wanted) -> Result
         Wanted::Again | Wanted::AgainUnplugged => wanted_again(desktop, seen, wanted, view.now_ms),
         Wanted::Off | Wanted::Unplugged | Wanted::Gone => wanted_off(desktop, wanted, view.now_ms),
     };
+    let changed = changed.or_else(|| anew.clone().map(|one| (one.spec, one.status)));
     let generation = changed.as_ref().map_or(desktop.spec.generation, |(spec, _)| spec.generation);
     let mut rows = Vec::new();
     if let Some((spec, status)) = changed {

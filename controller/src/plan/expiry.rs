@@ -8,6 +8,9 @@ use crate::model::{Key, Step, World};
 /// Ended operations and sessions, answered requests and dead tokens are kept this long.
 pub const KEPT_MS: i64 = 24 * 60 * 60 * 1_000;
 
+/// Ended roll-outs are kept this long: somebody asks which version came when.
+pub const ROLLOUTS_KEPT_MS: i64 = 30 * KEPT_MS;
+
 /// Intervals of use are kept this long: a year's bill with time to ask about it.
 pub const USAGE_KEPT_MS: i64 = 400 * KEPT_MS;
 
@@ -38,6 +41,18 @@ pub fn expired(world: &World, now_ms: i64, steps_max: usize) -> Vec<Step> {
         .iter()
         .filter(move |(_, one)| !one.is_live() && old(one.since_ms))
         .map(|((tenant, id), _)| Key::Session(tenant.clone(), *id));
+    let batches = world
+        .batches
+        .iter()
+        .filter(move |(_, one)| one.end_ms.is_some_and(old))
+        .map(|(id, _)| Key::Batch(*id));
+    let rollouts = world
+        .rollouts
+        .iter()
+        .filter(move |(_, one)| {
+            one.end_ms.is_some_and(|end_ms| ROLLOUTS_KEPT_MS <= now_ms.saturating_sub(end_ms))
+        })
+        .map(|((tenant, id), _)| Key::Rollout(tenant.clone(), *id));
     let requests = world
         .requests
         .iter()
@@ -60,6 +75,8 @@ pub fn expired(world: &World, now_ms: i64, steps_max: usize) -> Vec<Step> {
         .chain(usage)
         .chain(tokens)
         .chain(operations)
+        .chain(batches)
+        .chain(rollouts)
         .chain(sessions)
         .chain(requests)
         .take(steps_max)

@@ -1,14 +1,23 @@
 //! Pure functions from the whole world to steps: what to write, whom to tell.
 
+mod assignments;
+pub mod audit;
+pub mod batches;
 pub mod decide;
 pub mod desktops;
+mod doubt;
 pub mod expiry;
+pub mod groups;
+mod host_rules;
 pub mod hosts;
 pub mod machines;
+pub mod messages;
 pub mod operations;
 pub mod placement;
 pub mod pools;
 pub mod presence;
+pub mod quota;
+pub mod rollouts;
 pub mod scheduler;
 pub mod sessions;
 pub mod settle;

@@ -77,6 +77,24 @@ pub(super) fn outlived(
     over.then_some(EndCause::MaxTime)
 }
 
+/// The end of a session to which somebody is connected who has touched nothing for longer than its pool lets
+/// that be.
+pub(super) fn idled(
+    world: &World,
+    tenant: &TenantId,
+    (id, session): (SessionId, &Session),
+    now_ms: i64,
+) -> Option<EndCause> {
+    let secs = world.pool(tenant, session.pool?)?.settings.idle_secs?;
+    if session.presence != Presence::Connected || !is_attached(world, id, session) {
+        return None;
+    }
+    let gateway = world.gateways.get(session.gateway.as_ref()?)?;
+    // Who has just come has looked at least.
+    let since_ms = gateway.touched_ms.get(&id)?.max(&session.since_ms);
+    (i64::from(secs) * 1_000 <= now_ms.saturating_sub(*since_ms)).then_some(EndCause::Idle(secs))
+}
+
 /// The end of a session that nobody has had since then, where that is too long.
 pub(super) fn away(disconnect_ms: i64, since_ms: i64, now_ms: i64) -> Option<EndCause> {
     let is_over = disconnect_ms <= now_ms.saturating_sub(since_ms);
@@ -126,4 +144,6 @@ pub struct Present {
     pub name: String,
     /// Of the grant that it was attached with.
     pub epoch: u64,
+    /// For so long nobody has touched keyboard or mouse in it, s.
+    pub idle_secs: u32,
 }

@@ -5,7 +5,7 @@ use vidi_kit::ids::{AppId, DesktopId, GatewayId, PoolId, SessionId, TenantId, Us
 use super::decide::{Decided, View, remember, replay};
 use super::desktops::{follow_policy, wanted_on};
 use super::users::unreachable_change;
-use super::{hosts, machines, pools, usage};
+use super::{doubt, hosts, machines, pools, usage};
 use crate::model::{
     Answer, AssignmentEvent, Change, Desktop, DesktopStatus, DisplayPolicy, EndCause, Granted, Key,
     Place, Presence, Refusal, Request, RequestKey, Row, Session, SessionEvent, Step, Way, World,
@@ -108,7 +108,7 @@ fn open(
         Place::Pool(id) => return pools::open(view, (tenant, id, app), user, request),
     };
     let desktop = world.desktop(&tenant, id).ok_or_else(missing)?;
-    if desktop.spec.assigned_user.as_ref() != Some(&user) {
+    if !world.desktop_is_for(&tenant, id, desktop, &user) {
         return Err(missing());
     }
     open_desktop(view, (tenant, id), user, request)
@@ -145,10 +145,12 @@ pub(super) fn open_desktop(
     if !is_kept {
         hosts::check_startable(world, id, desktop)?;
     }
-    let wish = wanted_on(desktop, world.observed(desktop, id), view.now_ms);
+    let anew = doubt::decided_anew(desktop);
+    let next = anew.as_ref().unwrap_or(desktop);
+    let wish = wanted_on(next, world.observed(desktop, id), view.now_ms);
     let (spec, mut status) = match wish.filter(|_| !is_serviced) {
         Some((spec, status)) => (Some(spec), status),
-        None => (None, desktop.status.clone()),
+        None => (anew.as_ref().map(|one| one.spec.clone()), desktop.status.clone()),
     };
     status.session = Some(session);
     let mut rows = Vec::new();
@@ -181,6 +183,7 @@ pub(super) fn opened(
             create_ms: view.now_ms,
             since_ms: view.now_ms,
             sought_ms: view.now_ms,
+            notices: Vec::new(),
             presence: Presence::Opening,
             trace: None,
             problem: String::new(),

@@ -4,13 +4,14 @@
 use vidi_kit::ids::{DesktopId, OperationId, TenantId};
 
 use super::desktops::{destroyed, follow_policy, started_again, switch_off};
-use super::hosts;
 use super::operations::{self, Seen};
 use super::placement::charged_mib;
-use super::presence::{away, disconnect_ms, gone_since, outlived};
+use super::presence::{away, disconnect_ms, gone_since, idled, outlived};
+use super::rollouts;
 use super::scheduler::{Wanted, place};
 use super::sessions::{ended, released};
 use super::usage;
+use super::{doubt, hosts};
 use crate::model::{
     Allocation, Desktop, EndCause, Key, Observed, Operation, OperationKind, Power, PowerEvent,
     Reason, Row, Step, World,
@@ -31,6 +32,7 @@ pub fn settle(world: &World, tenant: &TenantId, id: DesktopId, now_ms: i64) -> V
             let mut desktop = (**before).clone();
             settling.place(&mut desktop);
             settling.observe(&mut desktop);
+            doubt::settle(world, id, &mut desktop, now_ms);
             settling.reap(&mut desktop);
             settling.drain(&mut desktop);
             settling.end_session(&mut desktop);
@@ -75,7 +77,10 @@ impl Settling<'_> {
     /// A desktop without a host gets one, if one can take it.
     fn place(&mut self, desktop: &mut Desktop) {
         let moves = mutants::on(Mutant::SilenceIsDeath) && self.world.is_host_silent(desktop);
-        if (desktop.status.host.is_some() && !moves) || desktop.spec.deleting {
+        if (desktop.status.host.is_some() && !moves)
+            || desktop.spec.deleting
+            || doubt::is_left_alone(&desktop.spec)
+        {
             return;
         }
         let spec = &desktop.spec;
@@ -155,7 +160,9 @@ impl Settling<'_> {
         let since_ms = gone_since(self.world, desktop, known);
         let disconnect_ms = disconnect_ms(self.world, self.tenant, known);
         let away = since_ms.and_then(|since_ms| away(disconnect_ms, since_ms, self.now_ms));
-        let cause = away.or_else(|| outlived(self.world, self.tenant, known, self.now_ms));
+        let cause = away
+            .or_else(|| outlived(self.world, self.tenant, known, self.now_ms))
+            .or_else(|| idled(self.world, self.tenant, (session, known), self.now_ms));
         let Some(cause) = cause else { return };
         self.put(ended(self.tenant, session, known, cause, self.now_ms));
         if let Some(status) = released(desktop, session) {
@@ -194,6 +201,10 @@ impl Settling<'_> {
         let known = self.world.session(self.tenant, session).filter(|one| one.is_live());
         if let Some(known) = known {
             let Some(cause) = ends_sessions(desktop) else { return };
+            if cause == EndCause::Failed {
+                let (world, of) = (self.world, (self.id, &*desktop));
+                self.steps.extend(rollouts::failed_in_use(world, self.tenant, of, self.now_ms));
+            }
             self.put(ended(self.tenant, session, known, cause, self.now_ms));
         }
         if let Some(status) = released(desktop, session) {
@@ -204,7 +215,8 @@ impl Settling<'_> {
     /// A desktop of a floating pool goes with its user, whatever ended the session.
     fn use_once(&self, desktop: &mut Desktop) {
         let used = desktop.spec.assigned_user.is_some() && desktop.status.session.is_none();
-        if used && desktop.spec.is_single_use() && !desktop.spec.deleting {
+        if used && desktop.spec.is_single_use() && !desktop.spec.deleting && !desktop.spec.restored
+        {
             if mutants::on(Mutant::HandsOn) {
                 desktop.spec.assigned_user = None;
                 return;

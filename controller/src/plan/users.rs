@@ -3,6 +3,7 @@
 use vidi_kit::ids::{TenantId, UserId};
 
 use super::decide::{Decided, View, made_before, remember};
+use super::groups;
 use crate::model::{
     Answer, Change, Desktop, EnrollToken, Key, Pool, PoolSettings, PoolUsers, Refusal, RequestKey,
     Row, SignIn, Step, User, World,
@@ -149,6 +150,7 @@ fn delete_user(
         });
     }
     steps.extend(pools.into_iter().map(Step::Put));
+    steps.extend(groups::without_user(world, tenant, user));
     steps.push(Step::Delete(Key::User(tenant.clone(), user.clone())));
     Ok(Decided { answer: Answer::Done, steps })
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use vidi_kit::ids::{DesktopId, HostId, SessionId, TenantId};
 
+use super::doubt;
 use crate::model::{Desktop, TemplateVersion, World};
 
 /// A desktop that a host must have.
@@ -39,6 +40,9 @@ pub fn wanted(world: &World, host: &HostId) -> Vec<WantedDesktop> {
             let tenant = allocation.tenant.clone();
             let desktop = Arc::clone(world.desktop(&tenant, id)?);
             let spec = &desktop.spec;
+            if doubt::is_left_alone(spec) {
+                return None;
+            }
             let version = world.version(&tenant, &spec.template, &spec.template_digest).cloned();
             Some(WantedDesktop { id, tenant, version, desktop })
         })

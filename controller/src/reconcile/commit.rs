@@ -87,6 +87,11 @@ impl Committer {
         done
     }
 
+    /// Revision of the last commit.
+    pub(super) const fn revision(&self) -> u64 {
+        self.nonce_revision
+    }
+
     /// Why the store did not take the last commit; none when it did.
     pub(super) fn problem(&self) -> Option<&str> {
         self.problem.as_deref()

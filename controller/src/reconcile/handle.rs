@@ -8,6 +8,9 @@ use tracing::debug;
 use vidi_kit::telemetry::Pulse;
 use vidi_kit::trace::{self, TraceId};
 
+use super::calling::Call;
+use crate::model::about::only_asks;
+use crate::model::audit::AuditEntry;
 use crate::model::{Answer, Change, Refusal, World};
 
 /// Changes that wait for their decision; more callers are told to come again rather than wait.
@@ -18,6 +21,8 @@ pub(crate) struct Asked {
     pub(super) change: Change,
     /// Of the request that asks for it.
     pub(super) trace: Option<TraceId>,
+    /// The call of a person that asks for it.
+    pub(super) call: Option<Arc<Call>>,
     pub(super) answer: oneshot::Sender<Result<Answer, Refusal>>,
 }
 
@@ -37,8 +42,21 @@ pub struct Standing {
     pub leading: bool,
     /// Where the one that leads instead is reached, `host:port`; empty: it is not known.
     pub leader: String,
+    /// While another leads: there is a copy of what is stored, as it is now.
+    pub copied: bool,
     /// Why the store did not take the last commit; none when it did.
     pub store_problem: Option<String>,
+}
+
+impl Asked {
+    /// By whoever this runs for.
+    fn now(change: Change, answer: oneshot::Sender<Result<Answer, Refusal>>) -> Self {
+        let call = Call::current().filter(|_| !only_asks(&change));
+        if let Some(call) = &call {
+            call.asks(&change);
+        }
+        Self { change, trace: trace::current(), call, answer }
+    }
 }
 
 impl std::fmt::Debug for Asked {
@@ -60,7 +78,7 @@ impl Handle {
     /// that stops waiting does not undo it.
     pub async fn change(&self, change: Change) -> Result<Answer, Refusal> {
         let (answer, answered) = oneshot::channel();
-        match self.queue.try_send(Asked { change, trace: trace::current(), answer }) {
+        match self.queue.try_send(Asked::now(change, answer)) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(_)) => {
                 count("busy");
@@ -74,9 +92,18 @@ impl Handle {
     /// As [`Handle::change`], but waits while the queue is full: for what nobody would ask again.
     pub async fn change_when_free(&self, change: Change) -> Result<Answer, Refusal> {
         let (answer, answered) = oneshot::channel();
-        let asked = Asked { change, trace: trace::current(), answer };
+        let asked = Asked::now(change, answer);
         self.queue.send(asked).await.map_err(|_closed| Refusal::NotLeader)?;
         Self::decision(answered).await
+    }
+
+    /// Writes down a call that was refused, if there is room: nobody waits for that.
+    pub fn refused(&self, entry: AuditEntry) {
+        let (answer, _nobody_waits) = oneshot::channel();
+        if self.queue.try_send(Asked::now(Change::Refused(Box::new(entry)), answer)).is_err() {
+            metrics::counter!("vidi_controller_audit_entries_total", "result" => "omitted")
+                .increment(1);
+        }
     }
 
     async fn decision(

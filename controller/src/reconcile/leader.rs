@@ -10,6 +10,7 @@ use vidi_kit::telemetry::Pulse;
 use vidi_kit::{Backoff, Chance, Clock, Tasks};
 
 use super::commit::{Committer, Failed};
+use super::copy::Copy;
 use super::handle::{Asked, CHANGES_QUEUED_MAX, Handle, Standing};
 use super::load::load;
 use super::look::Look;
@@ -123,8 +124,8 @@ impl Leader {
         );
         let group = self.tasks.clone();
         loop {
-            let (begin, follow) = (self.begin(), self.follow());
-            tokio::pin!(begin, follow);
+            let (begin, follow, copy) = (self.begin(), self.follow(), self.copy());
+            tokio::pin!(begin, follow, copy);
             let mut beat = tokio::time::interval(WAITING_PERIOD);
             let begun = loop {
                 // Cancel-safe: an attempt that is cut holds nothing, `recv` takes nothing when it is,
@@ -138,6 +139,7 @@ impl Leader {
                     // To wait for the leadership, however long, is what this task is to do.
                     _ = beat.tick() => self.pulse.beat(),
                     () = &mut follow => {}
+                    () = &mut copy => {}
                 }
             };
             match begun {
@@ -201,9 +203,19 @@ impl Leader {
         let world_before = self.published.borrow().sequence;
         // Sequences go on, so that links and watches of before see that something changed.
         let sequence = world.sequence + world_before + 1;
-        let world = World { sequence, limits: self.own.limits, ..world };
+        let revision = committer.revision();
+        let world = World { sequence, revision, limits: self.own.limits, ..world };
         self.published.send_replace(Arc::new(world.clone()));
         Ok((leadership, Owner::new(world, committer, (self.published.clone(), chance))))
+    }
+
+    /// Keeps a copy of what is stored, as long as it is asked.
+    async fn copy(&self) {
+        if self.is_alone() {
+            std::future::pending::<()>().await;
+        }
+        let parts = (Arc::clone(&self.store), self.clock.clone(), self.own.chance.clone());
+        Copy::new(parts, self.published.clone(), self.standing.clone()).follow().await;
     }
 
     /// Learns who leads, as long as it is asked: by looking again and again, since a watch may be lost.

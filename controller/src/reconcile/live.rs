@@ -32,6 +32,7 @@ pub(super) const fn is_news(change: &Change) -> bool {
             | Change::HostUnlinked { .. }
             | Change::GatewayPresence { .. }
             | Change::GatewayUnlinked { .. }
+            | Change::Refused(_)
     )
 }
 
@@ -50,12 +51,17 @@ pub(super) fn take(world: &mut World, now_ms: i64, change: Change) -> Result<Ans
             reported(world, now_ms, host, (link, *report))?;
         }
         Change::HostUnlinked { host, link } => unlinked(world, now_ms, &host, link),
-        Change::GatewayPresence { gateway, link, sessions, peer_address } => {
+        Change::GatewayPresence { gateway, link, sessions, idle_secs, peer_address } => {
             let known = world.gateways.get(&gateway).map_or(0, |live| live.link);
             if link < known {
                 return Err(Refusal::LinkReplaced);
             }
-            let live = GatewayLive { link, heard_ms: now_ms, sessions, peer_address };
+            let touched_ms = |id: &SessionId| {
+                let idle_secs = idle_secs.get(id).copied().unwrap_or(0);
+                (*id, now_ms.saturating_sub(i64::from(idle_secs) * 1_000))
+            };
+            let touched_ms = sessions.keys().map(touched_ms).collect();
+            let live = GatewayLive { link, heard_ms: now_ms, sessions, touched_ms, peer_address };
             present(world, now_ms, gateway, Some(live));
         }
         Change::GatewayUnlinked { gateway, link } => {

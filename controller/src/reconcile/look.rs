@@ -14,6 +14,9 @@ const PLACED_PER_ROUND_MAX: usize = 1_024;
 /// thousand.
 const PARTS_OF_DESKTOPS: usize = 30;
 
+/// Desktops of one part of a leader's first look: some milliseconds, in which claims wait.
+const DESKTOPS_AT_FIRST: usize = 1_024;
+
 /// What makes a round look at more than what changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Look {
@@ -29,8 +32,8 @@ pub(super) enum Look {
 /// Where the look at all desktops, part by part, has come to.
 #[derive(Default)]
 pub(super) struct Parts {
-    /// The first look of a leader is at all: what was left undone before is unknown.
-    begun: bool,
+    /// The first look of a leader is at all, one round after the other: what was left undone before is unknown.
+    looked: bool,
     last: Option<(TenantId, DesktopId)>,
 }
 
@@ -38,9 +41,8 @@ impl Parts {
     /// The next part.
     pub(super) fn next(&mut self, world: &World) -> Vec<(TenantId, Place)> {
         let all = world.desktops.len();
-        let parts = if self.begun { PARTS_OF_DESKTOPS } else { 1 };
-        self.begun = true;
-        let most = all.div_ceil(parts);
+        let most = all.div_ceil(PARTS_OF_DESKTOPS);
+        let most = if self.looked { most } else { most.max(DESKTOPS_AT_FIRST) };
         let last = self.last.take();
         let behind = last.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         let part: Vec<_> = world.desktops.from(behind).take(most).map(|(key, _)| key).collect();
@@ -48,8 +50,19 @@ impl Parts {
         let next = part.last().filter(|_| part.len() == most).map(|key| (*key).clone());
         let places = part.into_iter().map(|(tenant, id)| (tenant.clone(), Place::Desktop(*id)));
         let places = places.collect();
+        self.looked |= next.is_none();
         self.last = next;
         places
+    }
+
+    /// A leader's first look is not at its end: the next part follows at once, with whoever asks meanwhile.
+    pub(super) const fn hurries(&self) -> bool {
+        !self.looked
+    }
+
+    /// The store does not take what follows from a look: parts come one a beat from now on.
+    pub(super) const fn take_time(&mut self) {
+        self.looked = true;
     }
 }
 
@@ -72,12 +85,12 @@ fn everything(world: &World) -> impl Iterator<Item = (TenantId, Place)> {
 }
 
 /// Places to look at though nothing about them changed.
-pub(super) fn waiting(world: &World, look: Look) -> BTreeSet<(TenantId, Place)> {
+pub(super) fn waiting(world: &World, look: Look, now_ms: i64) -> BTreeSet<(TenantId, Place)> {
     let operated = world.open_operations.iter();
     let operated = operated.map(|((tenant, id, _), _)| (tenant.clone(), Place::Desktop(*id)));
     let all = look == Look::Everything;
     let pools = world.pools.iter().map(|((tenant, id), _)| (tenant, *id));
-    let pools = pools.filter(|(tenant, id)| all || pools::is_restless(world, tenant, *id));
+    let pools = pools.filter(|(tenant, id)| all || pools::is_restless(world, tenant, *id, now_ms));
     let pools = pools.map(|(tenant, id)| (tenant.clone(), Place::Pool(id)));
     let machines = world.machines.iter().filter(|_| all);
     let machines = machines.map(|((tenant, id), _)| (tenant.clone(), Place::Machine(*id)));
@@ -134,6 +147,7 @@ mod tests {
                 display_policy: DisplayPolicy::default(),
                 trace: None,
                 pool: None,
+                restored: false,
             };
             let id = DesktopId::new(Uuid::from_u128(number));
             world.put(Row::Spec("t".parse().unwrap(), id, spec));
@@ -143,11 +157,15 @@ mod tests {
 
     #[test]
     fn a_leader_looks_at_all_desktops_at_first_and_then_at_each_in_its_turn() {
-        for count in [0, 1, 29, 30, 31, 100] {
+        for count in [0, 1, 29, 30, 31, 100, 1_024, 1_025, 3_000] {
             let mut world = world(count);
             let all: BTreeSet<_> = everything(&world).collect();
             let mut parts = Parts::default();
-            assert_eq!(parts.next(&world).into_iter().collect::<BTreeSet<_>>(), all);
+            let mut first = BTreeSet::new();
+            while parts.hurries() {
+                first.extend(parts.next(&world));
+            }
+            assert_eq!(first, all, "of {count}");
             for _ in 0..2 {
                 let mut seen = Vec::new();
                 for _ in 0..=PARTS_OF_DESKTOPS {

@@ -6,7 +6,10 @@
 //!                     settle ──┘ (plans, until nothing is left to do)
 //! ```
 
+mod auditing;
+mod calling;
 mod commit;
+mod copy;
 mod counting;
 mod handle;
 mod leader;
@@ -15,5 +18,6 @@ mod load;
 mod look;
 mod round;
 
+pub use calling::Call;
 pub use handle::{CHANGES_QUEUED_MAX, Handle, Standing};
 pub use leader::{FirstLead, Own, StartError, stand_by, start};

@@ -8,15 +8,17 @@ use tracing::{error, warn};
 use vidi_kit::Chance;
 use vidi_kit::ids::{HostId, PoolId, SessionId, TenantId};
 
+use super::auditing::{Auditing, Done};
 use super::commit::{Committer, Failed, STEPS_MAX};
 use super::handle::Asked;
 use super::look::{Look, Parts, changed, unplaced, waiting};
 use super::{counting, live};
 use crate::model::{Answer, Change, Key, Place, Pool, PoolUsers, Refusal, Row, Step, World};
+use crate::plan::audit;
 use crate::plan::expiry::expired;
 use crate::plan::settle::settle;
 use crate::plan::{View, decide, usage};
-use crate::plan::{hosts, machines, pools};
+use crate::plan::{batches, hosts, machines, pools};
 
 /// Passes over changed desktops in one round. Each step of a desktop's life makes one more; more
 /// than this is a plan that contradicts itself.
@@ -33,6 +35,8 @@ const ROWS_OF_DESKTOP: usize = 3;
 const MADE_PER_ROUND_MAX: usize = STEPS_MAX / ROWS_OF_DESKTOP;
 /// So many are made though the commit has less room.
 const MADE_PER_ROUND_MIN: usize = 8;
+/// Settlements of one change of many desktops in one round: as many as may go on at a time.
+const BATCH_SETTLEMENTS_MAX: usize = 10;
 /// Settlements of one pool in one pass: with 32 desktops given away in each, more than a round's changes
 /// ask for.
 const POOL_SETTLEMENTS_MAX: usize = 64;
@@ -49,6 +53,7 @@ pub(super) struct Owner {
     settled: u64,
     due: Due,
     parts: Parts,
+    auditing: Auditing,
 }
 
 /// What rounds go on with where one was not enough, or what news made possible.
@@ -69,6 +74,11 @@ struct Draft {
     /// Of all steps.
     weight: usize,
     answers: Vec<Answering>,
+    /// Calls of people that it does.
+    audited: Done,
+    /// What waits for the audit log is written now, though nothing else is.
+    audits: bool,
+    now_ms: i64,
     cursor: u64,
     /// Desktops that may still be made for each pool.
     to_make: BTreeMap<(TenantId, PoolId), usize>,
@@ -83,13 +93,15 @@ impl Owner {
         (published, chance): (watch::Sender<Arc<World>>, Chance),
     ) -> Self {
         Self {
+            // What was left undone before is found by the first look at all, part by part.
+            settled: world.sequence,
             world,
             committer,
             published,
             chance,
-            settled: 0,
             due: Due::default(),
             parts: Parts::default(),
+            auditing: Auditing::default(),
         }
     }
 
@@ -101,7 +113,7 @@ impl Owner {
     /// Whether a round follows at once, with whoever asks meanwhile.
     pub(super) fn goes_on(&self) -> bool {
         let Due { hosts, pools, unplaced } = &self.due;
-        *unplaced || !hosts.is_empty() || !pools.is_empty()
+        *unplaced || !hosts.is_empty() || !pools.is_empty() || self.parts.hurries()
     }
 
     /// One round. An error means that everything must be read again.
@@ -114,7 +126,9 @@ impl Owner {
         let mut changes = Vec::new();
         let mut news = Vec::new();
         for asked in asked {
-            if live::is_news(&asked.change) {
+            if let Change::Refused(entry) = asked.change {
+                self.auditing.wait(*entry);
+            } else if live::is_news(&asked.change) {
                 let Asked { change, answer, .. } = asked;
                 if let Some(host) = live::reporting_host(&change) {
                     self.due.hosts.insert(host.clone());
@@ -134,6 +148,9 @@ impl Owner {
             steps: BTreeMap::new(),
             weight: 0,
             answers: Vec::new(),
+            audited: Done::new(),
+            audits: false,
+            now_ms,
             cursor: self.settled,
             to_make: BTreeMap::new(),
             frees_room: false,
@@ -148,6 +165,7 @@ impl Owner {
             done = self.settle_all(&mut draft, now_ms, look).await;
         }
         if done.is_ok() {
+            draft.audits = look != Look::Changes && self.auditing.waits();
             done = self.flush(&mut draft).await;
         }
         if done.is_ok() {
@@ -155,6 +173,7 @@ impl Owner {
         } else {
             // Looked for anew with the next beat: a store that refuses is not asked without a pause.
             self.due = Due::default();
+            self.parts.take_time();
         }
         self.publish();
         for (answer, result) in news {
@@ -173,7 +192,7 @@ impl Owner {
         now_ms: i64,
         changes: Vec<Asked>,
     ) -> Result<(), Failed> {
-        for Asked { change, trace, answer } in changes {
+        for Asked { change, trace, call, answer } in changes {
             let seeking = seeking(&change);
             let view = View {
                 world: &draft.world,
@@ -202,6 +221,11 @@ impl Owner {
                             Failed::Deposed(_) => return Err(failed),
                         }
                     }
+                    if let Some(call) = call {
+                        let done = (&decided.answer, decided.steps.as_slice());
+                        let entry = call.done(now_ms, trace, done);
+                        draft.audited.push((call, entry));
+                    }
                     draft.take(decided.steps);
                     draft.answers.push((answer, decided.answer));
                 }
@@ -218,8 +242,8 @@ impl Owner {
         look: Look,
     ) -> Result<(), Failed> {
         let mut due = std::mem::take(&mut self.due);
-        let mut more = waiting(&draft.world, look);
-        if look != Look::Changes {
+        let mut more = waiting(&draft.world, look, now_ms);
+        if look != Look::Changes || self.parts.hurries() {
             more.extend(self.parts.next(&draft.world));
         }
         more.extend(due.pools.into_iter().map(|(tenant, id)| (tenant, Place::Pool(id))));
@@ -239,6 +263,9 @@ impl Owner {
         if look != Look::Changes {
             let alive = usage::alive(&draft.world, now_ms);
             self.take_fitting(draft, alive.into_iter().collect()).await?;
+        }
+        if look != Look::Changes {
+            self.settle_batches(draft, now_ms).await?;
         }
         for _ in 0..SETTLE_PASSES_MAX {
             let mut dirty = changed(&draft.world, draft.cursor);
@@ -282,6 +309,22 @@ impl Owner {
         self.take_fitting(draft, steps).await
     }
 
+    /// Changes of many desktops go on: each with some at a time, in commits of their own.
+    async fn settle_batches(&mut self, draft: &mut Draft, now_ms: i64) -> Result<(), Failed> {
+        for id in batches::open(&draft.world) {
+            for _ in 0..BATCH_SETTLEMENTS_MAX {
+                let chance = self.chance.clone();
+                let mut ids = std::iter::repeat_with(|| chance.id(now_ms));
+                let steps = batches::settle(&draft.world, id, now_ms, &mut ids);
+                if steps.is_empty() {
+                    break;
+                }
+                self.take_fitting(draft, steps).await?;
+            }
+        }
+        Ok(())
+    }
+
     async fn settle_pool(
         &mut self,
         draft: &mut Draft,
@@ -298,7 +341,7 @@ impl Owner {
             let left = ids.len();
             draft.to_make.insert(key.clone(), left);
             if steps.is_empty() {
-                if left == 0 && 0 < pools::shortage(&draft.world, &tenant, id) {
+                if left == 0 && 0 < pools::shortage(&draft.world, &tenant, id, now_ms) {
                     self.due.pools.insert(key);
                 }
                 return Ok(());
@@ -312,7 +355,12 @@ impl Owner {
     async fn expire(&mut self, draft: &mut Draft, now_ms: i64) -> Result<(), Failed> {
         self.flush(draft).await?;
         draft.take(expired(&draft.world, now_ms, STEPS_MAX));
-        match self.flush(draft).await {
+        let mut done = self.flush(draft).await;
+        if done.is_ok() {
+            draft.take(audit::dropped(&draft.world, now_ms, STEPS_MAX));
+            done = self.flush(draft).await;
+        }
+        match done {
             // Nothing else depends on it; a later round tries again.
             Ok(()) | Err(Failed::Refused(_)) => Ok(()),
             Err(deposed @ Failed::Deposed(_)) => Err(deposed),
@@ -333,9 +381,17 @@ impl Owner {
     /// Makes the draft durable, publishes it and answers. When that fails, the draft is the
     /// committed world again and every caller is told.
     async fn flush(&mut self, draft: &mut Draft) -> Result<(), Failed> {
-        let steps = std::mem::take(&mut draft.steps);
+        let mut steps = std::mem::take(&mut draft.steps);
         draft.weight = 0;
         let answers = std::mem::take(&mut draft.answers);
+        let audited = std::mem::take(&mut draft.audited);
+        let audits = std::mem::take(&mut draft.audits) || !audited.is_empty();
+        if audits {
+            for step in self.auditing.steps(&draft.world, draft.now_ms, &audited) {
+                draft.world.apply(step.clone());
+                steps.insert(step.key(), step);
+            }
+        }
         if !steps.is_empty()
             && let Err(failed) = self.committer.commit(steps.values()).await
         {
@@ -348,8 +404,12 @@ impl Owner {
             return Err(failed);
         }
         counting::committed(&self.world, &draft.world, steps.values());
+        draft.world.revision = self.committer.revision();
         self.world = draft.world.clone();
         self.publish();
+        if audits {
+            self.auditing.written(&self.world, &audited);
+        }
         for (answer, result) in answers {
             drop(answer.send(Ok(result)));
         }
@@ -399,6 +459,7 @@ fn weight(step: &Step) -> usize {
             PoolUsers::Listed(users) => 1 + users.len() / USERS_PER_STEP,
             PoolUsers::Everyone => 1,
         },
+        Step::Put(Row::Batch(_, batch)) => 1 + batch.filter.desktops.len() / USERS_PER_STEP,
         Step::Put(_) | Step::Delete(_) => 1,
     }
 }

@@ -1,11 +1,15 @@
 //! Stored form of rows: keys and `vidi.store.v1` messages on one side, the model on the other.
 
 mod reading;
+mod rollouts;
+mod schedule;
+mod tenancy;
 mod writing;
 
 pub use reading::row;
 pub use writing::value;
 
+use crate::model::host_rule::RuleTarget;
 use crate::model::{Key, Step, UsageKey, UsageKind};
 use crate::ports::Write;
 
@@ -37,7 +41,10 @@ pub fn key(key: &Key) -> String {
         Key::Installation => "meta/installation".to_owned(),
         Key::GrantKey(id) => format!("grantkey/{id}"),
         Key::Tenant(tenant) => format!("tenant/{tenant}"),
+        Key::Branding(tenant) => format!("branding/{tenant}"),
         Key::User(tenant, user) => format!("user/{tenant}/{user}"),
+        Key::Group(tenant, group) => format!("group/{tenant}/{group}"),
+        Key::Member(tenant, group, user) => format!("member/{tenant}/{group}/{user}"),
         Key::SignIn(hash) => format!("signin/{hash}"),
         Key::EnrollToken(hash) => format!("enroll/{hash}"),
         Key::Template(tenant, id) => format!("template/{tenant}/{id}"),
@@ -45,6 +52,11 @@ pub fn key(key: &Key) -> String {
             format!("version/{tenant}/{id}/{}", digest.trim_start_matches(DIGEST_PREFIX))
         }
         Key::Host(host) => format!("host/{host}"),
+        Key::HostRule(tenant, RuleTarget::Tenant) => format!("hostrule/{tenant}"),
+        Key::HostRule(tenant, RuleTarget::Template(id)) => {
+            format!("hostrule/{tenant}/template/{id}")
+        }
+        Key::HostRule(tenant, RuleTarget::Pool(id)) => format!("hostrule/{tenant}/pool/{id}"),
         Key::RemovedHost(host) => format!("removedhost/{host}"),
         Key::Spec(tenant, id) => format!("desktop/{tenant}/{id}/spec"),
         Key::Status(tenant, id) => format!("desktop/{tenant}/{id}/status"),
@@ -52,13 +64,18 @@ pub fn key(key: &Key) -> String {
         Key::Session(tenant, id) => format!("session/{tenant}/{id}"),
         Key::Machine(tenant, id) => format!("machine/{tenant}/{id}"),
         Key::Pool(tenant, id) => format!("pool/{tenant}/{id}"),
+        Key::Forecast(tenant, id) => format!("forecast/{tenant}/{id}"),
         Key::Operation(id) => format!("operation/{id}"),
+        Key::Batch(id) => format!("batch/{id}"),
+        Key::Rollout(tenant, id) => format!("rollout/{tenant}/{id}"),
         Key::Request(tenant, id) => format!("request/{tenant}/{id}"),
         Key::Usage(UsageKey { tenant, desktop, start_ms, kind }) => {
             let kind = kind_to_stored(*kind);
             format!("usage/{tenant}/{desktop}/{start_ms:016x}/{kind}")
         }
         Key::Alive => "meta/alive".to_owned(),
+        Key::Audit(number) => format!("audit/{number:016x}"),
+        Key::AuditHead => "meta/audit".to_owned(),
     }
 }
 
@@ -74,12 +91,14 @@ mod tests {
     use prost::Message;
 
     use super::*;
+    use crate::model::forecast::Forecast;
+    use crate::model::schedule::{Days, Rule, Schedule, Zone};
     use crate::model::{
         ClipboardWays, DesktopSpec, DesktopStatus, DisplayPolicy, EndCause, Guest, ImageFile,
-        Machine, MachineSettings, Manifest, Operation, OperationError, OperationKind, Permission,
-        Place, Pool, PoolKind, PoolSettings, PoolUsers, Power, Presence, Readiness, Reason,
-        Recording, ReleasePolicy, Row, Sealed, Session, Suspension, TemplateVersion, UsageInterval,
-        Video,
+        Machine, MachineSettings, Manifest, Notice, Operation, OperationError, OperationKind,
+        Permission, Pin, Place, Pool, PoolKind, PoolSettings, PoolUsers, Power, Presence,
+        Readiness, Reason, Recording, ReleasePolicy, Row, Sealed, Session, Suspension,
+        TemplateVersion, Trial, TrialPhase, UsageInterval, Video,
     };
 
     fn session(presence: Presence, epoch: u64, since_ms: i64) -> Session {
@@ -95,6 +114,12 @@ mod tests {
             presence,
             trace: "4bf92f3577b34da6a3ce929d0e0e4736".parse().ok(),
             problem: String::new(),
+            notices: vec![Notice {
+                number: 3,
+                text: "Lunch".to_owned(),
+                from: "Ana".to_owned(),
+                at_ms: 9,
+            }],
         }
     }
 
@@ -152,6 +177,40 @@ mod tests {
             },
             trace: "4bf92f3577b34da6a3ce929d0e0e4736".parse().ok(),
             pool: "office".parse().ok(),
+            restored: true,
+        }
+    }
+
+    fn trial() -> Trial {
+        Trial {
+            rollout: vidi_kit::ids::RolloutId::generate(),
+            digest: "sha256:2".to_owned(),
+            desktops_max: 2,
+            beyond_need: true,
+            ready_ms: 60_000,
+            phase: TrialPhase::Withdrawn,
+        }
+    }
+
+    fn schedule() -> Schedule {
+        Schedule {
+            zone: Zone::find("Europe/Rome").unwrap(),
+            rules: vec![
+                Rule {
+                    days: Days::of([0, 4]),
+                    from: "07:30".parse().unwrap(),
+                    to: "18:00".parse().unwrap(),
+                    min_spare: Some(0),
+                    max_desktops: None,
+                },
+                Rule {
+                    days: Days::ALL,
+                    from: "00:00".parse().unwrap(),
+                    to: "24:00".parse().unwrap(),
+                    min_spare: None,
+                    max_desktops: Some(7),
+                },
+            ],
         }
     }
 
@@ -168,6 +227,10 @@ mod tests {
             users: PoolUsers::Listed(["ana", "ben"].map(|id| id.parse().unwrap()).into()),
             disconnect_secs: Some(60),
             max_session_secs: Some(3_600),
+            idle_secs: Some(900),
+            user_sessions_max: Some(2),
+            schedule: schedule(),
+            forecast: false,
             release_policy: ReleasePolicy::Keep,
             display_policy: DisplayPolicy { watermark: true, ..DisplayPolicy::default() },
         };
@@ -180,12 +243,18 @@ mod tests {
             deleting: true,
             suspended,
             failures_ms: vec![5, 6],
+            pin: Some(Pin { digest: "sha256:1".to_owned(), since_ms: 4 }),
+            trial: Some(trial()),
         };
         let floating = PoolSettings {
             kind: PoolKind::Floating,
             users: PoolUsers::Everyone,
             disconnect_secs: None,
             max_session_secs: None,
+            idle_secs: None,
+            user_sessions_max: None,
+            schedule: Schedule::default(),
+            forecast: true,
             release_policy: ReleasePolicy::Delete,
             ..settings
         };
@@ -194,12 +263,17 @@ mod tests {
             suspended: None,
             deleting: false,
             failures_ms: Vec::new(),
+            pin: None,
+            trial: None,
             ..pool.clone()
         };
+        let mut learned = Forecast::new(7);
+        learned.learn(33, 40);
         let waits = Session { place: Place::Pool(id), ..session(Presence::Opening, 0, 5) };
         for row in [
             Row::Pool(tenant.clone(), id, pool),
             Row::Pool(tenant.clone(), id, plain),
+            Row::Forecast(tenant.clone(), id, Box::new(learned)),
             Row::Session(tenant, vidi_kit::ids::SessionId::generate(), waits),
         ] {
             let read = super::row(&key(&row.key()), &value(&row), 7).unwrap();

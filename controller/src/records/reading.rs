@@ -4,17 +4,18 @@ use prost::Message;
 use vidi_proto::store::v1 as stored;
 use vidi_proto::v1 as wire;
 
-use super::{DIGEST_PREFIX, RecordError, SCHEMA, kind_to_stored};
+use super::{DIGEST_PREFIX, RecordError, SCHEMA, kind_to_stored, rollouts, schedule};
 use crate::contract::{
     cause_from_wire, display_policy_from_wire, manifest_from_wire, policy_from_wire,
     power_from_wire,
 };
+use crate::model::forecast::Forecast;
+use crate::model::schedule::{Schedule, Zone};
 use crate::model::{
     Allocation, DesktopSpec, DesktopStatus, DisplayPolicy, EnrollToken, Host, Installation,
     Machine, MachineSettings, Operation, OperationError, OperationKind, Place, Pool, PoolKind,
     PoolSettings, PoolUsers, Power, Presence, Reason, ReleasePolicy, Request, Row, Sealed, Session,
-    SignIn, Suspension, Template, TemplateVersion, Tenant, UsageInterval, UsageKey, UsageKind,
-    User,
+    SignIn, Suspension, Template, TemplateVersion, UsageInterval, UsageKey, UsageKind, User,
 };
 
 /// The row of a stored entry; none for keys that are not rows (`pki/...`, `leader/...`). `now_ms`
@@ -28,20 +29,14 @@ pub fn row(key: &str, value: &[u8], now_ms: i64) -> Result<Option<Row>, RecordEr
             let one: stored::GrantKey = read.message()?;
             Row::GrantKey((*id).to_owned(), one.public_key, one.create_ms)
         }
-        ["tenant", tenant] => {
-            let one: stored::Tenant = read.message()?;
-            let one = Tenant { display_name: one.display_name, create_ms: one.create_ms };
-            Row::Tenant(read.id(tenant)?, one)
-        }
-        ["user", tenant, user] => Row::User(read.id(tenant)?, read.id(user)?, read.user()?),
-        ["signin", hash] => Row::SignIn((*hash).to_owned(), read.sign_in()?),
-        ["enroll", hash] => Row::EnrollToken((*hash).to_owned(), read.enroll_token()?),
         ["template", tenant, id] => {
             let one: stored::Template = read.message()?;
             let one = Template {
                 display_name: one.display_name,
                 latest_digest: one.latest_digest,
                 create_ms: one.create_ms,
+                publish_ms: one.publish_ms,
+                published_before: one.published_before,
             };
             Row::Template(read.id(tenant)?, read.id(id)?, one)
         }
@@ -67,7 +62,19 @@ pub fn row(key: &str, value: &[u8], now_ms: i64) -> Result<Option<Row>, RecordEr
         }
         ["machine", tenant, id] => Row::Machine(read.id(tenant)?, read.id(id)?, read.machine()?),
         ["pool", tenant, id] => Row::Pool(read.id(tenant)?, read.id(id)?, read.pool()?),
+        ["forecast", tenant, id] => {
+            Row::Forecast(read.id(tenant)?, read.id(id)?, Box::new(read.forecast()?))
+        }
         ["operation", id] => Row::Operation(read.id(id)?, read.operation()?),
+        ["batch", id] => {
+            let one = rollouts::batch_from_stored(read.message()?);
+            Row::Batch(read.id(id)?, Box::new(one.ok_or_else(|| read.error("batch"))?))
+        }
+        ["rollout", tenant, id] => {
+            let one = rollouts::rollout_from_stored(read.message()?);
+            let one = one.ok_or_else(|| read.error("roll-out"))?;
+            Row::Rollout(read.id(tenant)?, read.id(id)?, Box::new(one))
+        }
         ["request", tenant, id] => {
             Row::Request(read.id(tenant)?, (*id).to_owned(), read.request()?)
         }
@@ -80,26 +87,27 @@ pub fn row(key: &str, value: &[u8], now_ms: i64) -> Result<Option<Row>, RecordEr
             let one: stored::Alive = read.message()?;
             Row::Alive(one.at_ms)
         }
-        _ => return Ok(None),
+        ["meta", "restored"] => return read.restored(),
+        parts => return read.of_tenancy(parts),
     }))
 }
 
 /// One stored entry, while it is read.
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     key: &'a str,
     value: &'a [u8],
 }
 
 impl Reader<'_> {
-    fn error(&self, what: impl ToString) -> RecordError {
+    pub(super) fn error(&self, what: impl ToString) -> RecordError {
         RecordError { key: self.key.to_owned(), what: what.to_string() }
     }
 
-    fn message<M: Message + Default>(&self) -> Result<M, RecordError> {
+    pub(super) fn message<M: Message + Default>(&self) -> Result<M, RecordError> {
         M::decode(self.value).map_err(|error| self.error(error))
     }
 
-    fn id<T: std::str::FromStr<Err = vidi_kit::ids::IdError>>(
+    pub(super) fn id<T: std::str::FromStr<Err = vidi_kit::ids::IdError>>(
         &self,
         text: &str,
     ) -> Result<T, RecordError> {
@@ -134,7 +142,7 @@ impl Reader<'_> {
         Ok(Installation { id: self.id(&one.id)?, create_ms: one.create_ms })
     }
 
-    fn sign_in(&self) -> Result<SignIn, RecordError> {
+    pub(super) fn sign_in(&self) -> Result<SignIn, RecordError> {
         let one: stored::SignIn = self.message()?;
         Ok(SignIn {
             tenant: self.id(&one.tenant)?,
@@ -144,12 +152,12 @@ impl Reader<'_> {
         })
     }
 
-    fn enroll_token(&self) -> Result<EnrollToken, RecordError> {
+    pub(super) fn enroll_token(&self) -> Result<EnrollToken, RecordError> {
         let stored::EnrollToken { role, id, expire_ms, used } = self.message()?;
         Ok(EnrollToken { role, id, expire_ms, used })
     }
 
-    fn user(&self) -> Result<User, RecordError> {
+    pub(super) fn user(&self) -> Result<User, RecordError> {
         let one: stored::User = self.message()?;
         Ok(User {
             display_name: one.display_name,
@@ -165,6 +173,13 @@ impl Reader<'_> {
             .map_err(|error| self.error(error))?;
         let manifest = manifest_from_wire(manifest).ok_or_else(|| self.error("manifest"))?;
         Ok(TemplateVersion { manifest, create_ms: one.create_ms })
+    }
+
+    /// No row: it only tells whether there is all of a backup.
+    fn restored(&self) -> Result<Option<Row>, RecordError> {
+        let one: stored::Restored = self.message()?;
+        let part = || self.error("a backup was restored only in part: restore it again");
+        one.finished.then_some(None).ok_or_else(part)
     }
 
     fn spec(&self) -> Result<DesktopSpec, RecordError> {
@@ -185,6 +200,7 @@ impl Reader<'_> {
             display_policy: self.display_policy(&one.display_policy)?,
             trace: self.maybe_id(&one.trace)?,
             pool: self.maybe_id(&one.pool)?,
+            restored: one.restored,
         })
     }
 
@@ -254,6 +270,7 @@ impl Reader<'_> {
             presence,
             trace: self.maybe_id(&one.trace)?,
             problem: String::new(),
+            notices: one.notices.into_iter().map(rollouts::notice_from_stored).collect(),
         })
     }
 
@@ -299,6 +316,14 @@ impl Reader<'_> {
             users,
             disconnect_secs: (one.disconnect_secs != 0).then_some(one.disconnect_secs),
             max_session_secs: (one.max_session_secs != 0).then_some(one.max_session_secs),
+            idle_secs: (one.idle_secs != 0).then_some(one.idle_secs),
+            user_sessions_max: (one.user_sessions_max != 0).then_some(one.user_sessions_max),
+            schedule: Schedule {
+                zone: Zone::kept(one.time_zone),
+                rules: schedule::rules_from_stored(&one.schedule)
+                    .ok_or_else(|| self.error("schedule"))?,
+            },
+            forecast: one.forecast,
             release_policy: self.policy(one.release_policy)?,
             display_policy: self.display_policy(&one.display_policy)?,
         };
@@ -312,7 +337,14 @@ impl Reader<'_> {
             deleting: one.deleting,
             suspended: (since_ms != 0).then_some(Suspension { since_ms, reason }),
             failures_ms: one.failures_ms,
+            pin: rollouts::pin_from_stored(one.pin_digest, one.pin_ms),
+            trial: rollouts::trial_from_stored(one.trial).ok_or_else(|| self.error("trial"))?,
         })
+    }
+
+    fn forecast(&self) -> Result<Forecast, RecordError> {
+        let one: stored::Forecast = self.message()?;
+        Forecast::of_parts(one.learned, &one.means).ok_or_else(|| self.error("means"))
     }
 
     fn operation(&self) -> Result<Operation, RecordError> {

@@ -5,7 +5,7 @@ use prost::Message;
 use vidi_proto::store::v1 as stored;
 use vidi_proto::v1 as wire;
 
-use super::{SCHEMA, kind_to_stored};
+use super::{SCHEMA, kind_to_stored, rollouts, schedule, tenancy};
 use crate::contract::{
     cause_to_wire, display_policy_to_wire, manifest_to_wire, policy_to_wire, power_to_wire,
 };
@@ -25,32 +25,22 @@ pub fn value(row: &Row) -> Bytes {
         Row::GrantKey(_, public_key, create_ms) => {
             encode(&stored::GrantKey { public_key: public_key.clone(), create_ms: *create_ms })
         }
-        Row::Tenant(_, one) => encode(&stored::Tenant {
-            display_name: one.display_name.clone(),
-            create_ms: one.create_ms,
-        }),
-        Row::User(_, _, one) => encode(&stored::User {
-            display_name: one.display_name.clone(),
-            roles: one.roles.clone(),
-            password_hash: one.password_hash.clone(),
-            create_ms: one.create_ms,
-        }),
-        Row::SignIn(_, one) => encode(&stored::SignIn {
-            tenant: one.tenant.to_string(),
-            user: one.user.to_string(),
-            create_ms: one.create_ms,
-            expire_ms: one.expire_ms,
-        }),
-        Row::EnrollToken(_, one) => encode(&stored::EnrollToken {
-            role: one.role.clone(),
-            id: one.id.clone(),
-            expire_ms: one.expire_ms,
-            used: one.used,
-        }),
+        Row::Tenant(..)
+        | Row::Branding(..)
+        | Row::User(..)
+        | Row::Group(..)
+        | Row::Member(..)
+        | Row::SignIn(..)
+        | Row::EnrollToken(..)
+        | Row::HostRule(..)
+        | Row::Audit(..)
+        | Row::AuditHead(_) => tenancy::value(row),
         Row::Template(_, _, one) => encode(&stored::Template {
             display_name: one.display_name.clone(),
             latest_digest: one.latest_digest.clone(),
             create_ms: one.create_ms,
+            publish_ms: one.publish_ms,
+            published_before: one.published_before.clone(),
         }),
         Row::Version(_, _, _, one) => encode(&stored::TemplateVersion {
             manifest: manifest_to_wire(&one.manifest).encode_to_vec(),
@@ -67,7 +57,12 @@ pub fn value(row: &Row) -> Bytes {
         Row::Session(_, _, one) => encode(&session_to_stored(one)),
         Row::Machine(_, _, one) => encode(&machine_to_stored(one)),
         Row::Pool(_, _, one) => encode(&pool_to_stored(one)),
+        Row::Forecast(_, _, one) => {
+            encode(&stored::Forecast { learned: one.learned, means: one.parts().collect() })
+        }
         Row::Operation(_, one) => encode(&operation_to_stored(one)),
+        Row::Batch(_, one) => encode(&rollouts::batch_to_stored(one)),
+        Row::Rollout(_, _, one) => encode(&rollouts::rollout_to_stored(one)),
         Row::Request(_, _, one) => encode(&stored::Request {
             body_sha256: one.body_sha256.to_vec(),
             operation: one.operation.map(|id| id.to_string()).unwrap_or_default(),
@@ -88,7 +83,7 @@ pub fn value(row: &Row) -> Bytes {
     }
 }
 
-fn encode(message: &impl Message) -> Bytes {
+pub(super) fn encode(message: &impl Message) -> Bytes {
     message.encode_to_vec().into()
 }
 
@@ -126,6 +121,7 @@ fn spec_to_stored(one: &DesktopSpec) -> stored::DesktopSpec {
         display_policy: display_policy_to_wire(one.display_policy).encode_to_vec(),
         trace: one.trace.map(|id| id.to_string()).unwrap_or_default(),
         pool: one.pool.map(|id| id.to_string()).unwrap_or_default(),
+        restored: one.restored,
     }
 }
 
@@ -157,6 +153,7 @@ fn session_to_stored(one: &Session) -> stored::Session {
         create_ms: one.create_ms,
         trace: one.trace.map(|id| id.to_string()).unwrap_or_default(),
         pool: one.pool.map(|id| id.to_string()).unwrap_or_default(),
+        notices: one.notices.iter().map(rollouts::notice_to_stored).collect(),
         ..stored::Session::default()
     };
     if let Presence::Ended(cause) = &one.presence {
@@ -206,6 +203,11 @@ fn pool_to_stored(one: &Pool) -> stored::Pool {
         kind: number(kind),
         min_spare: settings.min_spare,
         max_desktops: settings.max_desktops,
+        idle_secs: settings.idle_secs.unwrap_or_default(),
+        user_sessions_max: settings.user_sessions_max.unwrap_or_default(),
+        time_zone: settings.schedule.zone.name().to_owned(),
+        schedule: settings.schedule.rules.iter().map(schedule::rule_to_stored).collect(),
+        forecast: settings.forecast,
         users,
         everyone,
         disconnect_secs: settings.disconnect_secs.unwrap_or(0),
@@ -219,6 +221,9 @@ fn pool_to_stored(one: &Pool) -> stored::Pool {
         suspended_ms: suspended.map_or(0, |one| one.since_ms),
         suspended_reason: suspended.map(|one| one.reason.clone()).unwrap_or_default(),
         failures_ms: one.failures_ms.clone(),
+        pin_digest: one.pin.as_ref().map(|pin| pin.digest.clone()).unwrap_or_default(),
+        pin_ms: one.pin.as_ref().map_or(0, |pin| pin.since_ms),
+        trial: rollouts::trial_to_stored(one),
     }
 }
 

@@ -9,7 +9,7 @@ use super::caller::{ADMIN, HELPDESK, sign_in_hash};
 use super::names::id;
 use super::wire;
 use crate::contract::display_policy_to_wire;
-use crate::model::{DisplayPolicy, Permission, Place, Presence, Refusal, Session, User, World};
+use crate::model::{DisplayPolicy, Permission, Place, Presence, Refusal, Session, World};
 
 /// Answers from what is known now. A session of another tenant looks as if it was not there.
 pub(super) fn admit(
@@ -32,7 +32,7 @@ pub(super) fn admit(
     }
     let part = match () {
         () if owns => Part::Owner,
-        () if helps(caller) => Part::HelpDesk,
+        () if helps(&world.roles_of(tenant, &sign_in.user, caller)) => Part::HelpDesk,
         () => Part::Colleague,
     };
     let (peer_address, peer_name) = attached_at(world, known).unwrap_or_default();
@@ -48,8 +48,8 @@ pub(super) fn admit(
     })
 }
 
-fn helps(user: &User) -> bool {
-    user.roles.iter().any(|role| [HELPDESK, ADMIN].contains(&role.as_str()))
+fn helps(roles: &[String]) -> bool {
+    roles.iter().any(|role| [HELPDESK, ADMIN].contains(&role.as_str()))
 }
 
 fn policy_of(world: &World, tenant: &TenantId, session: &Session) -> DisplayPolicy {

@@ -21,6 +21,7 @@ use super::caller::{
 };
 use super::status::{not_allowed, not_found, signed_out};
 use crate::model::World;
+use crate::reconcile::Call;
 
 /// Who may call a method. On which objects: [`Access`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,9 +60,12 @@ const MANAGERS: Allowed = Allowed::Roles(&[OPERATOR, ADMIN]);
 const MAKERS: Allowed = Allowed::Roles(&[OPERATOR, ADMIN, HELPDESK]);
 const WATCHERS: Allowed = Allowed::Roles(&SEEING);
 const SEEING: [&str; 5] = [OPERATOR, INSTALLATION_AUDITOR, ADMIN, HELPDESK, AUDITOR];
+const AUDITING: [&str; 4] = [OPERATOR, INSTALLATION_AUDITOR, ADMIN, AUDITOR];
 const POWER: Allowed = Allowed::Roles(&[OPERATOR, ADMIN, HELPDESK, USER]);
 const OPERATORS: Allowed = Allowed::Roles(&[OPERATOR]);
 const INSTALLATION: Allowed = Allowed::Roles(&INSTALLATION_ROLES);
+/// Root alone, on the controller's machine.
+const ROOT: Allowed = Allowed::Roles(&[]);
 const AGENTS: Allowed = Allowed::Daemons(&[Role::Agent]);
 const GATEWAYS: Allowed = Allowed::Daemons(&[Role::Gateway]);
 
@@ -84,6 +88,14 @@ pub const TABLE: &[Rule] = &[
     rule("/vidi.v1.UserService/UpdateUser", MANAGERS),
     rule("/vidi.v1.UserService/DeleteUser", MANAGERS),
     rule("/vidi.v1.UserService/SetPassword", MANAGERS),
+    rule("/vidi.v1.GroupService/CreateGroup", MANAGERS),
+    rule("/vidi.v1.GroupService/GetGroup", WATCHERS),
+    rule("/vidi.v1.GroupService/ListGroups", WATCHERS),
+    rule("/vidi.v1.GroupService/UpdateGroup", MANAGERS),
+    rule("/vidi.v1.GroupService/DeleteGroup", MANAGERS),
+    rule("/vidi.v1.GroupService/AddGroupMembers", MANAGERS),
+    rule("/vidi.v1.GroupService/RemoveGroupMembers", MANAGERS),
+    rule("/vidi.v1.GroupService/ListGroupMembers", WATCHERS),
     rule("/vidi.v1.EnrollService/Enroll", Allowed::Everybody),
     rule(
         "/vidi.v1.EnrollService/Renew",
@@ -95,6 +107,8 @@ pub const TABLE: &[Rule] = &[
     rule("/vidi.v1.HostService/GetCapacity", INSTALLATION),
     rule("/vidi.v1.HostService/ExplainPlacement", INSTALLATION),
     rule("/vidi.v1.HostService/SimulatePool", INSTALLATION),
+    rule("/vidi.v1.HostService/SetHostRule", OPERATORS),
+    rule("/vidi.v1.HostService/ListHostRules", INSTALLATION),
     rule("/vidi.v1.HostService/CordonHost", OPERATORS),
     rule("/vidi.v1.HostService/UncordonHost", OPERATORS),
     rule("/vidi.v1.HostService/DrainHost", OPERATORS),
@@ -104,12 +118,34 @@ pub const TABLE: &[Rule] = &[
     rule("/vidi.v1.TenantService/CreateTenant", OPERATORS),
     rule("/vidi.v1.TenantService/GetTenant", PERSONS),
     rule("/vidi.v1.TenantService/ListTenants", PERSONS),
+    rule("/vidi.v1.TenantService/UpdateTenant", MANAGERS),
     rule("/vidi.v1.TenantService/DeleteTenant", OPERATORS),
+    rule("/vidi.v1.TenantService/GetBranding", PERSONS),
+    rule("/vidi.v1.TenantService/UpdateBranding", MANAGERS),
     rule("/vidi.v1.UsageService/ListUsage", PERSONS),
+    rule("/vidi.v1.AuditService/ListAudit", Allowed::Roles(&AUDITING)),
+    rule("/vidi.v1.AuditService/ListAuditBlocks", INSTALLATION),
     slow("/vidi.v1.TemplateService/UploadTemplate", MANAGERS, None),
     rule("/vidi.v1.TemplateService/GetTemplate", WATCHERS),
     rule("/vidi.v1.TemplateService/ListTemplates", WATCHERS),
+    rule("/vidi.v1.TemplateService/ListTemplateVersions", WATCHERS),
+    rule("/vidi.v1.TemplateService/PublishTemplate", MANAGERS),
+    rule("/vidi.v1.TemplateService/RollBackTemplate", MANAGERS),
+    rule("/vidi.v1.TemplateService/DeleteTemplateVersion", MANAGERS),
     rule("/vidi.v1.TemplateService/DeleteTemplate", MANAGERS),
+    rule("/vidi.v1.RolloutService/CreateRollout", MANAGERS),
+    rule("/vidi.v1.RolloutService/GetRollout", WATCHERS),
+    rule("/vidi.v1.RolloutService/ListRollouts", WATCHERS),
+    rule("/vidi.v1.RolloutService/PauseRollout", MANAGERS),
+    rule("/vidi.v1.RolloutService/ResumeRollout", MANAGERS),
+    rule("/vidi.v1.RolloutService/CancelRollout", MANAGERS),
+    rule("/vidi.v1.RolloutService/RollBackRollout", MANAGERS),
+    rule("/vidi.v1.BatchService/BatchStartDesktops", MAKERS),
+    rule("/vidi.v1.BatchService/BatchStopDesktops", MAKERS),
+    rule("/vidi.v1.BatchService/BatchRestartDesktops", MAKERS),
+    rule("/vidi.v1.BatchService/BatchMessageDesktops", MAKERS),
+    rule("/vidi.v1.MessageService/MessageDesktop", MAKERS),
+    rule("/vidi.v1.MessageService/MessageSession", MAKERS),
     rule("/vidi.v1.DesktopService/CreateDesktop", MAKERS),
     rule("/vidi.v1.DesktopService/UpdateDesktop", MANAGERS),
     rule("/vidi.v1.DesktopService/GetDesktop", PERSONS),
@@ -118,6 +154,8 @@ pub const TABLE: &[Rule] = &[
     rule("/vidi.v1.DesktopService/StopDesktop", POWER),
     rule("/vidi.v1.DesktopService/RestartDesktop", POWER),
     rule("/vidi.v1.DesktopService/DeleteDesktop", MAKERS),
+    rule("/vidi.v1.DesktopService/AssignDesktop", MANAGERS),
+    rule("/vidi.v1.DesktopService/UnassignDesktop", MANAGERS),
     rule("/vidi.v1.DesktopService/WatchDesktops", PERSONS),
     rule("/vidi.v1.MachineService/CreateMachine", MANAGERS),
     rule("/vidi.v1.MachineService/GetMachine", WATCHERS),
@@ -130,14 +168,19 @@ pub const TABLE: &[Rule] = &[
     rule("/vidi.v1.PoolService/UpdatePool", MANAGERS),
     rule("/vidi.v1.PoolService/DeletePool", MANAGERS),
     rule("/vidi.v1.PoolService/ResumePool", MANAGERS),
+    rule("/vidi.v1.PoolService/ForecastPool", WATCHERS),
+    rule("/vidi.v1.PoolService/WatchPools", WATCHERS),
     rule("/vidi.v1.SessionService/ListApps", PERSONS),
     rule("/vidi.v1.SessionService/OpenApp", PERSONS),
     rule("/vidi.v1.SessionService/GetSession", PERSONS),
     rule("/vidi.v1.SessionService/ListSessions", PERSONS),
     rule("/vidi.v1.SessionService/ReleaseSession", POWER),
+    rule("/vidi.v1.SessionService/WatchSessions", PERSONS),
     rule("/vidi.v1.OperationService/GetOperation", PERSONS),
     rule("/vidi.v1.OperationService/ListOperations", PERSONS),
     slow("/vidi.v1.OperationService/WaitOperation", PERSONS, Some(WAIT_SECS_MAX)),
+    rule("/vidi.v1.OperationService/CancelOperation", MAKERS),
+    rule("/vidi.v1.StoreService/BackUp", ROOT),
     slow("/vidi.v1.AgentLink/Link", AGENTS, None),
     rule("/vidi.v1.AgentLink/FetchImage", AGENTS),
     rule("/vidi.v1.AgentLink/CertifyRelay", AGENTS),
@@ -145,6 +188,7 @@ pub const TABLE: &[Rule] = &[
     rule("/vidi.v1.GatewayLink/IssueGrant", GATEWAYS),
     rule("/vidi.v1.GatewayLink/Admit", GATEWAYS),
     rule("/vidi.v1.GatewayLink/CertifyPage", GATEWAYS),
+    rule("/vidi.v1.GatewayLink/ShowBranding", GATEWAYS),
     rule("/vidi.v1.GatewayPeer/View", Allowed::ServedElsewhere),
     rule("/vidi.v1.Relay/Attach", Allowed::ServedElsewhere),
     rule("/vidi.v1.Relay/Channel", Allowed::ServedElsewhere),
@@ -235,6 +279,10 @@ impl Access {
         if self.reaches(tenant, owner) {
             return Ok(());
         }
+        Call::refused_about(|| match kind {
+            "tenant" => format!("tenants/{tenant}"),
+            _ => format!("tenants/{tenant}/{kind}s/{id}"),
+        });
         let own = owner.is_some_and(|user| self.caller.is_user(tenant, user));
         let sees = Self { caller: self.caller.clone(), roles: &SEEING }.covers(tenant);
         if own || sees { Err(not_allowed()) } else { Err(not_found(kind, id)) }

@@ -8,6 +8,7 @@ use vidi_kit::ids::{TenantId, UserId};
 use vidi_kit::tls::Role;
 use vidi_kit::transport::{Peer, PeerInfo};
 
+use super::forward::{FORWARDED, OF_ROOT};
 use super::status::{not_allowed, signed_out};
 use crate::model::{Refusal, World};
 
@@ -88,6 +89,12 @@ impl Caller {
         }
         match peer.map(|info| &info.peer) {
             None | Some(Peer::Anonymous) => Self::Anonymous,
+            // Another controller has seen that it is root: it does not lead, and passes this on.
+            Some(Peer::Daemon { role: Role::Controller, .. })
+                if headers.get(FORWARDED).is_some_and(|of| of == OF_ROOT) =>
+            {
+                Self::Root
+            }
             Some(Peer::Daemon { role, id }) => Self::Daemon { role: *role, id: id.clone() },
             Some(Peer::Local { uid: ROOT_UID }) => Self::Root,
             Some(Peer::Local { uid }) => Self::Local { uid: *uid },
@@ -102,7 +109,7 @@ impl Caller {
         Self::User(SignedIn {
             tenant: sign_in.tenant.clone(),
             user: sign_in.user.clone(),
-            roles: user.roles.clone(),
+            roles: world.roles_of(&sign_in.tenant, &sign_in.user, user),
             token_sha256,
         })
     }
@@ -219,6 +226,29 @@ mod tests {
         }
         let nobody = Caller::find(None, &HeaderMap::new(), &World::default(), 0);
         assert_eq!(nobody, Caller::Anonymous);
+    }
+
+    #[test]
+    fn only_a_controller_is_believed_that_root_calls() {
+        let find = |role, of: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(FORWARDED, of.parse().unwrap());
+            let peer = Peer::Daemon { role, id: "d".to_owned() };
+            let info = PeerInfo { peer, address: None, connection: 1, certified_ms: 0 };
+            Caller::find(Some(&info), &headers, &World::default(), 0)
+        };
+        assert_eq!(find(Role::Controller, "root"), Caller::Root);
+        for (role, of) in [
+            (Role::Controller, "person"),
+            (Role::Gateway, "root"),
+            (Role::Agent, "root"),
+            (Role::Relay, "root"),
+        ] {
+            assert_eq!(find(role, of), Caller::Daemon { role, id: "d".to_owned() }, "{role} {of}");
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert(FORWARDED, "root".parse().unwrap());
+        assert_eq!(Caller::find(None, &headers, &World::default(), 0), Caller::Anonymous);
     }
 
     #[test]

@@ -7,9 +7,10 @@ use vidi_kit::ids::{DesktopId, PoolId, TenantId};
 use vidi_proto::v1::{ListDesktopsRequest, ListDesktopsResponse};
 
 use super::authorization::Access;
-use super::desktops::{reaches, scope};
+use super::desktops::reaches;
 use super::page::Query;
 use super::status::not_found;
+use super::watching::scope;
 use super::wire::{self, child, desktop_name};
 use crate::model::{Desktop, World};
 

@@ -18,20 +18,21 @@ use vidi_kit::tls::{Role, dns_name};
 use vidi_kit::transport::PeerInfo;
 use vidi_proto::v1::gateway_link_server::GatewayLink;
 use vidi_proto::v1::{
-    AdmitRequest, AdmitResponse, CertifyPageRequest, CertifyPageResponse, ClosedSession,
-    DirectServer, GatewayCommand, GatewayMessage, GrantClaims, IssueGrantRequest,
-    IssueGrantResponse,
+    AdmitRequest, AdmitResponse, Branding, CertifyPageRequest, CertifyPageResponse, ClosedSession,
+    DirectServer, GatewayCommand, GatewayMessage, GetBrandingRequest, GrantClaims,
+    IssueGrantRequest, IssueGrantResponse, PresentSession, SessionMessages,
 };
 
 use super::admit::admit;
 use super::caller::sign_in_hash;
 use super::machines::password;
+use super::messages::SHOWN_MS_MAX;
 use super::names::id;
 use super::page_certificate::certify_page;
 use super::status::invalid_field;
 use super::users::timestamp;
 use super::wire::{child, desktop_name, machine_name, unexpected};
-use super::{Caller, Parts};
+use super::{Caller, Parts, branding, messages};
 use crate::contract::{cause_to_wire, display_policy_to_wire};
 use crate::model::{Answer, Change, Granted, MachineSettings, Refusal, Way, World};
 use crate::plan::presence::{Closing, Present, to_close};
@@ -137,6 +138,7 @@ impl GatewayLink for GatewayLinkRpc {
             number: self.links.fetch_add(1, Ordering::Relaxed),
             present: BTreeMap::new(),
             told: BTreeSet::new(),
+            told_messages: BTreeMap::new(),
             commands,
         };
         let messages = request.into_inner();
@@ -183,6 +185,15 @@ impl GatewayLink for GatewayLinkRpc {
         gateway_of(&request)?;
         certify_page(&*self.parts.authority, request.get_ref()).map(Response::new)
     }
+
+    async fn show_branding(
+        &self,
+        request: Request<GetBrandingRequest>,
+    ) -> Result<Response<Branding>, Status> {
+        gateway_of(&request)?;
+        let name = &request.get_ref().name;
+        branding::shown(&self.parts.handle.world(), name).map(Response::new)
+    }
 }
 
 /// A gateway asks again and again while a desktop starts or its host is away: the first grant of a
@@ -206,6 +217,8 @@ struct Link {
     present: BTreeMap<SessionId, Present>,
     /// Closings that were told and not yet followed.
     told: BTreeSet<(SessionId, u64)>,
+    /// The newest message of each session that was told, and to which of its attachments.
+    told_messages: BTreeMap<SessionId, (u64, u32)>,
     commands: mpsc::Sender<Result<GatewayCommand, Status>>,
 }
 
@@ -271,14 +284,19 @@ impl Link {
         self.present.clear();
         for one in sessions {
             let (tenant, session) = child::<SessionId>("session", &one.session, "sessions")?;
-            self.present.insert(session, Present { tenant, name: one.session, epoch: one.epoch });
+            let PresentSession { session: name, epoch, idle_secs, .. } = one;
+            self.present.insert(session, Present { tenant, name, epoch, idle_secs });
         }
         let present = &self.present;
         self.told.retain(|(id, epoch)| present.get(id).is_some_and(|one| one.epoch == *epoch));
+        self.told_messages
+            .retain(|id, (epoch, _)| present.get(id).is_some_and(|one| one.epoch == *epoch));
         let sessions = self.present.iter().map(|(id, one)| (*id, one.epoch)).collect();
+        let idle_secs = self.present.iter().map(|(id, one)| (*id, one.idle_secs)).collect();
         let gateway = self.gateway.clone();
         let peer_address = self.peer_address(&peer_address);
-        let change = Change::GatewayPresence { gateway, link: self.number, sessions, peer_address };
+        let link = self.number;
+        let change = Change::GatewayPresence { gateway, link, sessions, idle_secs, peer_address };
         match self.parts.handle.change(change).await {
             // The next message comes soon.
             Err(Refusal::Busy) | Ok(_) => Ok(()),
@@ -300,6 +318,27 @@ impl Link {
         }
     }
 
+    /// What is to be shown to the users of attached sessions and was not told yet.
+    fn new_messages(&mut self, world: &World) -> Vec<SessionMessages> {
+        let since_ms = self.parts.clock.now_ms() - SHOWN_MS_MAX;
+        let mut all = Vec::new();
+        for (id, present) in &self.present {
+            let Some(session) = world.session(&present.tenant, *id) else { continue };
+            let Some(last) = session.notices.last() else { continue };
+            let told = (present.epoch, last.number);
+            if self.told_messages.get(id) == Some(&told) {
+                continue;
+            }
+            self.told_messages.insert(*id, told);
+            let young = session.notices.iter().filter(|notice| since_ms <= notice.at_ms);
+            let messages: Vec<_> = young.map(messages::on_wire).collect();
+            if !messages.is_empty() {
+                all.push(SessionMessages { session: present.name.clone(), messages });
+            }
+        }
+        all
+    }
+
     async fn tell(&mut self, world: &World) -> Result<(), Status> {
         let mut closed = Vec::new();
         for (id, present, closing) in to_close(world, &self.gateway, &self.present) {
@@ -307,10 +346,11 @@ impl Link {
                 closed.push(closed_session(present.name.clone(), closing));
             }
         }
-        if closed.is_empty() {
+        let messages = self.new_messages(world);
+        if closed.is_empty() && messages.is_empty() {
             return Ok(());
         }
-        let sent = self.commands.send(Ok(GatewayCommand { closed }));
+        let sent = self.commands.send(Ok(GatewayCommand { closed, messages }));
         tokio::time::timeout(SILENCE_SECS_MAX, sent)
             .await
             .map_err(|_elapsed| Status::deadline_exceeded("the gateway takes no commands"))?

@@ -13,8 +13,9 @@ use vidi_proto::v1::{
     Capacity, CordonHostRequest, CreateEnrollTokenRequest, CreateEnrollTokenResponse,
     DeleteHostRequest, DeleteHostResponse, DrainHostRequest, EnrollTokenContents,
     ExplainPlacementRequest, ExplainPlacementResponse, GetCapacityRequest, GetHostRequest, Host,
-    ListHostsRequest, ListHostsResponse, RemoveUnknownDesktopRequest, SimulatePoolRequest,
-    SimulatePoolResponse, UncordonHostRequest, UpdateHostRequest,
+    HostRule, ListHostRulesRequest, ListHostRulesResponse, ListHostsRequest, ListHostsResponse,
+    RemoveUnknownDesktopRequest, SetHostRuleRequest, SimulatePoolRequest, SimulatePoolResponse,
+    UncordonHostRequest, UpdateHostRequest,
 };
 
 use super::caller::token_sha256;
@@ -22,7 +23,7 @@ use super::names::{self, id};
 use super::page::Query;
 use super::status::{invalid_field, not_found};
 use super::users::timestamp;
-use super::{Parts, placement, wire};
+use super::{Parts, host_rules, placement, wire};
 use crate::model::{Change, EnrollToken};
 
 /// A token is good for an hour: long enough to carry it to another machine.
@@ -96,6 +97,26 @@ impl HostService for HostsRpc {
         let (failure_domain, labels) = placement::fields(asked.spec.unwrap_or_default(), &paths)?;
         let etag = asked.etag;
         self.change(host.clone(), Change::UpdateHost { host, etag, failure_domain, labels }).await
+    }
+
+    async fn set_host_rule(
+        &self,
+        request: Request<SetHostRuleRequest>,
+    ) -> Result<Response<HostRule>, Status> {
+        let rule = request.into_inner().rule;
+        let rule = rule.ok_or_else(|| invalid_field("rule", "a rule is expected"))?;
+        let (tenant, target) = host_rules::target("rule.target", &rule.target)?;
+        let labels = placement::checked_labels("rule.labels", rule.labels.clone())?;
+        self.parts.handle.change(Change::SetHostRule { tenant, target, labels }).await?;
+        info!(target = rule.target, labels = ?rule.labels, "Host rule set");
+        Ok(Response::new(rule))
+    }
+
+    async fn list_host_rules(
+        &self,
+        request: Request<ListHostRulesRequest>,
+    ) -> Result<Response<ListHostRulesResponse>, Status> {
+        host_rules::list(&self.parts.handle.world(), request.get_ref()).map(Response::new)
     }
 
     async fn get_capacity(

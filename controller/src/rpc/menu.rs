@@ -10,9 +10,11 @@ use crate::plan::pools::{newcomer_place, queue_place};
 
 /// Everything that a user may open, by name.
 pub(super) fn apps(world: &World, tenant: &TenantId, user: &UserId, now_ms: i64) -> Vec<App> {
+    let opened = world.desktops_opened(tenant, user);
     let mut apps: Vec<App> = world
         .desktops_of(tenant, user)
         .into_iter()
+        .chain(opened)
         // Those of pools are behind their pool's app.
         .filter(|(_, desktop)| !desktop.spec.deleting && desktop.spec.pool.is_none())
         .map(|(id, desktop)| App {
@@ -21,7 +23,8 @@ pub(super) fn apps(world: &World, tenant: &TenantId, user: &UserId, now_ms: i64)
             ..desktop_app(world, tenant, id, &desktop)
         })
         .collect();
-    let pools = world.pools_of(tenant).filter(|(_, pool)| pool.is_for(user));
+    let pools = world.pools_of(tenant);
+    let pools = pools.filter(|(id, pool)| world.pool_is_for(tenant, *id, pool, user));
     apps.extend(pools.map(|(id, pool)| App {
         name: format!("tenants/{tenant}/apps/{}", pool.app_id),
         display_name: pool.settings.display_name.clone(),
@@ -71,7 +74,8 @@ fn pool_app(
         Some(place) => place,
         None => newcomer_place(world, tenant, id, now_ms),
     };
-    let ready = waits.is_none() && place.position == 1 && 0 < world.pool_status(tenant, id).ready;
+    let ready =
+        waits.is_none() && place.position == 1 && 0 < world.pool_status(tenant, id, now_ms).ready;
     let suspended = pool.suspended.as_ref().map(|one| one.reason.as_str());
     let about = place.estimate_secs.map(|secs| format!(", about {secs} s")).unwrap_or_default();
     let state = match (ready, waits, suspended) {

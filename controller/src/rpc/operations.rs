@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
+use tracing::info;
 use vidi_kit::ids::OperationId;
 use vidi_proto::v1::operation_service_server::OperationService;
 use vidi_proto::v1::{
-    GetOperationRequest, ListOperationsRequest, ListOperationsResponse, Operation,
-    WaitOperationRequest,
+    CancelOperationRequest, GetOperationRequest, ListOperationsRequest, ListOperationsResponse,
+    Operation, WaitOperationRequest,
 };
 
 use super::authorization::Access;
@@ -17,8 +18,8 @@ use super::desktops::operation_id;
 use super::names::id;
 use super::page::Query;
 use super::status::{invalid_field, not_found, try_later};
-use super::{Parts, wire};
-use crate::model::{self, World};
+use super::{Parts, batches, wire};
+use crate::model::{self, Change, Refusal, World};
 
 /// How long a wait takes when its caller does not say.
 const WAIT_SECS_DEFAULT: u32 = 60;
@@ -67,15 +68,19 @@ impl OperationService for OperationsRpc {
         let after = after.transpose()?;
         let world = self.parts.handle.world();
         let start = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
-        let found: Vec<_> = world
-            .operations
-            .from(start)
-            .filter(|(_, one)| may_see(&access, &world, one))
-            .take(query.size + 1)
-            .collect();
+        let single = world.operations.from(start);
+        let single = single.filter(|(_, one)| may_see(&access, &world, one));
+        let single = single.map(|(id, one)| (*id, wire::operation(*id, one)));
+        let batches = world.batches.from(start);
+        let batches = batches.filter(|(_, one)| access.covers(&one.tenant));
+        let batches = batches.map(|(id, one)| (*id, batches::on_wire(*id, one)));
+        // Both are in the order of their ids: the page is among the first of each.
+        let most = query.size + 1;
+        let mut found: Vec<_> = single.take(most).chain(batches.take(most)).collect();
+        found.sort_by_key(|(id, _)| *id);
+        found.truncate(most);
         let next_page_token = query.next(&found, |(id, _)| id.to_string());
-        let operations =
-            found.into_iter().take(query.size).map(|(id, one)| wire::operation(*id, one)).collect();
+        let operations = found.into_iter().take(query.size).map(|(_, one)| one).collect();
         Ok(Response::new(ListOperationsResponse { operations, next_page_token }))
     }
 
@@ -100,8 +105,10 @@ impl OperationService for OperationsRpc {
                 WAIT_RETRY,
             )
         })?;
-        let ended =
-            worlds.wait_for(|world| world.operations.get(&id).is_none_or(|one| one.end.is_some()));
+        let ended = worlds.wait_for(|world| {
+            world.operations.get(&id).is_none_or(|one| one.end.is_some())
+                && world.batches.get(&id).is_none_or(|one| one.end_ms.is_some())
+        });
         let stop = self.parts.tasks.stop_token();
         // Cancel-safe: all arms only wait.
         tokio::select! {
@@ -111,17 +118,43 @@ impl OperationService for OperationsRpc {
                 drop(world);
             }
         }
-        if let Some(one) = self.parts.handle.world().operations.get(&id) {
-            last = wire::operation(id, one);
-        }
+        last = known(&self.parts.handle.world(), id).unwrap_or(last);
         Ok(Response::new(last))
+    }
+
+    async fn cancel_operation(
+        &self,
+        request: Request<CancelOperationRequest>,
+    ) -> Result<Response<Operation>, Status> {
+        let access = Access::of(&request)?;
+        let id = operation_id(&request.get_ref().name)?;
+        let world = self.parts.handle.world();
+        let before = read(&access, &world, id)?;
+        if !world.batches.contains_key(&id) {
+            return Err(Refusal::WrongState {
+                kind: "operation",
+                id: id.to_string(),
+                state: format!("a change of one desktop ({})", before.kind),
+                remedy: "ask for the opposite: stop what is started, or the other way round",
+            }
+            .into());
+        }
+        self.parts.handle.change(Change::CancelBatch(id)).await?;
+        info!(operation = %id, "Operation cancelled");
+        read(&access, &self.parts.handle.world(), id).map(Response::new)
     }
 }
 
 fn read(access: &Access, world: &World, id: OperationId) -> Result<Operation, Status> {
-    let one = world.operations.get(&id).filter(|one| may_see(access, world, one));
-    let one = one.ok_or_else(|| not_found("operation", &id.to_string()))?;
-    Ok(wire::operation(id, one))
+    let single = world.operations.get(&id).map(|one| may_see(access, world, one));
+    let batch = world.batches.get(&id).map(|one| access.covers(&one.tenant));
+    let one = single.or(batch).filter(|seen| *seen).and_then(|_| known(world, id));
+    one.ok_or_else(|| not_found("operation", &id.to_string()))
+}
+
+fn known(world: &World, id: OperationId) -> Option<Operation> {
+    let single = world.operations.get(&id).map(|one| wire::operation(id, one));
+    single.or_else(|| world.batches.get(&id).map(|one| batches::on_wire(id, one)))
 }
 
 fn may_see(access: &Access, world: &World, one: &model::Operation) -> bool {

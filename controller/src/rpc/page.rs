@@ -54,11 +54,14 @@ impl Query {
     /// has no further one.
     pub fn next<T>(&self, found: &[T], name: impl Fn(&T) -> String) -> String {
         match found.get(self.size.saturating_sub(1)) {
-            Some(last) if self.size < found.len() => {
-                URL_SAFE_NO_PAD.encode(format!("{}|{}", self.mark, name(last)))
-            }
+            Some(last) if self.size < found.len() => self.token(&name(last)),
             Some(_) | None => String::new(),
         }
+    }
+
+    /// The token of a page behind this element.
+    pub fn token(&self, name: &str) -> String {
+        URL_SAFE_NO_PAD.encode(format!("{}|{name}", self.mark))
     }
 }
 

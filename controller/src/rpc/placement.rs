@@ -43,17 +43,26 @@ pub(super) fn fields(spec: wire::HostSpec, paths: &[String]) -> Result<Fields, S
         return Err(invalid_field(FAILURE_DOMAIN, rule));
     }
     let labels = named(LABELS).then_some(spec.labels);
-    let labels: Option<BTreeMap<_, _>> = labels.map(|labels| labels.into_iter().collect());
+    let labels = labels.map(|labels| checked_labels(LABELS, labels)).transpose()?;
+    Ok((domain, labels))
+}
+
+/// Labels, judged.
+pub(super) fn checked_labels(
+    field: &str,
+    labels: impl IntoIterator<Item = (String, String)>,
+) -> Result<BTreeMap<String, String>, Status> {
+    let labels: BTreeMap<String, String> = labels.into_iter().collect();
     let good = |(key, value): (&String, &String)| {
         let printable = !value.chars().any(char::is_control);
         is_plain(key, "-._/") && value.len() <= TEXT_BYTES_MAX && printable
     };
-    if labels.as_ref().is_some_and(|all| LABELS_MAX < all.len() || !all.iter().all(good)) {
+    if LABELS_MAX < labels.len() || !labels.iter().all(good) {
         let rule = "at most 16 are allowed, with keys of 1 to 63 of a-z, 0-9, dash, dot, underscore and \
                     slash, and values of at most 63 printable bytes";
-        return Err(invalid_field(LABELS, rule));
+        return Err(invalid_field(field, rule));
     }
-    Ok((domain, labels))
+    Ok(labels)
 }
 
 fn is_plain(text: &str, signs: &str) -> bool {

@@ -12,21 +12,28 @@ use tracing::{error, info};
 use vidi_kit::tls::{ClientCertificate, IdentityReceiver};
 use vidi_kit::transport::{tls_incoming, unix_incoming};
 use vidi_proto::v1::agent_link_server::AgentLinkServer;
+use vidi_proto::v1::audit_service_server::AuditServiceServer;
+use vidi_proto::v1::batch_service_server::BatchServiceServer;
 use vidi_proto::v1::desktop_service_server::DesktopServiceServer;
 use vidi_proto::v1::enroll_service_server::EnrollServiceServer;
 use vidi_proto::v1::gateway_link_server::GatewayLinkServer;
+use vidi_proto::v1::group_service_server::GroupServiceServer;
 use vidi_proto::v1::host_service_server::HostServiceServer;
 use vidi_proto::v1::machine_service_server::MachineServiceServer;
+use vidi_proto::v1::message_service_server::MessageServiceServer;
 use vidi_proto::v1::operation_service_server::OperationServiceServer;
 use vidi_proto::v1::pool_service_server::PoolServiceServer;
+use vidi_proto::v1::rollout_service_server::RolloutServiceServer;
 use vidi_proto::v1::session_service_server::SessionServiceServer;
 use vidi_proto::v1::sign_in_service_server::SignInServiceServer;
+use vidi_proto::v1::store_service_server::StoreServiceServer;
 use vidi_proto::v1::template_service_server::TemplateServiceServer;
 use vidi_proto::v1::tenant_service_server::TenantServiceServer;
 use vidi_proto::v1::usage_service_server::UsageServiceServer;
 use vidi_proto::v1::user_service_server::UserServiceServer;
 
 use super::Parts;
+use super::auditing::AuditLayer;
 use super::authorization::AuthorizationLayer;
 use super::calls::CallLayer;
 use super::enroll::EnrollRpc;
@@ -66,6 +73,8 @@ pub fn routes(parts: &Parts) -> Result<Routes, tonic_reflection::server::Error> 
         .add_service(limited!(SignInServiceServer::new(SignInRpc::new(parts))))
         .add_service(limited!(UserServiceServer::new(UsersRpc::new(parts))))
         .add_service(limited!(TenantServiceServer::new(super::tenants::TenantsRpc::new(parts))))
+        .add_service(limited!(AuditServiceServer::new(super::audit::AuditRpc::new(parts))))
+        .add_service(limited!(GroupServiceServer::new(super::groups::GroupsRpc::new(parts))))
         .add_service(limited!(UsageServiceServer::new(super::usage::UsageRpc::new(parts))))
         .add_service(limited!(EnrollServiceServer::new(EnrollRpc::new(parts))))
         .add_service(limited!(HostServiceServer::new(super::hosts::HostsRpc::new(parts))))
@@ -75,10 +84,14 @@ pub fn routes(parts: &Parts) -> Result<Routes, tonic_reflection::server::Error> 
         .add_service(limited!(DesktopServiceServer::new(super::desktops::DesktopsRpc::new(parts))))
         .add_service(limited!(MachineServiceServer::new(super::machines::MachinesRpc::new(parts))))
         .add_service(limited!(PoolServiceServer::new(super::pools::PoolsRpc::new(parts))))
+        .add_service(limited!(RolloutServiceServer::new(super::rollouts::RolloutsRpc::new(parts))))
+        .add_service(limited!(BatchServiceServer::new(super::batches::BatchesRpc::new(parts))))
+        .add_service(limited!(MessageServiceServer::new(super::messages::MessagesRpc::new(parts))))
         .add_service(limited!(SessionServiceServer::new(super::sessions::SessionsRpc::new(parts))))
         .add_service(limited!(OperationServiceServer::new(super::operations::OperationsRpc::new(
             parts
         ))))
+        .add_service(limited!(StoreServiceServer::new(super::store::StoreRpc::new(parts))))
         .add_service(limited!(AgentLinkServer::new(super::agent_link::AgentLinkRpc::new(parts))))
         .add_service(limited!(GatewayLinkServer::new(super::gateway_link::GatewayLinkRpc::new(
             parts
@@ -107,12 +120,14 @@ pub fn serve_unix(parts: &Parts, routes: Routes, listener: UnixListener) {
     });
 }
 
-type Layers = Stack<AuthorizationLayer, Stack<StandbyLayer, Stack<CallLayer, Identity>>>;
+type Layers =
+    Stack<AuthorizationLayer, Stack<AuditLayer, Stack<StandbyLayer, Stack<CallLayer, Identity>>>>;
 
 fn router(parts: &Parts, routes: Routes) -> Router<Layers> {
     Server::builder()
         .layer(CallLayer)
-        .layer(StandbyLayer::new(parts.handle.clone()))
+        .layer(StandbyLayer::new(parts.handle.clone(), parts.clock.clone(), parts.forward.clone()))
+        .layer(AuditLayer::new(parts.handle.clone(), parts.clock.clone()))
         .layer(AuthorizationLayer::new(parts.handle.watch(), parts.clock.clone()))
         .concurrency_limit_per_connection(REQUESTS_PER_CONNECTION_MAX)
         .http2_keepalive_interval(Some(KEEPALIVE_PERIOD))

@@ -1,8 +1,10 @@
 //! The caller's menu, and sessions.
 
 use std::ops::Bound;
+use std::pin::Pin;
 use std::sync::Arc;
 
+use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 use tracing::info;
 use vidi_kit::ids::{AppId, SessionId, TenantId};
@@ -10,14 +12,16 @@ use vidi_proto::v1::session_service_server::SessionService;
 use vidi_proto::v1::{
     GetSessionRequest, ListAppsRequest, ListAppsResponse, ListSessionsRequest,
     ListSessionsResponse, OpenAppRequest, Queue, ReleaseSessionRequest, Session,
+    WatchSessionsRequest, WatchSessionsResponse,
 };
 
 use super::authorization::Access;
 use super::names;
 use super::page::Query;
 use super::status::not_found;
+use super::watching::{scope, watch};
 use super::wire::{child, request_key, session_name, unexpected};
-use super::{Caller, Parts, SignedIn, menu, wire};
+use super::{Caller, Parts, SignedIn, menu, watched, wire};
 use crate::model::{self, Answer, Change, EndCause, World};
 use crate::plan::pools::{QueuePlace, queue_place};
 
@@ -40,27 +44,11 @@ impl SessionsRpc {
                 let one = world.session(&tenant, id);
                 let one = one.ok_or_else(|| not_found("session", &id.to_string()))?;
                 info!(session = %id, desktop = %one.place, state = one.presence.word(), "Session changed");
-                Ok(Response::new(self.on_wire(&world, &tenant, id, one)))
+                let now_ms = self.parts.clock.now_ms();
+                Ok(Response::new(on_wire(&world, (&tenant, id), one, now_ms)))
             }
             other => Err(unexpected(&other)),
         }
-    }
-
-    /// A session, with its place in the queue while it waits for a desktop.
-    fn on_wire(
-        &self,
-        world: &World,
-        tenant: &TenantId,
-        id: SessionId,
-        one: &model::Session,
-    ) -> Session {
-        let place = queue_place(world, tenant, id, self.parts.clock.now_ms());
-        let queue = place.map(|QueuePlace { position, estimate_secs, reason }| Queue {
-            position: u32::try_from(position).unwrap_or(u32::MAX),
-            estimate_secs: estimate_secs.unwrap_or_default(),
-            reason,
-        });
-        Session { queue, ..wire::session(world, tenant, id, one) }
     }
 }
 
@@ -105,7 +93,8 @@ impl SessionService for SessionsRpc {
         let (tenant, id) = child::<SessionId>("name", &request.get_ref().name, "sessions")?;
         let world = self.parts.handle.world();
         let one = visible(&access, &world, &tenant, id)?;
-        Ok(Response::new(self.on_wire(&world, &tenant, id, one)))
+        let now_ms = self.parts.clock.now_ms();
+        Ok(Response::new(on_wire(&world, (&tenant, id), one, now_ms)))
     }
 
     async fn list_sessions(
@@ -130,10 +119,11 @@ impl SessionService for SessionsRpc {
             .take(query.size + 1)
             .collect();
         let next_page_token = query.next(&found, |((tenant, id), _)| session_name(tenant, *id));
+        let now_ms = self.parts.clock.now_ms();
         let sessions = found
             .into_iter()
             .take(query.size)
-            .map(|((tenant, id), one)| self.on_wire(&world, tenant, *id, one))
+            .map(|((tenant, id), one)| on_wire(&world, (tenant, *id), one, now_ms))
             .collect();
         Ok(Response::new(ListSessionsResponse { sessions, next_page_token }))
     }
@@ -151,6 +141,37 @@ impl SessionService for SessionsRpc {
         let change = Change::ReleaseSession { tenant, session, cause };
         self.answered(change).await
     }
+
+    type WatchSessionsStream =
+        Pin<Box<dyn Stream<Item = Result<WatchSessionsResponse, Status>> + Send>>;
+
+    async fn watch_sessions(
+        &self,
+        request: Request<WatchSessionsRequest>,
+    ) -> Result<Response<Self::WatchSessionsStream>, Status> {
+        let access = Access::of(&request)?;
+        let asked = request.get_ref();
+        let only = scope(&access, &self.parts.handle.world(), &asked.parent)?;
+        let watched = watched::Sessions { clock: self.parts.clock.clone() };
+        let stream = watch(&self.parts, access, only, (watched, &asked.resume_token))?;
+        Ok(Response::new(Box::pin(stream)))
+    }
+}
+
+/// A session, with its place in the queue while it waits for a desktop.
+pub(super) fn on_wire(
+    world: &World,
+    (tenant, id): (&TenantId, SessionId),
+    one: &model::Session,
+    now_ms: i64,
+) -> Session {
+    let place = queue_place(world, tenant, id, now_ms);
+    let queue = place.map(|QueuePlace { position, estimate_secs, reason }| Queue {
+        position: u32::try_from(position).unwrap_or(u32::MAX),
+        estimate_secs: estimate_secs.unwrap_or_default(),
+        reason,
+    });
+    Session { queue, ..wire::session(world, tenant, id, one) }
 }
 
 fn visible<'a>(

@@ -147,7 +147,7 @@ fn who_is(world: &World, tenant: &TenantId, user: &UserId) -> Result<WhoAmIRespo
     Ok(WhoAmIResponse {
         user: format!("tenants/{tenant}/users/{user}"),
         display_name: record.display_name.clone(),
-        roles: record.roles.clone(),
+        roles: world.roles_of(tenant, user, record),
     })
 }
 

@@ -115,6 +115,16 @@ impl From<Refusal> for Status {
                 text,
                 [("limit", limit.to_string())],
             ),
+            Refusal::QuotaExceeded { kind, limit, used } => with_metadata(
+                Code::ResourceExhausted,
+                ErrorReason::QuotaExceeded,
+                text,
+                [
+                    ("quota", kind.as_str().to_owned()),
+                    ("limit", limit.to_string()),
+                    ("used", used.to_string()),
+                ],
+            ),
             Refusal::WaitingForDesktop { position, estimate_secs, reason } => with_metadata(
                 Code::FailedPrecondition,
                 ErrorReason::WaitingForDesktop,

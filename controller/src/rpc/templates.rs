@@ -1,5 +1,6 @@
 //! Templates: upload, look at, delete.
 
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::time::Duration;
 
@@ -11,9 +12,11 @@ use tracing::info;
 use vidi_kit::ids::{TemplateId, TenantId};
 use vidi_proto::v1::template_service_server::TemplateService;
 use vidi_proto::v1::{
-    DeleteTemplateRequest, DeleteTemplateResponse, ErrorReason, GetTemplateRequest,
-    ListTemplatesRequest, ListTemplatesResponse, Template, TemplateManifest, UploadTemplateHeader,
-    UploadTemplateRequest, upload_template_request,
+    DeleteTemplateRequest, DeleteTemplateResponse, DeleteTemplateVersionRequest,
+    DeleteTemplateVersionResponse, ErrorReason, GetTemplateRequest, ListTemplateVersionsRequest,
+    ListTemplateVersionsResponse, ListTemplatesRequest, ListTemplatesResponse,
+    PublishTemplateRequest, RollBackTemplateRequest, Template, TemplateManifest, TemplateVersion,
+    UploadTemplateHeader, UploadTemplateRequest, upload_template_request,
 };
 
 use super::authorization::Access;
@@ -21,9 +24,9 @@ use super::names::{self, id};
 use super::page::Query;
 use super::status::{invalid_field, not_found, status};
 use super::wire::{check_display_name, child};
-use super::{Parts, wire};
+use super::{Parts, rollouts, wire};
 use crate::contract::{manifest_from_wire, manifest_to_wire};
-use crate::model::{Change, ImageFile, Manifest};
+use crate::model::{Change, ImageFile, Manifest, TemplateChange};
 use crate::plan::expiry::images_kept;
 use crate::ports::{ImageError, Images};
 
@@ -72,6 +75,17 @@ impl TemplatesRpc {
         Ok(())
     }
 
+    async fn choose(
+        &self,
+        tenant: &TenantId,
+        template: &TemplateId,
+        change: impl FnOnce(TenantId, TemplateId) -> TemplateChange,
+    ) -> Result<Response<Template>, Status> {
+        let change = change(tenant.clone(), template.clone());
+        self.parts.handle.change(Change::Template(change)).await?;
+        self.read(tenant, template)
+    }
+
     fn read(&self, tenant: &TenantId, template: &TemplateId) -> Result<Response<Template>, Status> {
         let world = self.parts.handle.world();
         let one = world.template(tenant, template);
@@ -110,6 +124,7 @@ impl TemplateService for TemplatesRpc {
             display_name: header.display_name,
             digest,
             manifest,
+            draft: header.draft,
         };
         self.parts.handle.change(change).await?;
         self.read(&tenant, &template)
@@ -152,6 +167,91 @@ impl TemplateService for TemplatesRpc {
             .map(|((tenant, template), one)| wire::template(&world, tenant, template, one))
             .collect();
         Ok(Response::new(ListTemplatesResponse { templates, next_page_token }))
+    }
+
+    async fn list_template_versions(
+        &self,
+        request: Request<ListTemplateVersionsRequest>,
+    ) -> Result<Response<ListTemplateVersionsResponse>, Status> {
+        let access = Access::of(&request)?;
+        let asked = request.get_ref();
+        let (tenant, template) = child("parent", &asked.parent, "templates")?;
+        let world = self.parts.handle.world();
+        access.check_tenant(&world, &tenant)?;
+        let one = world.template(&tenant, &template);
+        let one = one.ok_or_else(|| not_found("template", template.as_str()))?;
+        let query = Query::new("versions", &asked.parent, asked.page_size, &asked.page_token)?;
+        let mut versions: Vec<_> = world.versions_of(&tenant, &template).collect();
+        // Of one millisecond the digest decides, so that a page begins where the one before ended.
+        versions.sort_by_key(|(digest, version)| (version.create_ms, (*digest).clone()));
+        let behind = query.after.as_deref().map_or(0, |after| {
+            let at = versions.iter().position(|(digest, _)| *digest == after);
+            at.map_or(versions.len(), |at| at + 1)
+        });
+        let found: Vec<_> = versions.into_iter().skip(behind).take(query.size + 1).collect();
+        let next_page_token = query.next(&found, |(digest, _)| (*digest).clone());
+        let mut used: BTreeMap<&str, u32> = BTreeMap::new();
+        for (_, desktop) in world.desktops_in(&tenant) {
+            if desktop.spec.template == template {
+                *used.entry(desktop.spec.template_digest.as_str()).or_default() += 1;
+            }
+        }
+        let versions = found.into_iter().take(query.size).map(|(digest, version)| {
+            let desktops = used.get(digest.as_str()).copied().unwrap_or_default();
+            TemplateVersion { desktops, ..wire::version(one, digest, version) }
+        });
+        let versions = versions.collect();
+        Ok(Response::new(ListTemplateVersionsResponse { versions, next_page_token }))
+    }
+
+    async fn publish_template(
+        &self,
+        request: Request<PublishTemplateRequest>,
+    ) -> Result<Response<Template>, Status> {
+        let access = Access::of(&request)?;
+        let PublishTemplateRequest { name, digest, etag } = request.into_inner();
+        let (tenant, template) = child("name", &name, "templates")?;
+        access.check_tenant(&self.parts.handle.world(), &tenant)?;
+        let digest = rollouts::digest("digest", &digest)?;
+        info!(%tenant, %template, digest, "Template version published");
+        self.choose(&tenant, &template, |tenant, template| TemplateChange::Publish {
+            tenant,
+            template,
+            digest,
+            etag,
+        })
+        .await
+    }
+
+    async fn roll_back_template(
+        &self,
+        request: Request<RollBackTemplateRequest>,
+    ) -> Result<Response<Template>, Status> {
+        let access = Access::of(&request)?;
+        let RollBackTemplateRequest { name, etag } = request.into_inner();
+        let (tenant, template) = child("name", &name, "templates")?;
+        access.check_tenant(&self.parts.handle.world(), &tenant)?;
+        info!(%tenant, %template, "Template rolled back");
+        self.choose(&tenant, &template, |tenant, template| TemplateChange::RollBack {
+            tenant,
+            template,
+            etag,
+        })
+        .await
+    }
+
+    async fn delete_template_version(
+        &self,
+        request: Request<DeleteTemplateVersionRequest>,
+    ) -> Result<Response<DeleteTemplateVersionResponse>, Status> {
+        let access = Access::of(&request)?;
+        let DeleteTemplateVersionRequest { name, digest } = request.into_inner();
+        let (tenant, template) = child("name", &name, "templates")?;
+        access.check_tenant(&self.parts.handle.world(), &tenant)?;
+        let digest = rollouts::digest("digest", &digest)?;
+        let change = TemplateChange::DeleteVersion { tenant, template, digest };
+        self.parts.handle.change(Change::Template(change)).await?;
+        Ok(Response::new(DeleteTemplateVersionResponse {}))
     }
 
     async fn delete_template(

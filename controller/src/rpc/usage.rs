@@ -116,7 +116,7 @@ fn span(asked: &ListUsageRequest, now_ms: i64) -> Result<(i64, i64), Status> {
     Ok((start_ms, end_ms.min(now_ms)))
 }
 
-fn millis(field: &str, time: Timestamp) -> Result<i64, Status> {
+pub(super) fn millis(field: &str, time: Timestamp) -> Result<i64, Status> {
     let rule = || invalid_field(field, "a time between 1970 and 9999 is expected");
     let known = 0..=253_402_300_799_i64;
     let nanos = (0..1_000_000_000).contains(&time.nanos);

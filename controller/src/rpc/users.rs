@@ -216,27 +216,35 @@ fn may_change(
 ) -> Result<Arc<model::User>, Status> {
     access.check_tenant(world, tenant)?;
     let record = world.user(tenant, user).ok_or_else(|| not_found("user", user.as_str()))?;
-    let above = record.roles.iter().any(|role| INSTALLATION_ROLES.contains(&role.as_str()));
+    let roles = world.roles_of(tenant, user, record);
+    let above = roles.iter().any(|role| INSTALLATION_ROLES.contains(&role.as_str()));
     if above && !access.caller().is_operator() {
         return Err(not_allowed());
     }
     Ok(Arc::clone(record))
 }
 
-/// Sorted and without repetition; only an operator gives roles of the installation.
+/// As [`known_roles`]; who has none is a user.
 fn check_roles(caller: &Caller, wanted: &[String]) -> Result<Vec<String>, Status> {
+    let roles = known_roles(caller, "user.roles", wanted)?;
+    Ok(if roles.is_empty() { vec![USER.to_owned()] } else { roles })
+}
+
+/// Sorted and without repetition; only an operator gives roles of the installation.
+pub(super) fn known_roles(
+    caller: &Caller,
+    field: &str,
+    wanted: &[String],
+) -> Result<Vec<String>, Status> {
     let rule = "operator, installation-auditor, admin, helpdesk, auditor or user is expected";
     if let Some(unknown) = wanted.iter().find(|role| !ROLES.contains(&role.as_str())) {
         let shown: String = unknown.chars().take(40).collect();
-        return Err(invalid_field("user.roles", &format!("\"{shown}\" is no role: {rule}")));
+        return Err(invalid_field(field, &format!("\"{shown}\" is no role: {rule}")));
     }
     let sorted: BTreeSet<&String> = wanted.iter().collect();
     let above = sorted.iter().any(|role| INSTALLATION_ROLES.contains(&role.as_str()));
     if above && !caller.is_operator() {
         return Err(not_allowed());
-    }
-    if sorted.is_empty() {
-        return Ok(vec![USER.to_owned()]);
     }
     Ok(sorted.into_iter().cloned().collect())
 }

@@ -19,7 +19,7 @@ use crate::contract::{
 };
 use crate::model::{
     Allocation, Answer, Assignment, Desktop, Host, Operation, Place, Power, Presence, RequestKey,
-    Session, Template, World,
+    Session, Template, TemplateVersion, World,
 };
 use crate::plan::hosts::drain_blockers;
 
@@ -29,6 +29,18 @@ const DISPLAY_NAME_BYTES_MAX: usize = 200;
 const UNKNOWN_DESKTOPS_MAX: usize = 1_000;
 /// Longest request id, in bytes.
 const REQUEST_ID_BYTES_MAX: usize = 128;
+
+/// What is said of a desktop whose state is not known, since it is of a backup.
+const RESTORED: &str = "the store was restored from a backup: it is left as it is until somebody \
+                        opens, starts, stops or deletes it";
+
+/// What a desktop waits for, for people.
+fn reason(one: &Desktop) -> String {
+    match one.status.reason.as_str() {
+        _ if one.spec.restored && !one.spec.deleting => RESTORED.to_owned(),
+        reason => reason.to_owned(),
+    }
+}
 
 /// A desktop of the world, as it is now.
 pub fn desktop(world: &World, tenant: &TenantId, id: DesktopId, one: &Desktop) -> wire::Desktop {
@@ -62,7 +74,7 @@ pub fn desktop(world: &World, tenant: &TenantId, id: DesktopId, one: &Desktop) -
         }),
         status: Some(wire::DesktopStatus {
             power: power.into(),
-            reason: if failure.is_empty() { one.status.reason.clone() } else { failure },
+            reason: if failure.is_empty() { reason(one) } else { failure },
             ready: world.is_ready(one, id),
             host: one.status.host.as_ref().map(|host| format!("hosts/{host}")).unwrap_or_default(),
             assignment: assignment.into(),
@@ -168,10 +180,11 @@ pub fn operation(id: OperationId, one: &Operation) -> wire::Operation {
         end_time: one.end.as_ref().map(|(end_ms, _)| timestamp(*end_ms)),
         done: one.end.is_some(),
         result,
+        progress: None,
     }
 }
 
-/// A template with its newest version.
+/// A template with its published version.
 pub fn template(
     world: &World,
     tenant: &TenantId,
@@ -182,13 +195,26 @@ pub fn template(
     wire::Template {
         name: format!("tenants/{tenant}/templates/{id}"),
         display_name: one.display_name.clone(),
-        latest: latest.map(|version| wire::TemplateVersion {
-            digest: one.latest_digest.clone(),
-            manifest: Some(manifest_to_wire(&version.manifest)),
-            create_time: Some(timestamp(version.create_ms)),
-        }),
+        latest: latest.map(|version| self::version(one, &one.latest_digest, version)),
         create_time: Some(timestamp(one.create_ms)),
         etag: World::template_etag(one),
+        publish_time: Some(timestamp(one.publish_ms.max(one.create_ms))),
+        published_before: one.published_before.iter().rev().cloned().collect(),
+    }
+}
+
+/// A version of a template; how many desktops have it is left out.
+pub fn version(
+    template: &Template,
+    digest: &str,
+    version: &TemplateVersion,
+) -> wire::TemplateVersion {
+    wire::TemplateVersion {
+        digest: digest.to_owned(),
+        manifest: Some(manifest_to_wire(&version.manifest)),
+        create_time: Some(timestamp(version.create_ms)),
+        published: template.latest_digest == digest,
+        desktops: 0,
     }
 }
 

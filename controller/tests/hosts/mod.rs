@@ -177,7 +177,7 @@ async fn a_restored_controller_destroys_nothing_that_it_does_not_know() {
     let mut stack = Stack::new(Crash::Never).await;
     let older = create(&stack, "r1").await.unwrap();
     assert_done(&ended(&mut stack, &older).await);
-    let backup = stack.backup();
+    let backup = stack.back_up().await;
     let newer = create_for_ben(&stack, "r2").await;
     assert_done(&ended(&mut stack, &newer).await);
     stack.restore(&backup).await;

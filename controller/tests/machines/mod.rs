@@ -87,7 +87,7 @@ async fn a_machine_is_claimed_by_one_at_a_time_and_reached_with_its_password() {
     let made = create(&stack, lab()).await.unwrap();
     assert_eq!(create(&stack, lab()).await.unwrap().name, made.name, "asked again");
     assert_eq!((made.password.as_str(), made.has_password), ("", true));
-    let stored = format!("{:?}", stack.backup());
+    let stored = format!("{:?}", stack.entries());
     assert!(!stored.contains(SECRET), "the password is stored wrapped");
     for user in ["ana", "ben"] {
         let apps = menu(&stack, user).await;

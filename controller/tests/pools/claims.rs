@@ -71,7 +71,9 @@ async fn live(stack: &mut Stack) {
 /// Waits until the counts of the pool are so, by whichever controller.
 async fn counts(stack: &mut Stack, holds: impl Fn(PoolStatus) -> bool) {
     let (tenant, pool) = ("default".parse().unwrap(), "kiosk".parse().unwrap());
-    let now = |stack: &Stack| holds(stack.world().pool_status(&tenant, pool));
+    let now = |stack: &Stack| {
+        holds(stack.world().pool_status(&tenant, pool, vidi_kit::Clock::system().now_ms()))
+    };
     again(stack, async |stack: &Stack| -> Result<(), Status> {
         stack.until(now, "the pool is as expected").await
     })

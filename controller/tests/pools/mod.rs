@@ -1,6 +1,7 @@
 //! A pool over the API: made, claimed from, waited for, changed, deleted; and each bad request's reason.
 
 mod claims;
+mod sizes;
 
 use std::time::Duration;
 
@@ -104,7 +105,9 @@ async fn desktops(
 /// Waits until the counts of the pool are so.
 async fn until(stack: &Stack, holds: impl Fn(PoolStatus) -> bool, what: &str) {
     let (tenant, pool) = ("default".parse().unwrap(), "kiosk".parse().unwrap());
-    let now = |stack: &Stack| holds(stack.world().pool_status(&tenant, pool));
+    let now = |stack: &Stack| {
+        holds(stack.world().pool_status(&tenant, pool, vidi_kit::Clock::system().now_ms()))
+    };
     stack.until(now, what).await.unwrap();
 }
 

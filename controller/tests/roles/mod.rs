@@ -5,25 +5,29 @@ use std::collections::BTreeSet;
 
 use prost::Message;
 use tonic::{Code, Request, Status};
+use vidi_controller::model::RolloutState;
 use vidi_controller::rpc::authorization::{Allowed, TABLE};
 use vidi_controller::rpc::caller::{
     ADMIN, AUDITOR, HELPDESK, INSTALLATION_AUDITOR, OPERATOR, ROLES, USER,
 };
 use vidi_proto::v1 as wire;
 use vidi_proto::v1::desktop_service_client::DesktopServiceClient;
+use vidi_proto::v1::group_service_client::GroupServiceClient;
 use vidi_proto::v1::machine_service_client::MachineServiceClient;
 use vidi_proto::v1::operation_service_client::OperationServiceClient;
 use vidi_proto::v1::pool_service_client::PoolServiceClient;
+use vidi_proto::v1::rollout_service_client::RolloutServiceClient;
 use vidi_proto::v1::session_service_client::SessionServiceClient;
 use vidi_proto::v1::tenant_service_client::TenantServiceClient;
 use vidi_proto::v1::user_service_client::UserServiceClient;
 
+use crate::rollouts;
 use crate::stack::{self, Crash, Service, Stack};
 
 /// Roles that hold in one tenant.
 const TENANT_ROLES: [&str; 4] = [ADMIN, HELPDESK, AUDITOR, USER];
 /// Methods for persons whose requests name nothing that belongs to a tenant.
-const OBJECTLESS: [&str; 8] = [
+const OBJECTLESS: [&str; 10] = [
     "/vidi.v1.SignInService/WhoAmI",
     "/vidi.v1.TenantService/CreateTenant",
     "/vidi.v1.TenantService/ListTenants",
@@ -31,6 +35,8 @@ const OBJECTLESS: [&str; 8] = [
     "/vidi.v1.OperationService/ListOperations",
     "/vidi.v1.HostService/ListHosts",
     "/vidi.v1.HostService/CreateEnrollToken",
+    "/vidi.v1.StoreService/BackUp",
+    "/vidi.v1.AuditService/ListAuditBlocks",
     // Hosts belong to no tenant: the rest of their methods are taken by their prefix.
     "/vidi.v1.HostService/",
 ];
@@ -112,6 +118,7 @@ struct Things {
     app: String,
     machine: String,
     pool: String,
+    rollout: String,
 }
 
 async fn things(stack: &Stack) -> Things {
@@ -151,9 +158,41 @@ async fn things(stack: &Stack) -> Things {
         }),
         ..Default::default()
     };
+    let group = wire::CreateGroupRequest {
+        parent: "tenants/default".to_owned(),
+        group_id: "class".to_owned(),
+        ..Default::default()
+    };
+    GroupServiceClient::new(stack.user("default-admin")).create_group(group).await.unwrap();
     let made = PoolServiceClient::new(stack.user("default-admin")).create_pool(request).await;
     let pool = made.unwrap().into_inner().name;
-    Things { desktop: created.target, session, operation: created.name, app, machine, pool }
+    let rollout = ended_rollout(stack, &pool).await;
+    let (desktop, operation) = (created.target, created.name);
+    Things { desktop, session, operation, app, machine, pool, rollout }
+}
+
+/// A roll-out of a draft to a pool, gone back and over: nothing of it moves any more, and it has left no
+/// desktop.
+async fn ended_rollout(stack: &Stack, pool: &str) -> String {
+    let before = stack.world().desktops.len();
+    let digest = rollouts::upload(stack, b"a second version", true).await;
+    let mut client = RolloutServiceClient::new(stack.user("default-admin"));
+    let request = wire::CreateRolloutRequest {
+        parent: "tenants/default".to_owned(),
+        rollout: Some(wire::Rollout { pool: pool.to_owned(), digest, ..Default::default() }),
+        ..Default::default()
+    };
+    let name = client.create_rollout(request).await.unwrap().into_inner().name;
+    let request = wire::RollBackRolloutRequest { name: name.clone(), ..Default::default() };
+    client.roll_back_rollout(request).await.unwrap();
+    let is_over = |stack: &Stack| {
+        let world = stack.world();
+        let states: Vec<RolloutState> =
+            world.rollouts_of(&"default".parse().unwrap()).map(|(_, one)| one.state).collect();
+        states == [RolloutState::RolledBack] && world.desktops.len() == before
+    };
+    stack.until(is_over, "the roll-out is over and has left nothing").await.unwrap();
+    name
 }
 
 /// A good request of each method that names something of a tenant. Names and parents all are the first
@@ -161,14 +200,16 @@ async fn things(stack: &Stack) -> Things {
 fn requests(things: &Things) -> Vec<(&'static str, Vec<u8>)> {
     let (tenant, user) = ("tenants/default", "tenants/default/users/ana");
     let template = "tenants/default/templates/micro";
-    let Things { desktop, session, operation, app, machine, pool } = things;
+    let Things { desktop, session, operation, app, machine, pool, .. } = things;
     let named = [
         ("/vidi.v1.UserService/GetUser", user),
         ("/vidi.v1.UserService/ListUsers", tenant),
         ("/vidi.v1.UserService/DeleteUser", user),
         ("/vidi.v1.TenantService/GetTenant", tenant),
         ("/vidi.v1.TenantService/DeleteTenant", tenant),
+        ("/vidi.v1.TenantService/GetBranding", tenant),
         ("/vidi.v1.UsageService/ListUsage", tenant),
+        ("/vidi.v1.AuditService/ListAudit", tenant),
         ("/vidi.v1.TemplateService/GetTemplate", template),
         ("/vidi.v1.TemplateService/ListTemplates", tenant),
         ("/vidi.v1.TemplateService/DeleteTemplate", template),
@@ -180,10 +221,13 @@ fn requests(things: &Things) -> Vec<(&'static str, Vec<u8>)> {
         ("/vidi.v1.DesktopService/RestartDesktop", desktop),
         ("/vidi.v1.DesktopService/StopDesktop", desktop),
         ("/vidi.v1.DesktopService/DeleteDesktop", desktop),
+        ("/vidi.v1.DesktopService/AssignDesktop", desktop),
+        ("/vidi.v1.DesktopService/UnassignDesktop", desktop),
         ("/vidi.v1.SessionService/OpenApp", app),
         ("/vidi.v1.SessionService/GetSession", session),
         ("/vidi.v1.SessionService/ListSessions", tenant),
         ("/vidi.v1.SessionService/ReleaseSession", session),
+        ("/vidi.v1.SessionService/WatchSessions", tenant),
         ("/vidi.v1.OperationService/GetOperation", operation),
         ("/vidi.v1.OperationService/WaitOperation", operation),
     ];
@@ -220,7 +264,67 @@ fn requests(things: &Things) -> Vec<(&'static str, Vec<u8>)> {
         ("/vidi.v1.TemplateService/UploadTemplate", upload.encode_to_vec()),
     ];
     let kept = machine_requests(machine).into_iter().chain(pool_requests(pool));
+    let kept = kept.chain(tenancy_requests());
+    let kept = kept.chain(many_requests(things));
     named.into_iter().chain(others).chain(kept).collect()
+}
+
+/// Of versions, roll-outs, changes of many desktops and messages.
+fn many_requests(things: &Things) -> Vec<(&'static str, Vec<u8>)> {
+    let (tenant, template) = ("tenants/default", "tenants/default/templates/micro");
+    let Things { desktop, session, operation, rollout, .. } = things;
+    let named = [
+        ("/vidi.v1.TemplateService/ListTemplateVersions", template),
+        ("/vidi.v1.TemplateService/PublishTemplate", template),
+        ("/vidi.v1.TemplateService/RollBackTemplate", template),
+        ("/vidi.v1.TemplateService/DeleteTemplateVersion", template),
+        ("/vidi.v1.RolloutService/CreateRollout", tenant),
+        ("/vidi.v1.RolloutService/GetRollout", rollout),
+        ("/vidi.v1.RolloutService/ListRollouts", tenant),
+        ("/vidi.v1.RolloutService/PauseRollout", rollout),
+        ("/vidi.v1.RolloutService/ResumeRollout", rollout),
+        ("/vidi.v1.RolloutService/CancelRollout", rollout),
+        ("/vidi.v1.RolloutService/RollBackRollout", rollout),
+        ("/vidi.v1.BatchService/BatchStartDesktops", tenant),
+        ("/vidi.v1.BatchService/BatchStopDesktops", tenant),
+        ("/vidi.v1.BatchService/BatchRestartDesktops", tenant),
+        ("/vidi.v1.BatchService/BatchMessageDesktops", tenant),
+        ("/vidi.v1.MessageService/MessageDesktop", desktop),
+        ("/vidi.v1.MessageService/MessageSession", session),
+        ("/vidi.v1.OperationService/CancelOperation", operation),
+    ];
+    let named = named.map(|(path, name)| {
+        (path, wire::GetDesktopRequest { name: name.to_owned() }.encode_to_vec())
+    });
+    named.into_iter().collect()
+}
+
+fn tenancy_requests() -> Vec<(&'static str, Vec<u8>)> {
+    let (tenant, group) = ("tenants/default", "tenants/default/groups/class");
+    let named = [
+        ("/vidi.v1.GroupService/CreateGroup", tenant),
+        ("/vidi.v1.GroupService/GetGroup", group),
+        ("/vidi.v1.GroupService/ListGroups", tenant),
+        ("/vidi.v1.GroupService/DeleteGroup", group),
+        ("/vidi.v1.GroupService/AddGroupMembers", group),
+        ("/vidi.v1.GroupService/RemoveGroupMembers", group),
+        ("/vidi.v1.GroupService/ListGroupMembers", group),
+    ];
+    let named = named.map(|(path, name)| {
+        (path, wire::GetGroupRequest { name: name.to_owned() }.encode_to_vec())
+    });
+    let asked = Some(wire::Tenant { name: tenant.to_owned(), ..Default::default() });
+    let rename = wire::UpdateTenantRequest { tenant: asked, ..Default::default() };
+    let asked = Some(wire::Branding { name: tenant.to_owned(), ..Default::default() });
+    let rebrand = wire::UpdateBrandingRequest { branding: asked, update_mask: None };
+    let asked = Some(wire::Group { name: group.to_owned(), ..Default::default() });
+    let regroup = wire::UpdateGroupRequest { group: asked, update_mask: None };
+    let others = [
+        ("/vidi.v1.TenantService/UpdateTenant", rename.encode_to_vec()),
+        ("/vidi.v1.TenantService/UpdateBranding", rebrand.encode_to_vec()),
+        ("/vidi.v1.GroupService/UpdateGroup", regroup.encode_to_vec()),
+    ];
+    named.into_iter().chain(others).collect()
 }
 
 fn pool_requests(pool: &str) -> Vec<(&'static str, Vec<u8>)> {
@@ -231,6 +335,8 @@ fn pool_requests(pool: &str) -> Vec<(&'static str, Vec<u8>)> {
         ("/vidi.v1.PoolService/ListPools", tenant),
         ("/vidi.v1.PoolService/DeletePool", pool),
         ("/vidi.v1.PoolService/ResumePool", pool),
+        ("/vidi.v1.PoolService/ForecastPool", pool),
+        ("/vidi.v1.PoolService/WatchPools", tenant),
     ];
     let named = named
         .map(|(path, name)| (path, wire::GetPoolRequest { name: name.to_owned() }.encode_to_vec()));
@@ -265,7 +371,7 @@ fn machine_requests(machine: &str) -> Vec<(&'static str, Vec<u8>)> {
 /// Methods that only look.
 fn only_looks(path: &str) -> bool {
     let method = path.rsplit('/').next().unwrap();
-    ["Get", "List", "Watch", "Wait"].iter().any(|prefix| method.starts_with(prefix))
+    ["Get", "List", "Watch", "Wait", "Forecast"].iter().any(|prefix| method.starts_with(prefix))
 }
 
 #[tokio::test(start_paused = true)]
@@ -288,7 +394,10 @@ async fn what_belongs_to_another_tenant_is_not_there() {
             assert_eq!(refused, expected, "{path} by {role} of another tenant");
         }
         // Somebody else's in the own tenant is not there for who only uses desktops; lists are empty.
-        let list = path.contains("/List") || path.contains("/Watch") || path.contains("/GetTenant");
+        let list = path.contains("/List")
+            || path.contains("/Watch")
+            || path.contains("/GetTenant")
+            || path.contains("/GetBranding");
         if roles(rule.allowed).unwrap().contains(&USER) && !list {
             let refused = call(stack.user("default-user"), path, message.clone()).await;
             assert_eq!(refused.unwrap_err().code(), Code::NotFound, "{path} by another user");
@@ -306,6 +415,7 @@ async fn what_belongs_to_another_tenant_is_not_there() {
     assert_eq!(format!("{:?}", before.users), format!("{:?}", after.users));
     assert_eq!(format!("{:?}", before.machines), format!("{:?}", after.machines));
     assert_eq!(format!("{:?}", before.pools), format!("{:?}", after.pools));
+    assert_eq!(format!("{:?}", before.rollouts), format!("{:?}", after.rollouts));
     assert_eq!(before.operations.len(), after.operations.len());
     // The operator reaches all of it, from whatever tenant.
     for (path, message) in requests.iter().filter(|(path, _)| only_looks(path)) {

@@ -122,7 +122,7 @@ async fn colleagues_and_the_help_desk_are_told_apart_and_for_other_tenants_there
     let request = IssueGrantRequest { token, session: session.clone(), ..Default::default() };
     let mut gateway = GatewayLinkClient::new(stack.gateway());
     let epoch = gateway.issue_grant(request).await.unwrap().into_inner().epoch;
-    let present = PresentSession { session: session.clone(), viewers: 1, epoch };
+    let present = PresentSession { session: session.clone(), viewers: 1, epoch, idle_secs: 0 };
     let peer_address = "edge.example:7445".to_owned();
     let message = GatewayMessage { sessions: vec![present], peer_address };
     messages.send(message).await.unwrap();

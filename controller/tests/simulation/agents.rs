@@ -117,11 +117,19 @@ impl Agent {
     /// Something of its desktops that nobody wanted.
     pub(crate) fn end_domain(&self, by_guest: bool) {
         let now_ms = self.sim.now_ms();
-        let mut truth = self.sim.truth();
-        let Some(machine) = truth.machines.get_mut(&self.host) else { return };
+        let truth = self.sim.truth();
+        let Some(machine) = truth.machines.get(&self.host) else { return };
         let running: Vec<DesktopId> =
             machine.domains.iter().filter(|(_, one)| one.runs()).map(|(id, _)| *id).collect();
         let Some(id) = self.dice.pick(&running).copied() else { return };
+        drop(truth);
+        self.end_one(id, by_guest, now_ms);
+    }
+
+    /// One of them ends, if it runs here.
+    pub(crate) fn end_one(&self, id: DesktopId, by_guest: bool, now_ms: i64) {
+        let mut truth = self.sim.truth();
+        let Some(machine) = truth.machines.get_mut(&self.host) else { return };
         if machine.end(id, by_guest, now_ms) {
             truth.note(id, UsageKind::Running, false, now_ms);
             drop(truth);
@@ -134,35 +142,49 @@ impl Agent {
     /// The machine goes down, and comes back after a while.
     pub(crate) async fn lose_power(&self, least_ms: u64, most_ms: u64) {
         let now_ms = self.sim.now_ms();
-        {
-            let mut truth = self.sim.truth();
-            let Some(machine) = truth.machines.get_mut(&self.host) else { return };
-            if !machine.powered {
-                return;
-            }
-            for id in machine.lose_power(now_ms) {
-                truth.note(id, UsageKind::Running, false, now_ms);
-            }
+        if !self.power_off() {
+            return;
         }
-        self.sim.fault("machine loses power", self.host.as_str());
-        self.cut.notify_one();
         self.sim.idle(&self.dice, least_ms, most_ms).await;
         self.up_again();
         self.doubt(self.sim.now_ms() - now_ms);
     }
 
+    /// The machine goes down, if it was up.
+    pub(crate) fn power_off(&self) -> bool {
+        let now_ms = self.sim.now_ms();
+        let mut truth = self.sim.truth();
+        let Some(machine) = truth.machines.get_mut(&self.host) else { return false };
+        if !machine.powered {
+            return false;
+        }
+        for id in machine.lose_power(now_ms) {
+            truth.note(id, UsageKind::Running, false, now_ms);
+        }
+        drop(truth);
+        self.sim.fault("machine loses power", self.host.as_str());
+        self.cut.notify_one();
+        true
+    }
+
     /// The agent ends, and starts again after a while; desktops run on.
     pub(crate) async fn restart_agent(&self, least_ms: u64, most_ms: u64) {
+        self.end_agent();
+        self.sim.idle(&self.dice, least_ms, most_ms).await;
+        self.up_again();
+    }
+
+    /// The agent ends; desktops run on.
+    pub(crate) fn end_agent(&self) {
         if let Some(machine) = self.sim.truth().machines.get_mut(&self.host) {
             machine.agent_runs = false;
         }
         self.sim.fault("agent ends", self.host.as_str());
         self.cut.notify_one();
-        self.sim.idle(&self.dice, least_ms, most_ms).await;
-        self.up_again();
     }
 
-    fn up_again(&self) {
+    /// Machine and agent are up, whatever was before.
+    pub(crate) fn up_again(&self) {
         if let Some(machine) = self.sim.truth().machines.get_mut(&self.host) {
             (machine.powered, machine.agent_runs) = (true, true);
         }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use vidi_controller::model::quota::{Amounts, Quota};
 use vidi_controller::model::{
     Desktop, DesktopSpec, DesktopStatus, Key, Operation, Place, Power, Row, Session, UsageInterval,
     UsageKey, UsageKind, World,
@@ -10,10 +11,14 @@ use vidi_controller::ports::Write;
 use vidi_controller::records;
 use vidi_kit::ids::{DesktopId, HostId, PoolId, SessionId, TenantId, UserId};
 
+use crate::rollouts::Tried;
 use crate::sim::{Sim, short};
+use crate::tables;
 
 /// Of a machine's memory, in hundredths: what may be charged.
 const CHARGEABLE_PERCENT: u64 = 95;
+/// What was decided so long ago is committed, refused or forgotten, ms.
+const COMMIT_MS_MAX: i64 = 60_000;
 
 /// What is stored, and what it was before.
 #[derive(Debug, Default)]
@@ -22,12 +27,20 @@ pub(crate) struct Checker {
     keys: BTreeMap<String, Key>,
     revision: u64,
     pub(crate) commits: u64,
+    /// When the last one was made, ms since the epoch.
+    now_ms: i64,
     memory_mib: BTreeMap<HostId, u64>,
-    /// States of desktops and sessions that were stored, and the ways between them.
+    /// States of desktops that were stored, and the ways of the state tables that were gone.
     pub(crate) visited: BTreeSet<String>,
     /// Who waited for a pool and was given a desktop in this commit.
     given: Vec<(PoolId, SessionId)>,
     found: Vec<String>,
+    /// What the tenant had with the last commit.
+    pub(crate) amounts: Amounts,
+    /// Its quota then.
+    pub(crate) quota: Quota,
+    /// How far roll-outs were then.
+    pub(crate) tried: Tried,
 }
 
 impl Sim {
@@ -82,12 +95,13 @@ impl Checker {
         Some(format!("{sign}{}:{}", last.unwrap_or(kind), short(id)))
     }
 
-    fn finds(&mut self, what: String) {
+    pub(crate) fn finds(&mut self, what: String) {
         self.found.push(what);
     }
 
     fn take(&mut self, revision: u64, writes: &[Write], now_ms: i64) {
         self.commits += 1;
+        self.now_ms = now_ms;
         if revision <= self.revision {
             self.finds(format!("I11: revision {revision} after {}", self.revision));
         }
@@ -130,6 +144,9 @@ impl Checker {
             self.check_desktop(id);
         }
         self.check_turns();
+        self.check_quota();
+        self.check_rollouts();
+        self.check_audit();
     }
 
     fn judge(&mut self, row: &Row) {
@@ -145,6 +162,8 @@ impl Checker {
                 }
             }
             Row::Usage(key, interval) => self.judge_usage(key, interval),
+            Row::Audit(number, block) => self.judge_audit(*number, block),
+            Row::Rollout(_, id, rollout) => self.judge_rollout(*id, rollout),
             _ => {}
         }
     }
@@ -155,7 +174,9 @@ impl Checker {
             return;
         };
         let old = &before.spec;
-        if old.pool != spec.pool {
+        // What is kept for nobody any more leaves, so that no click finds it.
+        let left = spec.pool.is_none() && spec.assigned_user.is_none() && !old.is_single_use();
+        if old.pool != spec.pool && !left {
             self.finds(format!("I4: {} changed its pool", short(id)));
         }
         if spec.pool.is_some()
@@ -173,7 +194,9 @@ impl Checker {
             self.finds(format!("I11: the generation of {} went down", short(id)));
         } else if told(spec) != told(old) && spec.generation == old.generation {
             self.finds(format!("I11: {} is told otherwise in one generation", short(id)));
-        } else if (told(spec) != told(old) || spec.display_name != old.display_name)
+        } else if (told(spec) != told(old)
+            || spec.display_name != old.display_name
+            || spec.assigned_user != old.assigned_user)
             && World::desktop_etag(&after) == World::desktop_etag(&before)
         {
             self.finds(format!("I11: {} changed under one etag", short(id)));
@@ -193,8 +216,14 @@ impl Checker {
         let others = self.world.desktops.values();
         let others = others.filter(|one| one.spec.pool == Some(pool) && !one.spec.deleting);
         let count = others.count() + 1;
-        let most = usize::try_from(known.settings.max_desktops).unwrap();
-        if most < count || known.deleting || known.suspended.is_some() {
+        // A store that is slow takes what was decided by the hour before.
+        let sizes = [0, COMMIT_MS_MAX].map(|ago_ms| known.size_at(self.now_ms - ago_ms));
+        let most = sizes.map(|size| size.max_desktops).into_iter().max().unwrap_or(0);
+        let most = usize::try_from(most).unwrap();
+        // What one version is suspended for a roll-out of another may mend.
+        let tried = known.trial.as_ref().is_some_and(|trial| trial.digest == spec.template_digest);
+        let suspended = known.suspended.is_some() && !tried;
+        if most < count || known.deleting || suspended {
             self.finds(format!("I9: {pool} has {count} desktops, may have {most}: {known:?}"));
         }
     }
@@ -208,7 +237,7 @@ impl Checker {
         if status.observed_generation < old.observed_generation {
             self.finds(format!("I11: what was observed of {} went back", short(id)));
         }
-        self.visited.insert(format!("{} to {}", old.power.word(), status.power.word()));
+        self.visited.extend(tables::way("power", old.power.word(), status.power.word()));
     }
 
     fn judge_allocation(&mut self, host: &HostId, id: DesktopId, memory_mib: u64) {
@@ -243,7 +272,7 @@ impl Checker {
         if !old.is_live() && session.is_live() {
             self.finds(format!("I3: session {} lives again", short(id)));
         }
-        self.visited.insert(format!("session {}", session.presence.word()));
+        self.visited.extend(tables::way("session", old.presence.word(), session.presence.word()));
     }
 
     fn judge_usage(&mut self, key: &UsageKey, interval: &UsageInterval) {

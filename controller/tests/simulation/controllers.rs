@@ -47,6 +47,10 @@ impl Controller {
         controller
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     fn life(&self) -> Arc<Life> {
         Arc::clone(&self.life.lock().unwrap_or_else(PoisonError::into_inner))
     }

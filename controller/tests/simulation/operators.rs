@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use vidi_controller::model::schedule::{DayTime, Days, Rule, Schedule, Zone};
 use vidi_controller::model::{
     Answer, Change, DesktopTarget, DisplayPolicy, PoolKind, PoolSettings, PoolUsers, ReleasePolicy,
     RequestKey, World,
@@ -82,7 +83,8 @@ impl Operator {
             tenant: tenant(),
             template: "micro".parse().unwrap(),
             display_name: "Desk".to_owned(),
-            assigned_user: self.dice.pick(&self.users).cloned(),
+            // Some are for a group.
+            assigned_user: self.dice.pick(&self.users).cloned().filter(|_| self.dice.permille(800)),
             start: self.dice.permille(600),
             release_policy,
             display_policy: DisplayPolicy::default(),
@@ -140,6 +142,7 @@ impl Operator {
         Some(match self.dice.below(20) {
             0 => Change::DeletePool { tenant, pool, etag, force: self.dice.permille(700) },
             1..6 => Change::ResumePool { tenant, pool, etag },
+            8..13 => return self.assignment(world),
             6..8 => {
                 let kind = known.settings.kind;
                 let settings = PoolSettings { kind, ..self.settings(id) };
@@ -150,6 +153,43 @@ impl Operator {
             }
             _ => return None,
         })
+    }
+
+    /// Gives a desktop of the dedicated pool to somebody, or takes it from whoever had it.
+    fn assignment(&self, world: &World) -> Option<Change> {
+        let pool: PoolId = "office".parse().unwrap();
+        let theirs = world.desktops.iter().filter(|(_, one)| one.spec.pool == Some(pool));
+        let theirs: Vec<(DesktopId, bool)> =
+            theirs.map(|((_, id), one)| (*id, one.spec.assigned_user.is_some())).collect();
+        let (desktop, taken) = *self.dice.pick(&theirs)?;
+        let (etag, request) = (String::new(), None);
+        let target = DesktopTarget { tenant: tenant(), desktop, etag, request };
+        let user = if taken { None } else { self.dice.pick(&self.users).cloned() };
+        Some(Change::AssignDesktop { target, user })
+    }
+
+    /// Rules that change a pool within the minutes that a simulation lasts.
+    fn schedule(&self, most: u32) -> Schedule {
+        let zone = self.dice.pick(&["", "Europe/Rome", "America/Santiago"]);
+        let zone = Zone::find(zone.copied().unwrap_or_default()).unwrap();
+        let rules = (0..self.dice.below(4)).map(|_| {
+            let from = u16::try_from(self.dice.below(1_440)).unwrap();
+            let to = from + 1 + u16::try_from(self.dice.below(60)).unwrap();
+            let to = if 1_440 < to { to - 1_440 } else { to };
+            let (from, to) = (DayTime::of_minutes(from), DayTime::of_minutes(to));
+            let max_desktops = u32::try_from(self.dice.below(9)).unwrap();
+            let min_spare = u32::try_from(self.dice.below(4)).unwrap().min(max_desktops.min(most));
+            let max_desktops = self.dice.permille(500).then_some(max_desktops);
+            let days = Days::ALL;
+            Rule {
+                days,
+                from: from.unwrap(),
+                to: to.unwrap(),
+                min_spare: Some(min_spare),
+                max_desktops,
+            }
+        });
+        Schedule { zone, rules: rules.collect() }
     }
 
     fn settings(&self, name: &str) -> PoolSettings {
@@ -169,6 +209,10 @@ impl Operator {
             users,
             disconnect_secs: self.dice.permille(300).then_some(30),
             max_session_secs: self.dice.permille(300).then_some(240),
+            idle_secs: self.dice.permille(200).then_some(90),
+            user_sessions_max: self.dice.permille(200).then_some(1),
+            schedule: self.schedule(max_desktops),
+            forecast: floating && self.dice.permille(400),
             release_policy: match (floating, self.dice.permille(500)) {
                 (true, _) => ReleasePolicy::Delete,
                 (false, true) => ReleasePolicy::Keep,

@@ -1,6 +1,7 @@
 //! Users: they sign in, open what is on their menu, work, vanish and come back.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use vidi_controller::model::{
     Answer, Change, EndCause, Place, Refusal, RequestKey, SignIn, UsageKind, World,
@@ -13,6 +14,8 @@ use crate::sim::{CallError, Sim, short, tenant};
 
 /// A user asks for the picture again and again for this long, ms.
 const PATIENCE_MS: i64 = 300_000;
+/// Who follows a script clicks again after this.
+const CLICKS_AGAIN: Duration = Duration::from_secs(30);
 
 /// One user.
 pub(crate) struct Person {
@@ -26,15 +29,37 @@ pub(crate) struct Person {
 
 impl Person {
     pub(crate) fn begin(sim: &Arc<Sim>, name: &str, gateways: &[Arc<Gateway>]) {
-        let mut person = Self {
+        let mut person = Self::new(sim, name, gateways);
+        let _lives = sim.tasks.spawn("person", async move { person.live().await });
+    }
+
+    /// Somebody who does nothing by himself.
+    pub(crate) fn new(sim: &Arc<Sim>, name: &str, gateways: &[Arc<Gateway>]) -> Self {
+        Self {
             sim: Arc::clone(sim),
             user: name.parse().unwrap(),
             dice: sim.dice(name),
             gateways: gateways.to_vec(),
             token: String::new(),
             tokens: 0,
-        };
-        let _lives = sim.tasks.spawn("person", async move { person.live().await });
+        }
+    }
+
+    /// Opens a pool and looks at its picture until somebody ends this.
+    pub(crate) async fn stay(&mut self, pool: AppId) {
+        while self.token.is_empty() && !self.sign_in().await {
+            self.dice.wait(1_000, 1_000).await;
+        }
+        loop {
+            if let Some(session) = self.open(pool.clone()).await {
+                // Cancel-safe: who has had enough of waiting clicks again.
+                while let Ok(Some(_)) = tokio::time::timeout(CLICKS_AGAIN, self.seek(session)).await
+                {
+                    self.work(session, i64::MAX).await;
+                }
+            }
+            self.dice.wait(1_000, 1_000).await;
+        }
     }
 
     async fn live(&mut self) {
@@ -173,8 +198,10 @@ fn menu(world: &World, user: &UserId) -> Vec<AppId> {
     let own = |place: Place| match place {
         Place::Desktop(id) => world
             .desktop(&tenant(), id)
-            .is_some_and(|desktop| desktop.spec.assigned_user.as_ref() == Some(user)),
-        Place::Pool(id) => world.pool(&tenant(), id).is_some_and(|pool| pool.is_for(user)),
+            .is_some_and(|desktop| world.desktop_is_for(&tenant(), id, desktop, user)),
+        Place::Pool(id) => world
+            .pool(&tenant(), id)
+            .is_some_and(|pool| world.pool_is_for(&tenant(), id, pool, user)),
         Place::Machine(_) => false,
     };
     world.apps.iter().filter(|(_, place)| own(***place)).map(|((_, app), _)| app.clone()).collect()

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use vidi_controller::model::{Desktop, Power, UsageKind, World};
 use vidi_kit::ids::DesktopId;
 
+use crate::rollouts;
 use crate::sim::{Sim, short, shorts};
 
 /// Who begins or ends to use a desktop is counted right to this, ms.
@@ -29,6 +30,9 @@ pub(crate) fn missing(sim: &Sim) -> Option<String> {
         let (kind, desktop) = (operation.kind.as_str(), short(operation.desktop));
         return Some(format!("I5: {kind} of {desktop} goes on: {}", operation.stage));
     }
+    if let Some(what) = rollouts::restless(&world) {
+        return Some(what);
+    }
     if let Some((session, _)) = world.live_sessions.iter().next() {
         return Some(format!("I5: session {} goes on", short(session)));
     }
@@ -36,7 +40,7 @@ pub(crate) fn missing(sim: &Sim) -> Option<String> {
         .desktops
         .iter()
         .find_map(|((_, id), desktop)| restless(*id, desktop))
-        .or_else(|| unready(&world))
+        .or_else(|| unready(&world, sim.now_ms()))
         .or_else(|| astray(sim, &world))
         .or_else(|| unlike_stored(sim, &world))
 }
@@ -64,7 +68,7 @@ fn restless(id: DesktopId, desktop: &Desktop) -> Option<String> {
 }
 
 /// Pools have the spares that they should have, where there is room.
-fn unready(world: &World) -> Option<String> {
+fn unready(world: &World, now_ms: i64) -> Option<String> {
     let tenant = crate::sim::tenant();
     world.pools.iter().find_map(|((_, id), pool)| {
         let of_pool = || world.desktops.iter().filter(|(_, one)| one.spec.pool == Some(*id));
@@ -73,9 +77,14 @@ fn unready(world: &World) -> Option<String> {
             one.spec.assigned_user.is_none() && world.is_ready(one, *desktop)
         });
         let ready = ready.count();
-        let unplaced = of_pool().filter(|(_, one)| one.status.host.is_none()).count();
-        let most = usize::try_from(pool.settings.max_desktops).unwrap();
-        let spare = usize::try_from(pool.settings.min_spare).unwrap();
+        // One that was assigned may wait for a host, too.
+        let waits = |one: &Desktop| one.status.host.is_none() && one.spec.assigned_user.is_none();
+        let unplaced = of_pool().filter(|(_, one)| waits(one)).count();
+        let size = pool.size_at(now_ms);
+        let most = usize::try_from(size.max_desktops).unwrap();
+        let expected = world.pool_expected(&tenant, *id, now_ms).filter(|_| pool.settings.forecast);
+        let spare = expected.map_or(0, |expected| expected.spare).max(size.min_spare);
+        let spare = usize::try_from(spare).unwrap();
         let wanted = spare.min(most.saturating_sub(taken));
         let waiting = world.pool_waiting_count(&tenant, *id);
         if pool.deleting || pool.suspended.is_some() || 0 < waiting {

@@ -20,7 +20,8 @@ use crate::operators::Operator;
 use crate::people::Person;
 use crate::quiet::{miscounted, missing};
 use crate::sim::{START_MS, Shape, Sim, tenant};
-use crate::watcher;
+use crate::tenancy::unrecorded;
+use crate::{provider, rollouts, watcher};
 
 /// After the last fault everything is at rest within this time: a desktop that finds no host is given up
 /// after 10 min, a session whose user is gone ends after 2.
@@ -106,6 +107,8 @@ async fn live(sim: &Arc<Sim>) {
     }
     Operator::begin(sim, "operator-1", &users);
     Operator::begin(sim, "operator-2", &users);
+    provider::begin(sim, &users);
+    rollouts::begin(sim);
     watcher::begin(sim);
     doubt(sim);
     faults::begin(sim, &Fleet { controllers, agents, gateways });
@@ -130,7 +133,7 @@ async fn until_rest(sim: &Arc<Sim>) {
         }
     }
     sim.say("run", "at rest");
-    for what in miscounted(sim) {
+    for what in miscounted(sim).into_iter().chain(unrecorded(sim)) {
         sim.violate(what);
     }
 }
@@ -156,9 +159,9 @@ fn doubt(sim: &Arc<Sim>) {
 }
 
 /// A tenant with users and a template, as they are stored.
-async fn furnish(sim: &Arc<Sim>) -> Vec<UserId> {
+pub(crate) async fn furnish(sim: &Arc<Sim>) -> Vec<UserId> {
     let tenant = tenant();
-    let named = Tenant { display_name: "t".to_owned(), create_ms: START_MS };
+    let named = Tenant { display_name: "t".to_owned(), create_ms: START_MS, ..Tenant::default() };
     let disk = ImageFile { file: "d".to_owned(), sha256: "0".repeat(64), size_bytes: 1 };
     let (video, readiness) = (Video::Qxl, Readiness::Helper);
     let guest = Guest { memory_mib: 512, vcpus: 1, video, readiness, sound: false };
@@ -168,14 +171,19 @@ async fn furnish(sim: &Arc<Sim>) -> Vec<UserId> {
         display_name: "Micro".to_owned(),
         latest_digest: digest.clone(),
         create_ms: START_MS,
+        publish_ms: START_MS,
+        published_before: Vec::new(),
     };
     let id = || "micro".parse().unwrap();
     let version = TemplateVersion { manifest, create_ms: START_MS };
     let mut rows = vec![
         Row::Tenant(tenant.clone(), named),
         Row::Template(tenant.clone(), id(), template),
-        Row::Version(tenant.clone(), id(), digest, version),
+        Row::Version(tenant.clone(), id(), digest, version.clone()),
     ];
+    rows.extend(
+        rollouts::drafts().map(|draft| Row::Version(tenant.clone(), id(), draft, version.clone())),
+    );
     let users: Vec<UserId> =
         (1..=sim.shape.users).map(|number| format!("user-{number}").parse().unwrap()).collect();
     for user in &users {

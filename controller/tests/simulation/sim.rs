@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 use vidi_controller::model::{Answer, Change, Refusal, World};
-use vidi_controller::reconcile::Handle;
+use vidi_controller::reconcile::{Call, Handle};
 use vidi_kit::ids::TenantId;
 use vidi_kit::{Clock, Tasks};
 
@@ -33,6 +33,8 @@ pub(crate) struct Shape {
     pub(crate) busy_minutes: u64,
     /// Nothing goes wrong but what guests do.
     pub(crate) gentle: bool,
+    /// It follows a script, and nothing is left to chance.
+    pub(crate) scripted: bool,
 }
 
 impl Shape {
@@ -47,6 +49,7 @@ impl Shape {
             users: 4 + dice.below(7),
             busy_minutes: 10 + dice.below(20),
             gentle: dice.below(5) == 0,
+            scripted: false,
         }
     }
 }
@@ -203,6 +206,10 @@ pub(crate) struct Sim {
     log: Mutex<Log>,
     truth: Mutex<Truth>,
     checker: Mutex<Checker>,
+    /// Calls, by number.
+    calls: AtomicU64,
+    /// Those that were answered with success.
+    pub(crate) answered: Mutex<Vec<String>>,
 }
 
 impl Sim {
@@ -219,11 +226,14 @@ impl Sim {
             log: Mutex::default(),
             truth: Mutex::default(),
             checker: Mutex::default(),
+            calls: AtomicU64::new(0),
+            answered: Mutex::default(),
         })
     }
 
     pub(crate) fn dice(&self, name: &str) -> Dice {
-        Dice::of(self.shape.seed, name)
+        let Shape { seed, scripted, .. } = self.shape;
+        if scripted { Dice::steady(seed, name) } else { Dice::of(seed, name) }
     }
 
     pub(crate) fn now_ms(&self) -> i64 {
@@ -313,9 +323,11 @@ impl Sim {
             dice.wait(100, CALL_MS_MAX).await;
             return Err(CallError::Lost);
         }
+        let number = self.calls.fetch_add(1, Ordering::SeqCst).to_string();
+        let call = Call::new("root".to_owned(), number.clone(), "Call".to_owned());
         let asking = async {
             life.moves().await;
-            let answer = handle.change(change).await;
+            let answer = call.scope(handle.change(change)).await;
             life.moves().await;
             answer
         };
@@ -330,6 +342,9 @@ impl Sim {
         if self.goes_wrong(dice, 10) {
             self.fault("answer lost", &life.name);
             return Err(CallError::Lost);
+        }
+        if answer.is_ok() {
+            self.answered.lock().unwrap_or_else(PoisonError::into_inner).push(number);
         }
         answer.map_err(CallError::Refused)
     }

@@ -24,6 +24,8 @@ pub(crate) struct Truth {
     pub(crate) attached: BTreeMap<SessionId, Attached>,
     /// The highest epoch that any relay has seen of a session.
     pub(crate) epochs: BTreeMap<SessionId, u64>,
+    /// Who saw a desktop's picture last.
+    last_seen_by: BTreeMap<DesktopId, UserId>,
     /// Who has ever seen a desktop's picture.
     pub(crate) seen_by: BTreeMap<DesktopId, BTreeSet<UserId>>,
     /// When what really went on, ms since the epoch; the last one may be open.
@@ -149,6 +151,18 @@ impl Truth {
             }
             _ if begins => times.push((now_ms, None)),
             _ => {}
+        }
+    }
+
+    /// A user sees a desktop. Who comes soon after somebody else is not that one come back.
+    pub(crate) fn connect(&mut self, id: DesktopId, user: &UserId, now_ms: i64) {
+        let before = self.last_seen_by.insert(id, user.clone());
+        let times = self.went_on.entry((id, UsageKind::Connected)).or_default();
+        let rests = times.last().is_some_and(|(_, end)| end.is_some());
+        if rests && before.is_some_and(|before| before != *user) {
+            times.push((now_ms, None));
+        } else {
+            self.note(id, UsageKind::Connected, true, now_ms);
         }
     }
 

@@ -7,6 +7,7 @@ use vidi_controller::model::{Desktop, Place, Session, World};
 use vidi_kit::ids::{SessionId, TenantId};
 
 use crate::sim::{Serving, Sim, short};
+use crate::tables::way;
 
 /// What is followed of a place: the desktop itself, and the sessions on it that go on.
 type Seen = (Option<Arc<Desktop>>, Vec<(SessionId, Arc<Session>)>);
@@ -38,6 +39,8 @@ async fn follow(sim: &Sim, serving: &Serving) {
             Some(changed) => {
                 for (_, tenant, place) in changed {
                     let seen = look(&world, &tenant, place);
+                    let gone = copy.get(&place).map(|before| ways(before, &seen));
+                    sim.checker().visited.extend(gone.into_iter().flatten());
                     if seen.0.is_none() && seen.1.is_empty() {
                         copy.remove(&place);
                     } else {
@@ -64,6 +67,21 @@ async fn follow(sim: &Sim, serving: &Serving) {
             return;
         }
     }
+}
+
+/// The ways from what was seen before to what is seen now. Sessions that are over are seen no more.
+fn ways((before, sessions_before): &Seen, (now, sessions): &Seen) -> Vec<String> {
+    let mut ways = Vec::new();
+    if let (Some(before), Some(now)) = (before, now) {
+        ways.extend(way("power", before.status.power.word(), now.status.power.word()));
+        ways.extend(way("assignment", before.assignment().word(), now.assignment().word()));
+    }
+    for (id, before) in sessions_before {
+        let now = sessions.iter().find(|(other, _)| other == id);
+        let now = now.map_or("ended", |(_, now)| now.presence.word());
+        ways.extend(way("session", before.presence.word(), now));
+    }
+    ways
 }
 
 fn look(world: &World, tenant: &TenantId, place: Place) -> Seen {

@@ -21,24 +21,27 @@ use tower::util::BoxCloneSyncService;
 use vidi_controller::adapters::images::ImageFolder;
 use vidi_controller::adapters::local_directory::LocalDirectory;
 use vidi_controller::adapters::memory::{Fault, MemoryStore};
+use vidi_controller::backup::{Existing, Restored};
 use vidi_controller::model::{
     Change, Guest, ImageFile, Limits, Manifest, Readiness, SignIn, Tenant, User, Video, World,
 };
 use vidi_controller::ports::{
     CommitError, Committed, Expect, Leadership, Page, Store, StoreError, Watch, Write,
 };
+use vidi_controller::rpc::auditing::AuditLayer;
 use vidi_controller::rpc::authorization::AuthorizationLayer;
 use vidi_controller::rpc::caller::token_sha256;
 use vidi_controller::rpc::{Parts, server};
-use vidi_controller::{bootstrap, reconcile, records};
+use vidi_controller::{backup, bootstrap, reconcile, records};
 use vidi_kit::grant::{GrantSigner, verify};
 use vidi_kit::tls::Role;
 use vidi_kit::transport::{Peer, PeerInfo};
 use vidi_kit::{Clock, Tasks};
 use vidi_proto::v1::agent_link_client::AgentLinkClient;
+use vidi_proto::v1::store_service_client::StoreServiceClient;
 use vidi_proto::v1::{
-    AgentHello, AgentMessage, ControllerMessage, GrantClaims, HostReport, ObservedDesktop, Power,
-    WantedPower, WantedSet, agent_message, controller_message,
+    AgentHello, AgentMessage, BackUpRequest, ControllerMessage, GrantClaims, HostReport,
+    ObservedDesktop, Power, WantedPower, WantedSet, agent_message, controller_message,
 };
 
 pub(crate) const GATEWAY: &str = "edge-1";
@@ -243,25 +246,38 @@ impl Stack {
     }
 
     /// Everything that is stored.
-    pub(crate) fn backup(&self) -> Vec<(String, Bytes)> {
+    pub(crate) fn entries(&self) -> Vec<(String, Bytes)> {
         let page = futures_now(self.inner.list("", "", usize::MAX)).unwrap();
         assert!(!page.more);
         page.entries.into_iter().map(|entry| (entry.key, entry.value)).collect()
     }
 
-    /// A new controller on a new store with an older copy of what was stored.
-    pub(crate) async fn restore(&mut self, backup: &[(String, Bytes)]) {
+    /// The file of a backup, as root's command gets it while the controller goes on.
+    pub(crate) async fn back_up(&self) -> Vec<u8> {
+        let mut client = StoreServiceClient::new(self.root());
+        let mut chunks = client.back_up(BackUpRequest {}).await.unwrap().into_inner();
+        let mut file = Vec::new();
+        while let Some(next) = chunks.message().await.unwrap() {
+            file.extend_from_slice(&next.chunk);
+        }
+        file
+    }
+
+    /// A new controller on a new store into which this backup was restored; people sign in again.
+    pub(crate) async fn restore(&mut self, file: &[u8]) -> Restored {
         self.crashed = true;
         self.controller.tasks.stop().await;
         self.inner = Arc::new(MemoryStore::new());
-        // Leaderships are not restored.
-        for (key, value) in backup.iter().filter(|(key, _)| !key.starts_with("leader")) {
-            let expect = [Expect::absent(key.clone())];
-            let write = Write::Put { key: key.clone(), value: value.clone() };
-            self.inner.commit(&expect, &[write]).await.unwrap();
-        }
+        let backup = backup::file::read(file).unwrap();
+        let now_ms = self.clock.now_ms();
+        let done = backup::restore(&*self.inner, backup, Existing::Refuse, now_ms).await.unwrap();
         self.controller = begin(&self.inner, Crash::Never, &self.clock, self.folder.path()).await;
+        let users: Vec<_> = self.world().users.iter().map(|((_, id), _)| id.to_string()).collect();
+        for user in users {
+            self.sign_in(&user).await;
+        }
         self.cut_agent(false);
+        done
     }
 
     /// The agent gets a new certificate and dials with it.
@@ -331,7 +347,8 @@ impl Stack {
 
     /// Makes a tenant.
     pub(crate) async fn add_tenant(&self, tenant: &str) {
-        let record = Tenant { display_name: tenant.to_owned(), create_ms: START_MS };
+        let record =
+            Tenant { display_name: tenant.to_owned(), create_ms: START_MS, ..Tenant::default() };
         let tenant = tenant.parse().unwrap();
         let change = Change::CreateTenant { tenant, record, request: None };
         self.controller.parts.handle.change(change).await.unwrap();
@@ -443,6 +460,7 @@ impl Stack {
 
     fn service(&self, peer: Peer, authorization: Option<String>) -> Service {
         let parts = &self.controller.parts;
+        let audits = AuditLayer::new(parts.handle.clone(), parts.clock.clone());
         let layer = AuthorizationLayer::new(parts.handle.watch(), parts.clock.clone());
         let address = Some(([192, 0, 2, 7], 40_000).into());
         let info = PeerInfo { peer, address, connection: 1, certified_ms: self.certified_ms };
@@ -455,6 +473,7 @@ impl Stack {
                 }
                 request
             })
+            .layer(audits)
             .layer(layer)
             .service(routes);
         BoxCloneSyncService::new(service.map_err(|never: Infallible| match never {}))
@@ -497,6 +516,7 @@ async fn begin(inner: &Arc<MemoryStore>, crash: Crash, clock: &Clock, folder: &P
     bootstrap::publish_grant_key(&handle, "c1", signer.public_key()).await.unwrap();
     let parts = Parts {
         handle,
+        store: Arc::clone(&shared),
         authority: Arc::new(authority),
         directory: Arc::new(LocalDirectory::new(shared).unwrap()),
         clock: clock.clone(),
@@ -505,6 +525,7 @@ async fn begin(inner: &Arc<MemoryStore>, crash: Crash, clock: &Clock, folder: &P
         controller: "c1".to_owned(),
         addresses: vec!["127.0.0.1:7443".to_owned()],
         images: Arc::new(ImageFolder::open(&folder.join("images")).unwrap()),
+        forward: None,
     };
     Controller { tasks, store, parts }
 }
@@ -548,6 +569,7 @@ async fn prepare(controller: &Controller) {
         display_name: String::new(),
         digest: format!("sha256:{}", "1".repeat(64)),
         manifest,
+        draft: false,
     };
     handle.change(change).await.unwrap();
 }

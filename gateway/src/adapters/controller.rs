@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 use tracing::{debug, info, warn};
+use vidi_display::protocol::UserMessage;
 use vidi_kit::config::ControllerAccess;
 use vidi_kit::controllers::{self, Controllers};
 use vidi_kit::tls::IdentityReceiver;
@@ -20,20 +22,25 @@ use vidi_kit::transport::{ConnectError, describe};
 use vidi_kit::{Backoff, Tasks};
 use vidi_proto::v1::gateway_link_client::GatewayLinkClient;
 use vidi_proto::v1::{
-    ClosedSession, DirectServer, GatewayMessage, IssueGrantRequest, PresentSession, SessionEndCause,
+    ClosedSession, DirectServer, GatewayMessage, IssueGrantRequest, PresentSession,
+    SessionEndCause, SessionMessages,
 };
 use vidi_spice::Password;
 use zeroize::Zeroizing;
 
 use super::admission::terms_of;
 use crate::error::GatewayError;
-use crate::model::{CloseCode, Ending, Presence};
-use crate::ports::{DirectTicket, RelayTicket, ServerTrust, Ticket, Tickets, Way, host_and_port};
+use crate::model::{CloseCode, Ending, Said};
+use crate::ports::{
+    DirectTicket, Presence, Present, RelayTicket, ServerTrust, Ticket, Tickets, Way, host_and_port,
+};
 
 /// Presence is told this often, and at each change.
 const PRESENCE_PERIOD: Duration = Duration::from_secs(10);
-/// Endings that wait to be taken.
-const ENDINGS_MAX: usize = 256;
+/// What was said of sessions and waits to be taken.
+const SAID_MAX: usize = 256;
+/// Messages to the user of one session that are taken: what a controller keeps.
+const MESSAGES_OF_SESSION_MAX: usize = 8;
 /// Presence messages that wait for the wire: a newer one replaces what it says.
 const MESSAGES_MAX: usize = 4;
 /// No answer in this time means that the controller is away.
@@ -45,7 +52,7 @@ const PROBLEM_CHARS_MAX: usize = 300;
 #[derive(Clone)]
 pub struct Controller {
     channel: watch::Receiver<Option<Channel>>,
-    /// Presence is told and endings are heard.
+    /// Presence is told, and what is said of sessions is heard.
     linked: Arc<AtomicBool>,
     identity: IdentityReceiver,
 }
@@ -58,17 +65,17 @@ impl fmt::Debug for Controller {
 
 impl Controller {
     /// Keeps a link to the controller that leads, in the background, for ever: tells presence and takes
-    /// endings, over as many connections as it needs.
+    /// what is said of sessions, over as many connections as it needs.
     pub fn link(
         tasks: &Tasks,
         access: &ControllerAccess,
         (identity, peer_address): (IdentityReceiver, String),
         presence: watch::Receiver<Presence>,
-    ) -> (Self, mpsc::Receiver<Ending>) {
+    ) -> (Self, mpsc::Receiver<Said>) {
         let (sender, channel) = watch::channel(None);
-        let (endings, receiver) = mpsc::channel(ENDINGS_MAX);
+        let (said, receiver) = mpsc::channel(SAID_MAX);
         let controller = Self { channel, linked: Arc::default(), identity };
-        let line = Line { controller: controller.clone(), sender, presence, endings, peer_address };
+        let line = Line { controller: controller.clone(), sender, presence, said, peer_address };
         let (addresses, stop) = (access.addresses.clone(), tasks.stop_token());
         let _linking = tasks.spawn("controller-link", async move {
             // Cancel-safe: the whole set of sessions is told again on the next link.
@@ -144,7 +151,7 @@ struct Line {
     controller: Controller,
     sender: watch::Sender<Option<Channel>>,
     presence: watch::Receiver<Presence>,
-    endings: mpsc::Sender<Ending>,
+    said: mpsc::Sender<Said>,
     peer_address: String,
 }
 
@@ -206,7 +213,10 @@ impl Line {
                     let command = command?.ok_or(LinkError::Closed)?;
                     for closed in command.closed {
                         // The registry is gone only when the gateway stops.
-                        drop(self.endings.send(ending_of(closed)).await);
+                        drop(self.said.send(Said::Ending(ending_of(closed))).await);
+                    }
+                    for messages in command.messages {
+                        drop(self.said.send(messages_of(messages)).await);
                     }
                 }
                 changed = presence.changed() => {
@@ -270,11 +280,27 @@ fn ending_of(closed: ClosedSession) -> Ending {
     Ending { session: closed.session, code: CloseCode::Ended, text, epoch: None }
 }
 
+/// A controller's clock is a time of day; before 1970 it is none.
+fn messages_of(told: SessionMessages) -> Said {
+    let at_ms = |time: Option<prost_types::Timestamp>| {
+        let time = time.unwrap_or_default();
+        let secs = u64::try_from(time.seconds).unwrap_or(0);
+        secs.saturating_mul(1_000)
+            .saturating_add(u64::try_from(time.nanos / 1_000_000).unwrap_or(0))
+    };
+    let messages = told.messages.into_iter().take(MESSAGES_OF_SESSION_MAX).map(|one| {
+        let at_ms = at_ms(one.time);
+        UserMessage { number: one.number, at_ms, from: one.from, text: one.text }
+    });
+    Said::Messages { session: told.session, messages: messages.collect() }
+}
+
 fn message_of(presence: &Presence, peer_address: &str) -> GatewayMessage {
-    let sessions = presence.iter().map(|(session, epoch)| PresentSession {
-        session: session.clone(),
-        viewers: 1,
-        epoch: *epoch,
+    let now = Instant::now();
+    let sessions = presence.iter().map(|(session, Present { epoch, touched })| {
+        let idle = touched.map(|touched| now.duration_since(touched));
+        let idle_secs = idle.map_or(0, |idle| u32::try_from(idle.as_secs()).unwrap_or(u32::MAX));
+        PresentSession { session: session.clone(), viewers: 1, epoch: *epoch, idle_secs }
     });
     GatewayMessage { sessions: sessions.collect(), peer_address: peer_address.to_owned() }
 }

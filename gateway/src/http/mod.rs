@@ -1,6 +1,7 @@
 //! What browsers ask for over https, but for the display itself.
 
 pub mod addresses;
+pub mod branding;
 pub mod cookie;
 pub mod page_certificate;
 pub mod pages;

@@ -14,6 +14,7 @@ use vidi_kit::trace::{self, TraceId};
 
 use crate::adapters::controller::Controller;
 use crate::adapters::recordings::KeptRecordings;
+use crate::http::branding::{self, Brandings};
 use crate::http::{cookie, pages, recordings, sign_in};
 use crate::raw::{self, Raw};
 use crate::reconcile::registry::Registry;
@@ -41,6 +42,8 @@ pub struct Edge {
     pub raw: Arc<Raw>,
     /// Recordings of sessions.
     pub recordings: KeptRecordings,
+    /// How the pages look to tenants' people.
+    pub brandings: Arc<Brandings>,
     /// The time.
     pub clock: Clock,
 }
@@ -72,6 +75,10 @@ async fn route(edge: Edge, browser: IpAddr, request: Request) -> Response {
     }
     if let Some(name) = recordings::name_of(&path) {
         return recordings::answer(&edge, name, request).await;
+    }
+    if let Some(rest) = branding::rest_of(&path) {
+        let asked = (request.method(), rest);
+        return edge.brandings.answer(&edge.controller, &edge.clock, asked).await;
     }
     if grpc_web::is_public(&path) {
         if let Some(refused) = refuse_foreign(&request) {

@@ -8,16 +8,13 @@ mod work;
 
 pub mod raw;
 
-use std::collections::BTreeMap;
+use vidi_display::protocol::UserMessage;
 
 pub use networks::{Network, Networks};
 pub use recording::RecordingAbout;
 pub use terms::{Recording, Terms};
 pub use visitor::{Admitted, Peer, Visitor};
 pub use work::{Turn, WorkBudget};
-
-/// Attach epochs of the sessions that this gateway has attached and somebody looks at, by resource name.
-pub type Presence = BTreeMap<String, u64>;
 
 /// The controller's word that a session is no longer this gateway's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +27,20 @@ pub struct Ending {
     pub text: String,
     /// It does not concern who has it attached by this epoch or a later one; none: whoever has it.
     pub epoch: Option<u64>,
+}
+
+/// What the controller says of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// It is over, or elsewhere.
+    Ending(Ending),
+    /// Its user is told something.
+    Messages {
+        /// The session's resource name.
+        session: String,
+        /// All that are young, oldest first.
+        messages: Vec<UserMessage>,
+    },
 }
 
 /// How the browser is told why its socket closes (docs/display-protocol.md, End).

@@ -234,6 +234,8 @@ async fn asked(
             Some(Request::End(ending)) => return ending.text,
             // Whether they let a set go on is asked by itself.
             Some(Request::Terms(_)) => {}
+            // Another viewer has no place for them.
+            Some(Request::Messages(_)) => {}
             None => return "the gateway stops".to_owned(),
         }
     }

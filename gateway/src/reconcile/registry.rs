@@ -10,13 +10,13 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 use tracing::{Instrument, info_span};
 use vidi_display::Policy;
-use vidi_display::protocol::{BrowserHello, ViewerMessage};
+use vidi_display::protocol::{BrowserHello, UserMessage, ViewerMessage};
 use vidi_kit::telemetry::Counted;
 use vidi_kit::trace::{self, TraceId};
 use vidi_kit::{Clock, Tasks};
 
-use crate::model::{CloseCode, Ending, Presence, Terms, Visitor};
-use crate::ports::{Dial, RecordingEnd, Recordings, Tickets};
+use crate::model::{CloseCode, Ending, Said, Terms, Visitor};
+use crate::ports::{Dial, Presence, Present, RecordingEnd, Recordings, Tickets};
 use crate::reconcile::session::SessionTask;
 
 /// Requests that wait for one session's task: viewers that arrive, endings.
@@ -27,6 +27,8 @@ const CLICKS_MAX: usize = 1_024;
 const CLICK_SECS_MAX: Duration = Duration::from_secs(600);
 /// A session's task that was told to end has said so to its viewers and let go within this time.
 const LET_GO_SECS_MAX: Duration = Duration::from_secs(10);
+/// Input comes a hundred times a second; when the last came is told in seconds.
+const TOUCH_PERIOD: Duration = Duration::from_secs(1);
 /// Sessions of one gateway; a session holds some 20 MiB while it is shown.
 const SESSIONS_MAX: usize = 2_000;
 
@@ -82,6 +84,8 @@ pub enum Request {
     View(Box<Viewer>),
     /// What holds from now on; it was asked for after the session was attached.
     Terms(Box<Terms>),
+    /// Show its user these messages of people: all that are young, each time.
+    Messages(Vec<UserMessage>),
     /// End: the controller says so, or somebody of this gateway takes the session over.
     End(Ending),
 }
@@ -117,12 +121,12 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// An empty registry that follows the controller's endings.
+    /// An empty registry that follows what the controller says of sessions.
     pub fn new(
         tasks: Tasks,
         reach: Reach,
         presence: watch::Sender<Presence>,
-        mut endings: mpsc::Receiver<Ending>,
+        mut said: mpsc::Receiver<Said>,
     ) -> Arc<Self> {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let registry = Arc::new(Self {
@@ -133,15 +137,19 @@ impl Registry {
             sessions: Mutex::default(),
             clicks: Mutex::default(),
         });
-        let ended = Arc::clone(&registry);
-        let _ending = tasks.spawn("session-endings", async move {
-            while let Some(ending) = endings.recv().await {
-                let requests = ended.lock().get(&ending.session).cloned();
+        let of = Arc::clone(&registry);
+        let _following = tasks.spawn("session-endings", async move {
+            while let Some(said) = said.recv().await {
+                let (session, request) = match said {
+                    Said::Ending(ending) => (ending.session.clone(), Request::End(ending)),
+                    Said::Messages { session, messages } => (session, Request::Messages(messages)),
+                };
+                let requests = of.lock().get(&session).cloned();
                 if let Some(requests) = requests {
                     // One session's full queue must not hold up the others' endings. A task that is
                     // gone has ended already.
-                    let _ending = ended.tasks.spawn("session-ending", async move {
-                        drop(requests.send(Request::End(ending)).await);
+                    let _ending = of.tasks.spawn("session-ending", async move {
+                        drop(requests.send(request).await);
                     });
                 }
             }
@@ -283,11 +291,34 @@ impl Registry {
     /// none.
     pub(crate) fn present(&self, session: &str, epoch: Option<u64>) {
         self.presence.send_if_modified(|presence| {
-            let before = match epoch {
-                Some(epoch) => presence.insert(session.to_owned(), epoch),
-                None => presence.remove(session),
-            };
-            before != epoch
+            let before = presence.get(session).copied();
+            match epoch {
+                Some(epoch) => {
+                    // Who comes again has not touched anything by that.
+                    let touched = before.and_then(|before| before.touched);
+                    presence.insert(session.to_owned(), Present { epoch, touched });
+                }
+                None => drop(presence.remove(session)),
+            }
+            before.map(|before| before.epoch) != epoch
+        });
+    }
+
+    /// Somebody touches keyboard or mouse in a session. It is told with the next message, and is none by
+    /// itself.
+    pub(crate) fn touch(&self, session: &str) {
+        let now = Instant::now();
+        let is_new = |present: &Present| {
+            present.touched.is_none_or(|touched| TOUCH_PERIOD <= now.duration_since(touched))
+        };
+        if !self.presence.borrow().get(session).is_some_and(is_new) {
+            return;
+        }
+        self.presence.send_if_modified(|presence| {
+            if let Some(present) = presence.get_mut(session) {
+                present.touched = Some(now);
+            }
+            false
         });
     }
 

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{StreamExt, StreamMap};
 use tracing::{debug, info, warn};
-use vidi_display::protocol::{SessionState, ViewerMessage};
+use vidi_display::protocol::{SessionState, ToldState, UserMessage, ViewerMessage};
 use vidi_display::{
     AgentCommand, Effect, EncodeJob, Encoded, JobId, Session, ViewerId, ViewerRights,
 };
@@ -97,6 +97,8 @@ pub(crate) struct SessionTask {
     pub(super) terms: Terms,
     /// The text over the picture.
     pub(super) mark: Mark,
+    /// What people tell its user, as the controller last said it.
+    messages: Vec<UserMessage>,
     /// Why the desktop was not reached, as it was last told.
     told: String,
     /// Where a machine last moved to: it is looked for there first.
@@ -133,6 +135,7 @@ impl SessionTask {
             recorder: Recorder::default(),
             terms: Terms::default(),
             mark: Mark::default(),
+            messages: Vec::new(),
             told: String::new(),
             moved: None,
         }
@@ -150,6 +153,10 @@ impl SessionTask {
                 Wake::Request(None) => return,
                 Wake::Request(Some(Request::View(viewer))) => self.view(*viewer),
                 Wake::Request(Some(Request::Terms(terms))) => self.follow(*terms),
+                Wake::Request(Some(Request::Messages(messages))) => {
+                    self.messages = messages;
+                    self.tell_messages();
+                }
                 Wake::Request(Some(Request::End(ending))) => {
                     if self.ends(&ending) {
                         return;
@@ -315,6 +322,7 @@ impl SessionTask {
                 }
                 self.keep_recording();
                 self.tell_people();
+                self.tell_messages();
                 self.tell_presence();
             }
             Err(error) => {
@@ -322,6 +330,13 @@ impl SessionTask {
                 let close = ToViewer::Close(CloseCode::TryAgain, error.to_string());
                 drop(outgoing.try_send(close));
             }
+        }
+    }
+
+    /// Messages are for the session's user, not for guests.
+    fn tell_messages(&mut self) {
+        if let Some(owner) = self.people.owner().filter(|_| !self.messages.is_empty()) {
+            self.display.tell(owner, ToldState::messages(&self.messages));
         }
     }
 
@@ -391,6 +406,7 @@ impl SessionTask {
         while let Some(effect) = self.display.poll(now) {
             match effect {
                 Effect::Input(event) => {
+                    self.registry.touch(&self.name);
                     if let Link::Connected(guest) = &mut self.link
                         && let Err(error) = event.apply(&mut guest.inputs.channel, 0)
                     {
@@ -473,5 +489,7 @@ impl SessionTask {
         // Guests do not keep a session: without its user it is left.
         let epoch = self.epoch().filter(|epoch| 0 < *epoch && self.people.owner().is_some());
         self.registry.present(&self.name, epoch);
+        // Who comes or goes is there: from now on it counts how long nothing is touched.
+        self.registry.touch(&self.name);
     }
 }

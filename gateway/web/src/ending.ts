@@ -23,6 +23,7 @@ const endings: Readonly<Record<SessionEndCause, Ending>> = {
   [SessionEndCause.RELEASED]: UNTOLD,
   [SessionEndCause.BY_ADMINISTRATOR]: { title: "ended.administrator", hint: "ended.again.hint", again: true },
   [SessionEndCause.AWAY]: { title: "ended.away", hint: "ended.away.hint", again: true },
+  [SessionEndCause.IDLE]: { title: "ended.idle", hint: "ended.idle.hint", again: true },
   [SessionEndCause.SWITCHED_OFF]: { title: "ended.off", hint: "ended.off.hint", again: true },
   [SessionEndCause.DESTROYED]: { title: "ended.destroyed", hint: "ended.destroyed.hint", again: false },
   [SessionEndCause.FAILED]: { title: "ended.failed", hint: "ended.failed.hint", again: true },

@@ -2,7 +2,7 @@
 
 import { mount } from "svelte";
 import App from "./App.svelte";
-import { applyBranding } from "./branding.js";
+import { applyBranding } from "./branding.svelte.js";
 import "./ui/tokens.css";
 import "./ui/base.css";
 

@@ -1,7 +1,10 @@
 import { create } from "@bufbuild/protobuf";
 import { expect, it } from "vitest";
 import { fieldsOf, NEW_POOL, POOL_PATHS, suggestedId, wishOf } from "../src/admin/pools.js";
-import { PoolKind, PoolSchema } from "../src/gen/vidi/v1/pools_pb.js";
+import { policyFields, policyWish } from "../src/admin/policy.js";
+import { isWhole, newRule, ruleFields, ruleWish } from "../src/admin/schedule.js";
+import { ClipboardWays, DisplayPolicySchema, Permission, Recording } from "../src/gen/vidi/v1/desktops_pb.js";
+import { PoolKind, PoolSchema, ScheduleRuleSchema } from "../src/gen/vidi/v1/pools_pb.js";
 import { AppSchema, ReleasePolicy } from "../src/gen/vidi/v1/sessions_pb.js";
 import { statusCode, withoutCode } from "../src/messages/code.js";
 import { aboutWords, fateOf, poolState } from "../src/waiting.js";
@@ -61,4 +64,31 @@ it("an id is made of a name", () => {
   expect(suggestedId("3º Curso: Física")).toBe("curso-fisica");
   expect(suggestedId("日本")).toBe("");
   expect(suggestedId(`a${"-b".repeat(40)}`)).toMatch(/^[a-z][a-z0-9-]{0,38}[a-z0-9]$/);
+});
+
+it("a rule is sent as it was read, and a day has an end", () => {
+  const rule = create(ScheduleRuleSchema, { days: [1, 5], from: "07:30", to: "18:00", minSpare: 0 });
+  expect(ruleFields(ruleWish(rule))).toEqual({ days: [1, 5], from: "07:30", to: "18:00", minSpare: 0 });
+  const always = create(ScheduleRuleSchema, { from: "00:00", to: "24:00", maxDesktops: 4 });
+  const wish = ruleWish(always);
+  expect([wish.days.length, wish.to]).toEqual([7, "00:00"]);
+  expect(ruleFields(wish)).toEqual({ days: [], from: "00:00", to: "24:00", maxDesktops: 4 });
+  expect(ruleFields({ ...wish, days: [5, 1], maxDesktops: -2, minSpare: NaN })).toMatchObject({ days: [1, 5], maxDesktops: 0 });
+  expect(isWhole(newRule())).toBe(false);
+  expect(isWhole({ ...newRule(), minSpare: 2 })).toBe(true);
+  expect(isWhole({ ...newRule(), minSpare: 2, days: [] })).toBe(false);
+  expect(isWhole({ ...newRule(), minSpare: 2, to: "08:00" })).toBe(false);
+});
+
+it("a policy that says nothing allows what is usual, and what was read is sent", () => {
+  const usual = policyWish(undefined);
+  expect(usual).toEqual(policyWish(create(DisplayPolicySchema, {})));
+  expect([usual.files, usual.raw, usual.clipboard]).toEqual([true, false, ClipboardWays.BOTH]);
+  const strict = create(DisplayPolicySchema, {
+    clipboard: ClipboardWays.OFF, files: Permission.DENIED, recording: Recording.ALWAYS, watermark: true,
+  });
+  expect(policyFields(policyWish(strict))).toMatchObject({
+    clipboard: ClipboardWays.OFF, files: Permission.DENIED, sound: Permission.ALLOWED, raw: Permission.DENIED,
+    recording: Recording.ALWAYS, watermark: true,
+  });
 });

@@ -62,3 +62,19 @@ it("what is said has the documented bytes", () => {
   const taken: readonly number[] = Object.values(BrowserType);
   expect([79, 80, 81, 82].every((type) => !taken.includes(type))).toBe(true);
 });
+
+it("messages to the user are read with their number, time, sender and text, and one that is cut short is none", () => {
+  const body = [2, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0, 3, 0, ...letters("Ana"), 5, 0, ...letters("L\u00fcn\n")];
+  const whole = new Uint8Array([...body, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, ...letters("x")]);
+  expect(decodeSharing(SharingType.messages, whole)).toEqual({
+    type: "messages",
+    messages: [
+      { number: 2, time: 258, from: "Ana", text: "L\u00fcn\n" },
+      { number: 3, time: 0, from: "", text: "x" },
+    ],
+  });
+  for (const cut of [1, 11, 13, 15, body.length - 1]) {
+    expect(decodeSharing(SharingType.messages, whole.subarray(0, cut))).toBeUndefined();
+  }
+  expect(decodeSharing(SharingType.messages, new Uint8Array())).toEqual({ type: "messages", messages: [] });
+});

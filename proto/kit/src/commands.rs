@@ -1,17 +1,68 @@
 //! The command lines of the daemons. They are in one place because the manual is made from them.
 
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::DaemonArgs;
 
 /// The control plane: decides which desktops there are, where they run, and who may reach them.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "vidi-controller", version)]
+#[command(name = "vidi-controller", version, after_help = CONTROLLER_EXAMPLES)]
+#[command(disable_help_subcommand = true)]
 pub struct ControllerArguments {
     /// What every daemon has.
     #[command(flatten)]
     pub daemon: DaemonArgs,
+    /// Something else than to serve.
+    #[command(subcommand)]
+    pub command: Option<ControllerCommand>,
 }
+
+const CONTROLLER_EXAMPLES: &str = "\
+Examples:
+  vidi-controller backup /var/backups/vidi/monday     everything that is stored, in one file
+  vidi-controller restore /var/backups/vidi/monday    into an empty store";
+
+/// What `vidi-controller` does beside serving.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ControllerCommand {
+    /// Write everything that is stored to a file.
+    #[command(after_help = BACKUP_MORE)]
+    Backup {
+        /// The file; one that is there is replaced when the new one is whole.
+        file: PathBuf,
+    },
+    /// Put a backup into the store.
+    #[command(after_help = RESTORE_MORE)]
+    Restore {
+        /// The file that `vidi-controller backup` has written.
+        file: PathBuf,
+        /// Also where the store holds something: that is gone then.
+        #[arg(long)]
+        replace: bool,
+    },
+}
+
+const BACKUP_MORE: &str = "\
+As root, on a controller's machine; controllers go on meanwhile, and none need be up. The file is of one
+moment and carries a digest. It holds secrets, readable with the key file only: keep both, apart from
+each other. The templates' files are not in it.
+
+Exit codes:
+  0   the backup is there and was read back
+  1   there is none; what is wrong is said
+  64  the configuration is bad";
+
+const RESTORE_MORE: &str = "\
+As root, while all controllers are stopped. Everybody has to sign in again. Desktops of the backup are in
+doubt until their hosts or somebody say what they are; desktops that the backup does not know stay on
+their hosts. Nothing is destroyed.
+
+Exit codes:
+  0   restored
+  1   not restored; what is wrong is said
+  64  the configuration is bad";
 
 /// Carries SPICE channels between gateways and this host's desktops; it alone listens on a host.
 #[derive(Clone, Debug, Parser)]

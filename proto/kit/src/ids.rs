@@ -1,6 +1,8 @@
 //! Identifiers: parsed at the edge into types that cannot be wrong.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -73,8 +75,36 @@ macro_rules! uuid_id {
 macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident, $kind:literal, $bytes_max:literal, $allowed:expr, $rule:literal) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Clone, Eq)]
         pub struct $name(Arc<str>);
+
+        impl PartialEq for $name {
+            fn eq(&self, other: &Self) -> bool {
+                Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
+            }
+        }
+
+        impl Ord for $name {
+            /// As the texts. A search among a hundred thousand keys of one tenant compares it with itself.
+            fn cmp(&self, other: &Self) -> Ordering {
+                if Arc::ptr_eq(&self.0, &other.0) {
+                    return Ordering::Equal;
+                }
+                self.0.cmp(&other.0)
+            }
+        }
+
+        impl Hash for $name {
+            fn hash<H: Hasher>(&self, state: &mut H) {
+                self.0.hash(state);
+            }
+        }
+
+        impl PartialOrd for $name {
+            fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+                Some(self.cmp(other))
+            }
+        }
 
         impl $name {
             /// The text.
@@ -135,6 +165,11 @@ uuid_id!(
     "operation id"
 );
 uuid_id!(
+    /// A roll-out of a template's version.
+    RolloutId,
+    "roll-out id"
+);
+uuid_id!(
     /// One installation of Vidi.
     InstallationId,
     "installation id"
@@ -142,6 +177,10 @@ uuid_id!(
 text_id!(
     /// A tenant.
     TenantId, "tenant id", 40, dns_char, "1 to 40 of a-z, 0-9 and dash are expected"
+);
+text_id!(
+    /// A group of users within its tenant.
+    GroupId, "group id", 40, dns_char, "1 to 40 of a-z, 0-9 and dash are expected"
 );
 text_id!(
     /// A template within its tenant.
@@ -313,6 +352,10 @@ mod tests {
     fn a_text_id_keeps_to_its_letters_and_length() {
         let ana = "ana.garcia_2".parse::<UserId>().unwrap();
         assert_eq!(ana.as_str().as_ptr(), ana.clone().as_str().as_ptr(), "copies share the text");
+        let [other, ben] = ["ana.garcia_2", "ben"].map(|text| text.parse::<UserId>().unwrap());
+        assert_ne!(ana.as_str().as_ptr(), other.as_str().as_ptr());
+        assert_eq!((ana == other, ana.cmp(&other)), (true, Ordering::Equal));
+        assert_eq!((ana == ben, ana.cmp(&ben)), (false, Ordering::Less));
         for wrong in ["", "-x", "a/b", "A", "ä", &"a".repeat(65)] {
             assert!(wrong.parse::<UserId>().is_err(), "{wrong}");
         }

@@ -124,6 +124,27 @@ pub(crate) enum DesktopCommand {
         #[command(flatten)]
         wait: Wait,
     },
+    /// Keep it for a user, with all that is on it: one without a pool, or one of a dedicated pool for a user of
+    /// that pool.
+    Assign {
+        /// Id, beginning of an id, or name.
+        desktop: String,
+        /// The user's id.
+        user: String,
+    },
+    /// Keep it for nobody. One of a dedicated pool leaves the pool: nobody finds what was somebody's by a
+    /// click.
+    Unassign {
+        /// Id, beginning of an id, or name.
+        desktop: String,
+    },
+    /// Show a message over its picture to whoever has a session on it.
+    Message {
+        /// Id, beginning of an id, or name.
+        desktop: String,
+        /// What they read.
+        text: String,
+    },
     /// Show changes as they happen, until interrupted.
     Watch,
 }
@@ -208,6 +229,13 @@ pub(crate) enum AfterUse {
 pub(crate) enum SessionCommand {
     /// List sessions: who, on which desktop, connected or not, since when.
     List,
+    /// Show a message over the picture to its user.
+    Message {
+        /// Its id, as `session list` shows it.
+        session: String,
+        /// What the user reads.
+        text: String,
+    },
     /// End a session; its desktop then does what its --after-use says.
     Release {
         /// Its id, as `session list` shows it.
@@ -216,6 +244,8 @@ pub(crate) enum SessionCommand {
         #[command(flatten)]
         yes: Yes,
     },
+    /// Show changes as they happen, until interrupted; ended sessions once.
+    Watch,
 }
 
 /// The caller's menu.
@@ -237,6 +267,11 @@ pub(crate) enum OperationCommand {
     List,
     /// Show one.
     Get {
+        /// Its id.
+        operation: String,
+    },
+    /// Begin nothing more of an operation on many desktops.
+    Cancel {
         /// Its id.
         operation: String,
     },

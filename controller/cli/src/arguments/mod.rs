@@ -1,25 +1,32 @@
 //! The command line.
 
+mod audit;
 mod desktops;
+mod groups;
 mod machines;
 mod placement;
 mod places;
 mod pools;
+mod rollouts;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use audit::{AuditCommand, AuditList, Known};
 pub(crate) use desktops::{
     AfterUse, AppCommand, DesktopCommand, OperationCommand, PolicyFlags, SessionCommand, Switch,
     Ways, When,
 };
+pub(crate) use groups::{GroupCommand, GroupSettings};
 pub(crate) use machines::{MachineCommand, MachineUpdate};
 pub(crate) use placement::{Explanation, HostUpdate, WhatIf};
 pub(crate) use places::{
-    EnrollRole, HostCommand, TemplateCommand, TenantCommand, UsageArguments, UserCommand,
+    EnrollRole, HostCommand, Most, TemplateCommand, TenantBrand, TenantCommand, TenantUpdate,
+    UsageArguments, UserCommand,
 };
 pub(crate) use pools::{AfterSession, Kind, PoolCommand, PoolCreation, PoolUpdate};
+pub(crate) use rollouts::{BatchArguments, BatchCommand, RolloutCommand, RolloutStart};
 
 /// Said at the end of `vidictl --help` and in the manual.
 const MORE: &str = "\
@@ -109,9 +116,18 @@ pub(crate) enum Command {
     /// Golden images that desktops are made from.
     #[command(subcommand, visible_alias = "templates")]
     Template(TemplateCommand),
+    /// Bring a version of a template to a pool step by step, and back when it fails.
+    #[command(subcommand, visible_alias = "rollouts")]
+    Rollout(RolloutCommand),
+    /// Start, stop, restart or message many desktops at once.
+    #[command(subcommand)]
+    Batch(BatchCommand),
     /// People who sign in with a password kept here.
     #[command(subcommand, visible_alias = "users")]
     User(UserCommand),
+    /// Groups of users: roles, pools and desktops for many at once.
+    #[command(subcommand, visible_alias = "groups")]
+    Group(GroupCommand),
     /// Customers of this installation; nothing crosses them.
     #[command(subcommand, visible_alias = "tenants")]
     Tenant(TenantCommand),
@@ -120,6 +136,9 @@ pub(crate) enum Command {
     Session(SessionCommand),
     /// Hours that desktops ran and people were connected.
     Usage(UsageArguments),
+    /// Who changed what, and what was refused.
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Long-running changes.
     #[command(subcommand, visible_alias = "operations")]
     Operation(OperationCommand),

@@ -1,9 +1,11 @@
 //! The command line for pools.
 
 use clap::{Args, Subcommand, ValueEnum};
+use vidi_proto::v1::ScheduleRule;
 
 use super::Deletion;
-use super::desktops::PolicyFlags;
+use super::desktops::{PolicyFlags, Switch};
+use crate::schedule::rule;
 
 const CREATE: &str = "\
 Examples:
@@ -23,6 +25,8 @@ never change: make another pool.
 
 Examples:
   vidictl pool update kiosk --spare 10 --max 80
+  vidictl pool update kiosk --time-zone Europe/Rome --rule 'mon-fri 07:30-18:00 spare=10'
+  vidictl pool update kiosk --rule 'daily 22:00-06:00 max=0' --rule 'mon-fri 07:30-18:00 spare=10'
   vidictl pool update office --add-user eva --remove-user ben";
 
 const DELETE: &str = "\
@@ -57,6 +61,16 @@ pub(crate) enum PoolCommand {
         #[arg(long)]
         force: bool,
     },
+    /// Show how a day would go quarter by quarter: who is expected, how many desktops would be kept free.
+    Forecast {
+        /// Its id.
+        pool: String,
+        /// A day as 2026-11-30, by the pool's clocks [default: today].
+        #[arg(long)]
+        day: Option<String>,
+    },
+    /// Show changes as they happen, until interrupted.
+    Watch,
     /// Make desktops again, where it was suspended since one after the other failed.
     Resume {
         /// Its id.
@@ -98,6 +112,9 @@ pub(crate) struct PoolCreation {
     /// For how long sessions last.
     #[command(flatten)]
     pub(crate) times: Times,
+    /// When it is of another size.
+    #[command(flatten)]
+    pub(crate) sizes: Sizes,
     /// What becomes of a dedicated desktop when its session ends [default: stop].
     #[arg(long, value_enum)]
     pub(crate) after_use: Option<AfterSession>,
@@ -135,6 +152,12 @@ pub(crate) struct PoolUpdate {
     /// For how long sessions last.
     #[command(flatten)]
     pub(crate) times: Times,
+    /// When it is of another size; the rules that are given replace all it has.
+    #[command(flatten)]
+    pub(crate) sizes: Sizes,
+    /// No rules any more: it is always of the same size.
+    #[arg(long, conflicts_with = "rule")]
+    pub(crate) no_rules: bool,
     /// What becomes of a dedicated desktop when its session ends.
     #[arg(long, value_enum)]
     pub(crate) after_use: Option<AfterSession>,
@@ -153,6 +176,29 @@ pub(crate) struct Times {
     /// A session ends when it has lasted for so long, used or not; 0: never for this.
     #[arg(long, value_name = "SECONDS")]
     pub(crate) max_session_secs: Option<u32>,
+    /// A session ends when somebody was connected to it for so long without touching keyboard or mouse; 0:
+    /// never for this.
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) idle_secs: Option<u32>,
+    /// A click is refused to who has so many desktops of pools open, this one counted; 0: never for this.
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) user_sessions_max: Option<u32>,
+}
+
+/// When a pool is of another size.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Sizes {
+    /// By whose clocks the rules go: an IANA name, as Europe/Rome [default for a new one: UTC].
+    #[arg(long, value_name = "ZONE")]
+    pub(crate) time_zone: Option<String>,
+    /// A rule of its schedule, more than once for several; the first one that holds counts:
+    /// "mon-fri 07:30-18:00 spare=10 max=60".
+    #[arg(long, value_name = "RULE", value_parser = rule)]
+    pub(crate) rule: Vec<ScheduleRule>,
+    /// Keep as many desktops free as people are expected, where those are more than --spare [default for a
+    /// new one: off].
+    #[arg(long, value_enum, value_name = "ON|OFF")]
+    pub(crate) forecast: Option<Switch>,
 }
 
 /// Whether a desktop outlives its user's session.

@@ -55,6 +55,11 @@ impl Guard {
         Ok(Self { cluster, highest, mark, broken })
     }
 
+    /// Id of the cluster.
+    pub(super) const fn cluster(&self) -> u64 {
+        self.cluster
+    }
+
     /// The highest revision that was seen. What is asked after this was read is answered at this
     /// revision or a later one.
     pub(super) fn highest(&self) -> u64 {

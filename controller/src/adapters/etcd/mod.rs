@@ -36,8 +36,8 @@ use self::versions::known_faults;
 use self::watching::Watching;
 use super::rules::check_commit;
 use crate::ports::{
-    CommitError, Committed, Entry, Expect, LIST_ENTRIES_MAX, Leadership, Page, Store, StoreError,
-    Watch, Write, get,
+    CommitError, Committed, Entry, Expect, LIST_ENTRIES_MAX, Leadership, Page, Snapshot, Store,
+    StoreError, Watch, Write, get,
 };
 
 /// Bytes of one page's answer; a page of more is asked for in parts.
@@ -192,10 +192,18 @@ impl EtcdStore {
         format!("{}{key}", self.prefix)
     }
 
-    async fn page(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Page, Failure> {
+    /// A page of these keys as they are, or were at a revision.
+    async fn page(
+        &self,
+        (start, end): (&[u8], &[u8]),
+        limit: usize,
+        at: Option<u64>,
+    ) -> Result<Page, Failure> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        // 0 is the newest.
+        let at = at.map_or(0, |at| i64::try_from(at).unwrap_or(i64::MAX));
         let range = |client: Client| async move {
-            let options = GetOptions::new().with_range(end).with_limit(limit);
+            let options = GetOptions::new().with_range(end).with_limit(limit).with_revision(at);
             let mut kv = client.kv_client().max_decoding_message_size(PAGE_BYTES_MAX);
             let mut answer = kv.get(start, Some(options)).await?;
             Ok((seen(answer.header()), (answer.take_kvs(), answer.more(), seen(answer.header()))))
@@ -347,7 +355,7 @@ impl Store for EtcdStore {
         // etcd takes 0 for no limit.
         let mut asked = limit.clamp(1, LIST_ENTRIES_MAX);
         loop {
-            match self.page(&start, &end, asked).await {
+            match self.page((&start, &end), asked, None).await {
                 Ok(page) if limit == 0 => {
                     let more = !page.entries.is_empty();
                     return Ok(Page { entries: Vec::new(), more, ..page });
@@ -418,6 +426,32 @@ impl Store for EtcdStore {
         let refused = || StoreError::Unavailable("etcd did not make the watch".to_owned());
         let stream = made.ok_or_else(refused)?;
         Ok(Box::new(Watching::new(stream, self.prefix.clone(), from)))
+    }
+
+    async fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        let first = self.full("").into_bytes();
+        let end = end_of(&first);
+        let cluster = format!("{:x}", self.link.guard.cluster());
+        let mut all = Snapshot { cluster, ..Snapshot::default() };
+        let (mut start, mut at, mut asked) = (first, None, LIST_ENTRIES_MAX);
+        loop {
+            let page = match self.page((&start, &end), asked, at).await {
+                Ok(page) => page,
+                Err(Failure::Oversize) if 1 < asked => {
+                    asked /= 2;
+                    continue;
+                }
+                Err(failure) => return Err(in_read(&failure)),
+            };
+            // Later answers tell the newest revision, not the one that was asked for.
+            all.revision = *at.get_or_insert(page.revision);
+            let last = page.entries.last().map(|entry| self.full(&entry.key));
+            all.entries.extend(page.entries);
+            match last {
+                Some(last) if page.more => start = format!("{last}\0").into_bytes(),
+                Some(_) | None => return Ok(all),
+            }
+        }
     }
 
     async fn lead(&self, controller: &str) -> Result<Leadership, StoreError> {

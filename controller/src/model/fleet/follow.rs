@@ -6,6 +6,7 @@ use vidi_kit::ids::{DesktopId, HostId, TenantId};
 
 use super::Load;
 use crate::model::host::HostLive;
+use crate::model::host_rule::Labels;
 use crate::model::map::Map;
 use crate::model::resources::Host;
 use crate::model::world::World;
@@ -39,13 +40,18 @@ impl World {
 
     /// A host's record changes.
     pub(in crate::model) fn keep_host(&mut self, host: HostId, one: Host) {
-        self.hosts.insert(host.clone(), one);
+        let labels = one.labels.clone();
+        let before = self.hosts.insert(host.clone(), one);
         self.follow_host(&host);
+        let before = before.map(|before| before.labels.clone()).unwrap_or_default();
+        self.fleet.label(&host, &before, &labels);
     }
 
     /// A host's record goes, with what is known of its link.
     pub(in crate::model) fn forget_host(&mut self, host: &HostId) {
-        self.hosts.remove(host);
+        if let Some(before) = self.hosts.remove(host) {
+            self.fleet.label(host, &before.labels, &Labels::new());
+        }
         self.remove_host_live(host);
     }
 

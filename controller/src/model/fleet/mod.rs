@@ -13,6 +13,7 @@
 
 mod follow;
 mod headroom;
+pub mod labels;
 mod load;
 pub mod merit;
 mod piece;
@@ -33,6 +34,7 @@ use piece::{RANK, facts_of, short};
 pub use sparse::{PIECE, Sparse, split};
 
 use super::host::HostLive;
+use super::host_rule::Labels;
 use super::map::Map;
 use super::resources::Host;
 
@@ -52,6 +54,7 @@ pub struct Fleet {
     charges: Arc<BTreeMap<u64, usize>>,
     templates: Map<Arc<(TenantId, TemplateId)>, Spread>,
     pools: Map<Arc<(TenantId, PoolId)>, PoolSpread>,
+    labels: labels::LabelIndex,
 }
 
 /// What fails together.
@@ -115,6 +118,21 @@ impl Fleet {
     /// Where the desktops of a pool are.
     pub fn pool(&self, tenant: &TenantId, pool: PoolId) -> Option<&PoolSpread> {
         self.pools.get(&(tenant.clone(), pool)).map(|spread| &**spread)
+    }
+
+    /// Which hosts have which labels.
+    pub const fn labels(&self) -> &labels::LabelIndex {
+        &self.labels
+    }
+
+    /// The labels of a host change.
+    pub(super) fn label(&mut self, host: &HostId, old: &Labels, new: &Labels) {
+        if old == new {
+            return;
+        }
+        let slot = self.slot_of(host);
+        old.iter().for_each(|label| self.labels.set(slot, label, false));
+        new.iter().for_each(|label| self.labels.set(slot, label, true));
     }
 
     /// Whether nothing is anywhere; hosts may be there.

@@ -40,19 +40,25 @@ pub(in crate::plan) fn open(
 ) -> Result<Decided, Refusal> {
     let world = view.world;
     // What is not on the caller's menu does not exist for the caller.
-    let pool = world.pool(&tenant, id).filter(|pool| pool.is_for(&user));
-    pool.ok_or_else(|| Refusal::not_found("app", app))?;
-    let mut lost = Vec::new();
+    let pool = world.pool(&tenant, id);
+    let pool = pool.filter(|pool| world.pool_is_for(&tenant, id, pool, &user));
+    let pool = pool.ok_or_else(|| Refusal::not_found("app", app))?;
+    let (mut lost, mut left) = (Vec::new(), None);
     if let Some((desktop_id, desktop)) = world.pool_desktop_of(&tenant, id, &user) {
         if !desktop.spec.is_single_use() || !world.is_host_silent(&desktop) {
+            if desktop.status.session.is_none() {
+                check_open(world, (&tenant, pool), &user, None)?;
+            }
             return open_desktop(view, (tenant, desktop_id), user, request);
         }
         lost = left_behind(view, &tenant, desktop_id, &desktop);
+        left = Some(desktop_id);
     }
     if let Some(session) = world.waiting_of(&tenant, id, &user) {
         let place = (tenant, Place::Pool(id), session);
         return opened(view, place, (user, Some(id)), request, Vec::new());
     }
+    check_open(world, (&tenant, pool), &user, left)?;
     let session = SessionId::new(view.new_id);
     // Who waits comes first.
     let waiting = world.pool_waiting_count(&tenant, id);
@@ -74,6 +80,27 @@ pub(in crate::plan) fn open(
     };
     decided.steps.extend(lost);
     Ok(decided)
+}
+
+/// Refuses a new session to a user who has as many on desktops of pools as this one lets in; that on a
+/// desktop that is left behind does not count.
+fn check_open(
+    world: &World,
+    (tenant, pool): (&TenantId, &Pool),
+    user: &UserId,
+    left: Option<DesktopId>,
+) -> Result<(), Refusal> {
+    let most = pool.settings.user_sessions_max.and_then(|most| usize::try_from(most).ok());
+    let Some(limit) = most else { return Ok(()) };
+    let used = world.desktops_of(tenant, user).into_iter().filter(|(id, one)| {
+        let session = one.status.session.and_then(|id| world.session(tenant, id));
+        let goes_on = session.is_some_and(|session| session.is_live());
+        one.spec.pool.is_some() && goes_on && left != Some(*id)
+    });
+    if used.count() + world.waits_of(tenant, user) < limit {
+        return Ok(());
+    }
+    Err(Refusal::LimitExceeded { what: "desktops of pools that you have open", limit })
 }
 
 /// The steps that end a session on a host that is silent, so that its user gets another desktop; this one
@@ -135,12 +162,18 @@ pub(super) fn waits_no_more(
     if pool.deleting {
         return Some(EndCause::Destroyed);
     }
-    if world.user(tenant, &session.user).is_none() || !pool.is_for(&session.user) {
+    if world.user(tenant, &session.user).is_none() || !is_for(world, tenant, pool, session) {
         return Some(EndCause::ByAdministrator);
     }
     let since_ms = absent_since(world, session)?;
     let gone = GIVEN_UP_MS <= now_ms.saturating_sub(since_ms);
     gone.then(|| EndCause::Away(u32::try_from(GIVEN_UP_MS / 1_000).unwrap_or(u32::MAX)))
+}
+
+/// Whether its user may have a desktop of the pool that a session waits for.
+fn is_for(world: &World, tenant: &TenantId, pool: &Pool, session: &Session) -> bool {
+    let Place::Pool(id) = session.place else { return false };
+    world.pool_is_for(tenant, id, pool, &session.user)
 }
 
 /// The steps that end sessions which nobody waits for any more, or who waits may not: some of them, where
@@ -189,7 +222,7 @@ fn place_at(
     let reason = if usize::try_from(coming).is_ok_and(|coming| position <= coming) {
         String::new()
     } else {
-        super::upkeep::problem(world, tenant, pool).unwrap_or_default()
+        super::upkeep::problem(world, tenant, pool, now_ms).unwrap_or_default()
     };
     QueuePlace { position, estimate_secs, reason }
 }

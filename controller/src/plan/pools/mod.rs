@@ -2,6 +2,7 @@
 //! `upkeep.rs` keeps desktops ready.
 
 pub mod claims;
+pub mod forecast;
 pub mod upkeep;
 
 #[cfg(test)]
@@ -15,10 +16,11 @@ pub use upkeep::{is_restless, problem, settle, shortage};
 
 use super::decide::{Decided, View, made_before, remember};
 use super::desktops::app_id;
+use super::rollouts;
 use super::users::unreachable_change;
 use crate::model::{
-    Answer, Change, Pool, PoolKind, PoolSettings, PoolUsers, Refusal, RequestKey, Row, Standing,
-    World,
+    Answer, Change, Key, Pool, PoolKind, PoolSettings, PoolUsers, Refusal, RequestKey, Row,
+    Standing, Step, World,
 };
 
 /// Pools of one tenant: every menu looks through all of them.
@@ -34,7 +36,7 @@ pub(super) fn decide(view: View<'_>, change: Change) -> Result<Decided, Refusal>
             update(view.world, (tenant, pool), *settings, &etag, validate_only)
         }
         Change::DeletePool { tenant, pool, etag, force } => {
-            delete(view.world, (tenant, pool), &etag, force)
+            delete(view, (tenant, pool), &etag, force)
         }
         Change::ResumePool { tenant, pool: id, etag } => {
             let old = checked(view.world, &tenant, id, &etag)?;
@@ -85,6 +87,8 @@ fn create(
         deleting: false,
         suspended: None,
         failures_ms: Vec::new(),
+        pin: None,
+        trial: None,
     };
     let resource = format!("tenants/{tenant}/pools/{id}");
     let remembered = remember(view, &tenant, request, (None, resource))?;
@@ -115,16 +119,21 @@ fn update(
         return Ok(Decided::nothing(Answer::Done));
     }
     let generation = old.generation + 1;
+    // What was learned was learned by other clocks.
+    let moved = old.settings.schedule.zone != settings.schedule.zone;
     let new = Pool { settings, generation, ..old.clone() };
-    Ok(Decided::rows(Answer::Done, [Row::Pool(tenant, id, new)]))
+    let mut decided = Decided::rows(Answer::Done, [Row::Pool(tenant.clone(), id, new)]);
+    decided.steps.extend(moved.then_some(Step::Delete(Key::Forecast(tenant, id))));
+    Ok(decided)
 }
 
 fn delete(
-    world: &World,
+    view: View<'_>,
     (tenant, id): (TenantId, PoolId),
     etag: &str,
     force: bool,
 ) -> Result<Decided, Refusal> {
+    let world = view.world;
     let old = checked(world, &tenant, id, etag)?;
     if old.deleting {
         return Ok(Decided::nothing(Answer::Done));
@@ -141,8 +150,11 @@ fn delete(
         let remedy = "end its sessions and delete those desktops first, or delete it with force";
         return Err(Refusal::WrongState { kind: "pool", id, state, remedy });
     }
-    let gone = Pool { deleting: true, generation: old.generation + 1, ..old.clone() };
-    Ok(Decided::rows(Answer::Done, [Row::Pool(tenant, id, gone)]))
+    let over = rollouts::pool_deleted(world, &tenant, old, view.now_ms);
+    let generation = old.generation + 1;
+    let gone = Pool { deleting: true, generation, trial: None, ..old.clone() };
+    let steps = std::iter::once(Step::Put(Row::Pool(tenant, id, gone))).chain(over).collect();
+    Ok(Decided { answer: Answer::Done, steps })
 }
 
 fn checked<'a>(

@@ -1,5 +1,8 @@
 //! A pool's life on one host that does what is wanted of it.
 
+mod rollouts;
+mod sizes;
+
 use std::collections::BTreeMap;
 
 use uuid::Uuid;
@@ -8,6 +11,7 @@ use vidi_kit::ids::{DesktopId, HostId, PoolId, SessionId, TenantId, UserId};
 use super::claims::GIVEN_UP_MS;
 use super::upkeep::{FAILURES_MAX, READY_MS_MAX};
 use super::*;
+use crate::model::schedule::Schedule;
 use crate::model::{
     DisplayPolicy, EndCause, Guest, Host, HostHello, HostLive, HostReport, ImageFile, Manifest,
     Observed, Place, Power, Presence, Readiness, ReleasePolicy, Row, Session, Tenant, User, Video,
@@ -49,6 +53,10 @@ fn settings(kind: PoolKind, min_spare: u32, max_desktops: u32) -> PoolSettings {
         users: PoolUsers::Everyone,
         disconnect_secs: None,
         max_session_secs: None,
+        idle_secs: None,
+        user_sessions_max: None,
+        schedule: Schedule::default(),
+        forecast: false,
         release_policy: match kind {
             PoolKind::Floating => ReleasePolicy::Delete,
             PoolKind::Dedicated => ReleasePolicy::Stop,
@@ -62,7 +70,10 @@ impl Site {
     fn new(settings: PoolSettings) -> Self {
         let mut world = World::default();
         let create_ms = 0;
-        world.put(Row::Tenant(tenant(), Tenant { display_name: "T".to_owned(), create_ms }));
+        world.put(Row::Tenant(
+            tenant(),
+            Tenant { display_name: "T".to_owned(), create_ms, ..Tenant::default() },
+        ));
         for name in ["ana", "ben", "cy"] {
             let record = User {
                 display_name: name.to_owned(),
@@ -100,6 +111,7 @@ impl Site {
             display_name: String::new(),
             digest: digest.to_owned(),
             manifest,
+            draft: false,
         };
         self.ask(change).unwrap();
     }
@@ -380,7 +392,7 @@ fn a_pool_says_how_long_it_takes() {
     site.now_ms += 100_000;
     let place = queue_place(&site.world, &tenant(), ana, site.now_ms).unwrap();
     assert_eq!(place.estimate_secs, Some(1), "any moment");
-    assert_eq!(site.world.pool_status(&tenant(), pool()).ready_secs, Some(40));
+    assert_eq!(site.world.pool_status(&tenant(), pool(), site.now_ms).ready_secs, Some(40));
 }
 
 #[test]

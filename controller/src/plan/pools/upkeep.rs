@@ -5,14 +5,18 @@ use uuid::Uuid;
 use vidi_kit::ids::{DesktopId, PoolId, TenantId};
 
 use super::claims::{claim_rows, claimable, waits_no_more};
+use super::forecast;
+use crate::model::host_rule::RuleTarget;
+use crate::model::rollout::ALL;
+use crate::model::schedule::Size;
 use crate::model::{
-    Desktop, DesktopSpec, DesktopStatus, EndCause, Key, Place, Pool, Power, Presence, Row, Session,
-    Standing, Step, Suspension, World,
+    Desktop, DesktopSpec, DesktopStatus, EndCause, Key, Place, Pool, Power, Presence, QuotaKind,
+    Row, Session, Standing, Step, Suspension, TrialPhase, World,
 };
 use crate::mutants::{self, Mutant};
 use crate::plan::desktops::{DESKTOPS_PER_TENANT_MAX, destroyed};
-use crate::plan::hosts;
 use crate::plan::sessions::ended;
+use crate::plan::{groups, host_rules, hosts, quota, rollouts};
 
 /// Desktops that one settlement gives away: each is three writes of the 120 that a commit holds.
 const GIVEN_MAX: usize = 32;
@@ -48,40 +52,69 @@ pub fn settle(
     if steps.is_empty() {
         steps = upkeep.make(ids);
     }
+    if steps.is_empty() {
+        steps = rollouts::settle(world, tenant, pool, now_ms);
+    }
+    if steps.is_empty() {
+        steps.extend(forecast::learned(world, tenant, id, now_ms).map(Step::Put));
+    }
     steps
 }
 
 /// Whether something about a pool may be due though nothing changed: somebody waits, a desktop may be
 /// late, or more are to be made.
-pub fn is_restless(world: &World, tenant: &TenantId, id: PoolId) -> bool {
+pub fn is_restless(world: &World, tenant: &TenantId, id: PoolId, now_ms: i64) -> bool {
     let coming = world.pool_counts(tenant, id).get(Standing::Coming);
-    0 < coming || 0 < world.pool_waiting_count(tenant, id) || 0 < shortage(world, tenant, id)
+    let rolls = world.pool(tenant, id).is_some_and(|pool| rollouts::is_restless(pool));
+    rolls
+        || 0 < coming
+        || 0 < world.pool_waiting_count(tenant, id)
+        || 0 < shortage(world, tenant, id, now_ms)
 }
 
 /// Desktops that a pool should make now.
-pub fn shortage(world: &World, tenant: &TenantId, id: PoolId) -> u32 {
+pub fn shortage(world: &World, tenant: &TenantId, id: PoolId, now_ms: i64) -> u32 {
     let Some(pool) = world.pool(tenant, id) else { return 0 };
-    if pool.suspended.is_some() || mutants::on(Mutant::NoRefill) {
+    if mutants::on(Mutant::NoRefill) {
         return 0;
     }
-    if mutants::on(Mutant::RefillOverMax) {
-        return missing(world, tenant, id);
+    if mutants::on(Mutant::RefillOverMax) && pool.suspended.is_none() {
+        return missing(world, tenant, id, now_ms);
     }
-    let room = pool.settings.max_desktops.saturating_sub(world.pool_counts(tenant, id).all());
-    missing(world, tenant, id).min(room)
+    let most = pool.size_at(now_ms).max_desktops;
+    let room = most.saturating_sub(world.pool_counts(tenant, id).all());
+    let missing = if pool.suspended.is_some() { 0 } else { missing(world, tenant, id, now_ms) };
+    // What one version is suspended for another may mend.
+    let missing = missing.max(rollouts::wanted(world, tenant, id, pool)).min(room);
+    if missing == 0 {
+        return 0;
+    }
+    let (room, _) = quota_room(world, tenant, pool);
+    u32::try_from(room).map_or(missing, |room| missing.min(room))
+}
+
+/// Desktops that the tenant's quota leaves room for, and what of it leaves no more.
+fn quota_room(world: &World, tenant: &TenantId, pool: &Pool) -> (u64, Option<QuotaKind>) {
+    let tried = pool.trial.as_ref().map(|trial| &trial.digest);
+    let versions = world.pool_version(tenant, pool).into_iter().chain(tried);
+    let rooms = versions.map(|digest| {
+        let version = world.version(tenant, &pool.settings.template, digest);
+        quota::room(world, tenant, version.map(|version| &version.manifest.guest))
+    });
+    rooms.min_by_key(|(room, _)| *room).unwrap_or((u64::MAX, None))
 }
 
 /// Desktops that a pool has too few, room or not.
-fn missing(world: &World, tenant: &TenantId, id: PoolId) -> u32 {
+fn missing(world: &World, tenant: &TenantId, id: PoolId, now_ms: i64) -> u32 {
     let counts = world.pool_counts(tenant, id);
     let spare = [Standing::Ready, Standing::Coming, Standing::Unplaced];
     let spare: u32 = spare.into_iter().map(|standing| counts.get(standing)).sum();
-    world.spare_wanted(tenant, id).saturating_sub(spare)
+    world.spare_wanted(tenant, id, now_ms).saturating_sub(spare)
 }
 
 /// Why a pool has fewer free desktops than it should, for people; none: it has enough, or they are being
 /// made.
-pub fn problem(world: &World, tenant: &TenantId, id: PoolId) -> Option<String> {
+pub fn problem(world: &World, tenant: &TenantId, id: PoolId, now_ms: i64) -> Option<String> {
     let pool = world.pool(tenant, id)?;
     if let Some(Suspension { reason, .. }) = &pool.suspended {
         return Some(format!("no more desktops are made, since they failed: {reason}"));
@@ -94,10 +127,16 @@ pub fn problem(world: &World, tenant: &TenantId, id: PoolId) -> Option<String> {
     }
     let waiting = u32::try_from(world.pool_waiting_count(tenant, id)).unwrap_or(u32::MAX);
     let counts = world.pool_counts(tenant, id);
-    let wanted = pool.settings.min_spare.saturating_add(waiting);
+    let Size { min_spare, max_desktops: most } = pool.size_at(now_ms);
+    let wanted = min_spare.saturating_add(waiting);
     let free = counts.all().saturating_sub(counts.get(Standing::Taken));
-    let full = pool.settings.max_desktops <= counts.all() && free < wanted;
-    let most = pool.settings.max_desktops;
+    let full = most <= counts.all() && free < wanted;
+    if !full
+        && 0 < missing(world, tenant, id, now_ms)
+        && let (0, Some(kind)) = quota_room(world, tenant, pool)
+    {
+        return Some(quota::sentence(world, tenant, kind));
+    }
     full.then(|| format!("all its desktops are in use or on their way: it may have {most}"))
 }
 
@@ -149,23 +188,31 @@ impl<'a> Upkeep<'a> {
         let late = self.late();
         let lost = self.standing(Standing::Lost).chain(late.iter().copied()).take(DESTROYED_MAX);
         let lost: Vec<DesktopId> = lost.collect();
-        let failures: Vec<String> = lost.iter().filter_map(|id| self.failure(*id)).collect();
+        let failures = lost.iter().filter_map(|id| Some((*id, self.failure(*id)?)));
+        let (tried, failures): (Vec<_>, Vec<_>) = failures.partition(|(id, _)| self.is_tried(*id));
         let mut steps = self.destroy(lost.iter().copied());
         if steps.is_empty() {
             return self.destroy(self.surplus().into_iter());
         }
         steps.extend(self.count_failures(&failures));
+        steps.extend(rollouts::failed(self.world, self.tenant, self.pool, &tried, self.now_ms));
         steps
     }
 
     /// Those that have been on their way for too long.
     fn late(&self) -> Vec<DesktopId> {
-        let is_late = |since_ms: i64| READY_MS_MAX <= self.now_ms.saturating_sub(since_ms);
+        let tried_ms = self.pool.trial.as_ref().map(|trial| trial.ready_ms);
+        let least_ms = tried_ms.unwrap_or(READY_MS_MAX).min(READY_MS_MAX);
+        let is_late = |most_ms, since_ms| most_ms <= self.now_ms.saturating_sub(since_ms);
         self.standing(Standing::Coming)
             .take(LATE_LOOKED_AT_MAX)
             .filter_map(|id| Some((id, self.world.desktop(self.tenant, id)?)))
-            .take_while(|(_, desktop)| is_late(desktop.spec.create_ms))
-            .filter(|(_, desktop)| is_late(desktop.status.power_since_ms))
+            .take_while(|(_, desktop)| is_late(least_ms, desktop.spec.create_ms))
+            .filter(|(id, desktop)| {
+                let most_ms = self.ready_ms(*id);
+                is_late(most_ms, desktop.spec.create_ms)
+                    && is_late(most_ms, desktop.status.power_since_ms)
+            })
             .map(|(id, _)| id)
             .collect()
     }
@@ -185,7 +232,7 @@ impl<'a> Upkeep<'a> {
         if Standing::of(self.world, self.tenant, id) != Some(Standing::Coming) {
             return None;
         }
-        let minutes = READY_MS_MAX / 60_000;
+        let minutes = (self.ready_ms(id) + 59_999) / 60_000;
         let doing = desktop.status.power.word();
         Some(match desktop.status.reason.as_str() {
             "" => format!("it was not ready after {minutes} minutes: {doing}"),
@@ -199,11 +246,11 @@ impl<'a> Upkeep<'a> {
     }
 
     /// The pool with so many more failures, if there are any; suspended when those are too many.
-    fn count_failures(&self, reasons: &[String]) -> Option<Step> {
-        let last = reasons.last().filter(|_| self.pool.suspended.is_none())?;
+    fn count_failures(&self, failures: &[(DesktopId, String)]) -> Option<Step> {
+        let (_, last) = failures.last().filter(|_| self.pool.suspended.is_none())?;
         let recent = |at_ms: &i64| self.now_ms.saturating_sub(*at_ms) < FAILURES_MS;
         let before = self.pool.failures_ms.iter().copied().filter(recent);
-        let failures_ms: Vec<i64> = before.chain(reasons.iter().map(|_| self.now_ms)).collect();
+        let failures_ms: Vec<i64> = before.chain(failures.iter().map(|_| self.now_ms)).collect();
         let mut pool = self.pool.clone();
         if FAILURES_MAX <= failures_ms.len() {
             pool.suspended = Some(Suspension { since_ms: self.now_ms, reason: last.clone() });
@@ -217,12 +264,16 @@ impl<'a> Upkeep<'a> {
     /// Free desktops that nobody needs, newest first and ready ones last; of an older version as far as new
     /// ones are ready in their stead, or there is no room to make those.
     fn surplus(&self) -> Vec<DesktopId> {
-        let wanted = self.world.spare_wanted(self.tenant, self.id);
+        let wanted = self.world.spare_wanted(self.tenant, self.id, self.now_ms);
         let (ready, outdated) = (self.count(Standing::Ready), self.count(Standing::Outdated));
         let coming = self.count(Standing::Coming) + self.count(Standing::Unplaced);
         let replaced = (ready + outdated).saturating_sub(wanted).min(outdated);
         if 0 < replaced {
             return self.newest(Standing::Outdated, replaced);
+        }
+        if self.pool.trial.as_ref().is_some_and(|trial| trial.phase == TrialPhase::Open) {
+            let old = self.replaced_by_trial(wanted);
+            return if old.is_empty() { self.in_the_way(outdated) } else { old };
         }
         let mut more = (ready + coming).saturating_sub(wanted);
         let mut surplus = Vec::new();
@@ -242,19 +293,66 @@ impl<'a> Upkeep<'a> {
     fn in_the_way(&self, outdated: u32) -> Vec<DesktopId> {
         let under_way = self.count(Standing::Coming) + self.count(Standing::Leaving);
         let unplaced = self.count(Standing::Unplaced);
-        let full = shortage(self.world, self.tenant, self.id) == 0;
-        let missing = if full { missing(self.world, self.tenant, self.id) } else { 0 };
+        let full = shortage(self.world, self.tenant, self.id, self.now_ms) == 0;
+        let missing = if full { missing(self.world, self.tenant, self.id, self.now_ms) } else { 0 };
         if 0 < under_way || self.pool.suspended.is_some() {
             return Vec::new();
         }
         self.newest(Standing::Outdated, outdated.div_ceil(4).min(missing + unplaced))
     }
 
+    /// While another version is tried: free desktops of the old one, as far as others are ready in their
+    /// stead; where there is no room to make those, a quarter at a time.
+    fn replaced_by_trial(&self, wanted: u32) -> Vec<DesktopId> {
+        let counts = self.world.trial_counts(self.tenant, self.id);
+        let more = (counts.ready + counts.coming + counts.old_free()).saturating_sub(wanted);
+        let unneeded = more.min(counts.old_coming);
+        let mut old = self.newest_old(Standing::Unplaced, unneeded);
+        let left = unneeded.saturating_sub(u32::try_from(old.len()).unwrap_or(u32::MAX));
+        old.extend(self.newest_old(Standing::Coming, left));
+        if !old.is_empty() {
+            return old;
+        }
+        let replaced = (counts.ready + counts.old_ready).saturating_sub(wanted);
+        if 0 < replaced.min(counts.old_ready) {
+            return self.newest_old(Standing::Ready, replaced.min(counts.old_ready));
+        }
+        let under_way = self.count(Standing::Coming) + self.count(Standing::Leaving);
+        let due = rollouts::wanted(self.world, self.tenant, self.id, self.pool);
+        let full = shortage(self.world, self.tenant, self.id, self.now_ms) == 0;
+        let stuck = counts.unplaced + if full { due } else { 0 };
+        if 0 < under_way {
+            return Vec::new();
+        }
+        self.newest_old(Standing::Ready, counts.old_ready.div_ceil(4).min(stuck))
+    }
+
+    fn is_tried(&self, id: DesktopId) -> bool {
+        let desktop = self.world.desktop(self.tenant, id);
+        desktop.is_some_and(|desktop| self.world.is_tried(self.tenant, &desktop.spec))
+    }
+
+    /// How long a desktop may take to be ready.
+    fn ready_ms(&self, id: DesktopId) -> i64 {
+        let trial = self.pool.trial.as_ref().filter(|trial| trial.phase == TrialPhase::Open);
+        let trial = trial.filter(|_| self.is_tried(id));
+        trial.map_or(READY_MS_MAX, |trial| trial.ready_ms)
+    }
+
+    /// As [`Self::newest`], of those that have not the version that is tried.
+    fn newest_old(&self, standing: Standing, count: u32) -> Vec<DesktopId> {
+        self.newest_of(self.standing(standing).filter(|id| !self.is_tried(*id)), count)
+    }
+
     fn newest(&self, standing: Standing, count: u32) -> Vec<DesktopId> {
+        self.newest_of(self.standing(standing), count)
+    }
+
+    fn newest_of(&self, all: impl Iterator<Item = DesktopId>, count: u32) -> Vec<DesktopId> {
         if count == 0 {
             return Vec::new();
         }
-        let all: Vec<DesktopId> = self.standing(standing).collect();
+        let all: Vec<DesktopId> = all.collect();
         let count = usize::try_from(count).unwrap_or(usize::MAX).min(DESTROYED_MAX);
         all.into_iter().rev().take(count).collect()
     }
@@ -275,21 +373,29 @@ impl<'a> Upkeep<'a> {
         steps
     }
 
-    /// As many desktops as are missing and may be, of the latest version and on.
+    /// As many desktops as are missing and may be, on, of the version that is tried as far as that may be.
     fn make(&self, ids: &mut dyn Iterator<Item = Uuid>) -> Vec<Step> {
         let Pool { settings, app_id, .. } = self.pool;
-        let template = self.world.template(self.tenant, &settings.template);
-        let Some(template) = template else { return Vec::new() };
+        let version = self.world.pool_version(self.tenant, self.pool);
+        let Some(version) = version else { return Vec::new() };
         let of_tenant = self.world.tenant_desktops.get(self.tenant).map_or(0, |count| **count);
         let room = DESKTOPS_PER_TENANT_MAX.saturating_sub(of_tenant);
-        let count = shortage(self.world, self.tenant, self.id);
+        let count = shortage(self.world, self.tenant, self.id, self.now_ms);
         let count = usize::try_from(count).unwrap_or(usize::MAX).min(room);
+        let trial = self.pool.trial.as_ref().filter(|trial| trial.phase == TrialPhase::Open);
+        let tried = trial.map(|trial| {
+            let counts = self.world.trial_counts(self.tenant, self.id);
+            let most = if mutants::on(Mutant::RolloutAtOnce) { ALL } else { trial.desktops_max };
+            let more = most.saturating_sub(counts.of_new());
+            std::iter::repeat_n(&trial.digest, usize::try_from(more).unwrap_or(usize::MAX))
+        });
+        let mut versions = tried.into_iter().flatten().chain(std::iter::repeat(version));
         let mut steps = Vec::new();
         for id in ids.take(count).map(DesktopId::new) {
             let spec = DesktopSpec {
                 display_name: settings.display_name.clone(),
                 template: settings.template.clone(),
-                template_digest: template.latest_digest.clone(),
+                template_digest: versions.next().unwrap_or(version).clone(),
                 assigned_user: None,
                 power_on: true,
                 force_off: false,
@@ -302,6 +408,7 @@ impl<'a> Upkeep<'a> {
                 display_policy: settings.display_policy,
                 trace: None,
                 pool: Some(self.id),
+                restored: false,
             };
             let status = DesktopStatus { power_since_ms: self.now_ms, ..DesktopStatus::default() };
             steps.push(Step::Put(Row::Spec(self.tenant.clone(), id, spec)));
@@ -326,7 +433,14 @@ impl<'a> Upkeep<'a> {
         let left = left.filter(|one| !matches!(one, Standing::Leaving | Standing::Stranded));
         let steps = self.destroy(left.flat_map(|standing| self.standing(standing)));
         if steps.is_empty() && self.world.pool_counts(self.tenant, self.id).any() == 0 {
-            return vec![Step::Delete(Key::Pool(self.tenant.clone(), self.id))];
+            // The next pool of this name must not be opened by who was let into this one.
+            let groups = groups::without_pool(self.world, self.tenant, self.id);
+            if !groups.is_empty() {
+                return groups;
+            }
+            let rule = host_rules::without(self.world, self.tenant, RuleTarget::Pool(self.id));
+            let keys = [Key::Pool, Key::Forecast].map(|key| key(self.tenant.clone(), self.id));
+            return rule.into_iter().chain(keys.map(Step::Delete)).collect();
         }
         steps
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use vidi_kit::ids::HostId;
 
 use super::scan::keeps;
-use super::{STARTING_MAX, Wanted, choose, judging};
+use super::{STARTING_MAX, Wanted, choose_of, judging, required};
 use crate::model::World;
 use crate::model::fleet::{Fleet, Headroom, HostState, merit};
 
@@ -33,11 +33,13 @@ pub enum Obstacle {
     Starting,
     /// Its room is kept for the desktops of hosts that fail.
     Headroom,
+    /// It has not the labels that are asked for.
+    Labels,
 }
 
 impl Obstacle {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Draining,
         Self::Cordoned,
         Self::Away,
@@ -47,6 +49,7 @@ impl Obstacle {
         Self::UsedUp,
         Self::Starting,
         Self::Headroom,
+        Self::Labels,
     ];
 
     /// What is said of one host.
@@ -66,6 +69,7 @@ impl Obstacle {
             Self::Headroom => {
                 "has to keep its room for the desktops of a host that fails".to_owned()
             }
+            Self::Labels => "has not the labels that the host rules ask for".to_owned(),
         }
     }
 
@@ -83,6 +87,7 @@ impl Obstacle {
             Self::Headroom => {
                 "have to keep their room for the desktops of hosts that fail".to_owned()
             }
+            Self::Labels => "have not the labels that the host rules ask for".to_owned(),
         }
     }
 }
@@ -128,13 +133,12 @@ pub struct Considered {
 pub fn considered(world: &World, wanted: &Wanted<'_>) -> Vec<Considered> {
     let domains = world.limits.headroom_domains;
     let (fleet, headroom) = judging(&world.fleet, domains, wanted.charge_mib);
-    let chosen = choose(&world.fleet, domains, wanted);
+    let required = required(world, wanted);
+    let chosen = choose_of(&world.fleet, domains, wanted, &required);
     let kept = world.hosts.iter().filter_map(|(host, _)| Some((host, fleet.slot(host)?)));
     kept.map(|(host, slot)| {
-        let judged = match obstacle(&fleet, &headroom, slot, wanted) {
-            Some(obstacle) => {
-                Err((obstacle, obstacle.of_one(wanted.charge_mib, &problems(world, host))))
-            }
+        let judged = match obstacle((&fleet, &headroom), slot, wanted, &required) {
+            Some(obstacle) => Err((obstacle, sentence(world, (obstacle, host), wanted, &required))),
             None => Ok(points(&fleet, slot, wanted)),
         };
         Considered { host: host.clone(), judged, chosen: chosen == Some(slot) }
@@ -149,13 +153,16 @@ pub fn why_not(world: &World, wanted: &Wanted<'_>) -> String {
         return "no host has joined yet".to_owned();
     }
     let (fleet, headroom) = judging(&world.fleet, world.limits.headroom_domains, wanted.charge_mib);
+    let required = required(world, wanted);
     let mut named = Vec::new();
     let mut others = [0_usize; Obstacle::ALL.len()];
     for (host, _) in world.hosts.iter() {
         let Some(slot) = fleet.slot(host) else { continue };
-        let Some(obstacle) = obstacle(&fleet, &headroom, slot, wanted) else { continue };
+        let Some(obstacle) = obstacle((&fleet, &headroom), slot, wanted, &required) else {
+            continue;
+        };
         if named.len() < NAMED_HOSTS_MAX {
-            let why = obstacle.of_one(wanted.charge_mib, &problems(world, host));
+            let why = sentence(world, (obstacle, host), wanted, &required);
             named.push(format!("{host} {why}"));
         } else {
             let counts = Obstacle::ALL.iter().zip(&mut others);
@@ -184,6 +191,26 @@ impl fmt::Display for About {
     }
 }
 
+/// What is said of one host: of labels, which it has not.
+fn sentence(
+    world: &World,
+    (obstacle, host): (Obstacle, &HostId),
+    wanted: &Wanted<'_>,
+    required: &[(String, String)],
+) -> String {
+    let labels = world.hosts.get(host).map(|kept| &kept.labels);
+    let lacks = |(key, value): &&(String, String)| {
+        labels.and_then(|labels| labels.get(key)).is_none_or(|has| has != value)
+    };
+    let missing = required.iter().filter(lacks).map(|(key, value)| format!("{key}={value}"));
+    match obstacle {
+        Obstacle::Labels => {
+            format!("has not the label {}", missing.collect::<Vec<_>>().join(", "))
+        }
+        _ => obstacle.of_one(wanted.charge_mib, &problems(world, host)),
+    }
+}
+
 fn problems(world: &World, host: &HostId) -> String {
     let live = world.hosts_live.get(host);
     let report = live.and_then(|live| live.report.as_ref());
@@ -192,10 +219,10 @@ fn problems(world: &World, host: &HostId) -> String {
 
 /// What keeps a host from taking it: the filters of the scan, one by one.
 pub(super) fn obstacle(
-    fleet: &Fleet,
-    headroom: &Headroom,
+    (fleet, headroom): (&Fleet, &Headroom),
     slot: u32,
     wanted: &Wanted<'_>,
+    required: &[(String, String)],
 ) -> Option<Obstacle> {
     let facts = fleet.facts(slot);
     let charge_mib = u32::try_from(wanted.charge_mib).unwrap_or(u32::MAX);
@@ -206,6 +233,9 @@ pub(super) fn obstacle(
         HostState::Unreported => return Some(Obstacle::Unreported),
         HostState::Unable => return Some(Obstacle::Unable),
         HostState::Open => {}
+    }
+    if !fleet.labels().having(required).has(slot) {
+        return Some(Obstacle::Labels);
     }
     let spare_mib = facts.chargeable_mib.saturating_sub(facts.charged_mib);
     if spare_mib < charge_mib || spare_mib == 0 {

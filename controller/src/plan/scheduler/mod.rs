@@ -38,19 +38,35 @@ pub struct Wanted<'a> {
 /// minute.
 pub fn place(world: &World, wanted: &Wanted<'_>) -> Placed {
     let domains = world.limits.headroom_domains;
-    let chosen = choose(&world.fleet, domains, wanted);
+    let required = required(world, wanted);
+    let chosen = choose_of(&world.fleet, domains, wanted, &required);
     let host = chosen.and_then(|slot| world.fleet.host(slot));
     host.cloned().ok_or_else(|| why_not(world, wanted))
 }
 
 /// The slot of the best host that can take it, such that this many failure domains may fail afterwards.
 pub fn choose(fleet: &Fleet, domains: usize, wanted: &Wanted<'_>) -> Option<u32> {
+    choose_of(fleet, domains, wanted, &[])
+}
+
+/// As [`choose`], of the hosts that have these labels.
+pub fn choose_of(
+    fleet: &Fleet,
+    domains: usize,
+    wanted: &Wanted<'_>,
+    required: &[(String, String)],
+) -> Option<u32> {
     if 0 < domains && !fleet.cut().covers(wanted.charge_mib) {
         // The largest or the smallest so far: what is sure of all hosts changes with it.
         let fleet = fleet.with_charge(wanted.charge_mib);
-        return Scan::new(&fleet, fleet.headroom(domains), wanted).best();
+        return Scan::new(&fleet, fleet.headroom(domains), wanted, required).best();
     }
-    Scan::new(fleet, fleet.headroom(domains), wanted).best()
+    Scan::new(fleet, fleet.headroom(domains), wanted, required).best()
+}
+
+/// The labels that a host must have.
+fn required(world: &World, wanted: &Wanted<'_>) -> Vec<(String, String)> {
+    world.required_labels(wanted.tenant, wanted.template, wanted.pool)
 }
 
 /// A fleet in which a charge is judged, and what it must keep free.

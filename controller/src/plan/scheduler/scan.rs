@@ -6,6 +6,7 @@
 )]
 
 use super::{STARTING_MAX, Wanted};
+use crate::model::fleet::labels::Allowed;
 use crate::model::fleet::{Cut, Fleet, Headroom, HostPiece, PIECE, PoolSpread, Spread, merit};
 
 /// One host has at most every fourth desktop of a pool, where as many hosts as this can take it.
@@ -22,6 +23,7 @@ pub(super) struct Scan<'a> {
     starting_max: u16,
     template: Option<&'a Spread>,
     pool: Option<Pool<'a>>,
+    allowed: Allowed<'a>,
 }
 
 /// What counts for a desktop of a pool.
@@ -56,7 +58,12 @@ impl Best {
 }
 
 impl<'a> Scan<'a> {
-    pub(super) fn new(fleet: &'a Fleet, headroom: Headroom, wanted: &Wanted<'_>) -> Self {
+    pub(super) fn new(
+        fleet: &'a Fleet,
+        headroom: Headroom,
+        wanted: &Wanted<'_>,
+        required: &[(String, String)],
+    ) -> Self {
         let pool = wanted.pool.and_then(|pool| fleet.pool(wanted.tenant, pool));
         let pool = pool.map(|spread| {
             let all = spread.hosts.all() + 1;
@@ -70,6 +77,7 @@ impl<'a> Scan<'a> {
             starting_max: if wanted.starts { STARTING_MAX } else { u16::MAX },
             template: fleet.template(wanted.tenant, wanted.template),
             pool,
+            allowed: fleet.labels().having(required),
         }
     }
 
@@ -87,9 +95,13 @@ impl<'a> Scan<'a> {
     fn plain<const TIGHT: bool>(&self) -> Option<u32> {
         let mut best = Best::default();
         for (number, piece) in self.fleet.pieces().enumerate() {
+            let allowed = self.allowed.piece(number);
+            if allowed == 0 {
+                continue;
+            }
             let sharing = self.sharing(number);
             for at in 0..PIECE {
-                if self.fits::<TIGHT>(piece, at) {
+                if self.fits::<TIGHT>(piece, at) && allowed >> at & 1 == 1 {
                     best.take(points(piece, sharing, at), number, at);
                 }
             }
@@ -101,10 +113,14 @@ impl<'a> Scan<'a> {
         let (mut best, mut within_share) = (Best::default(), Best::default());
         let mut takers = 0;
         for (number, piece) in self.fleet.pieces().enumerate() {
+            let allowed = self.allowed.piece(number);
+            if allowed == 0 {
+                continue;
+            }
             let sharing = self.sharing(number);
             let there = pool.spread.hosts.piece(number).unwrap_or(&NOWHERE);
             for at in 0..PIECE {
-                if !self.fits::<TIGHT>(piece, at) {
+                if !self.fits::<TIGHT>(piece, at) || allowed >> at & 1 == 0 {
                     continue;
                 }
                 takers += 1;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use vidi_kit::ids::HostId;
 
 use super::explain::why_not;
-use super::{Wanted, choose};
+use super::{Wanted, choose_of, required};
 use crate::model::World;
 use crate::model::fleet::{FailureDomain, Fleet, Load};
 
@@ -55,8 +55,10 @@ pub fn simulate(
     let wanted = Wanted { starts: false, ..*wanted };
     let mut after = world.clone();
     let mut simulation = Simulation::default();
+    let required = required(world, &wanted);
     for _ in 0..count.min(DESKTOPS_MAX) {
-        let slot = choose(&after.fleet, world.limits.headroom_domains, &wanted);
+        let domains = world.limits.headroom_domains;
+        let slot = choose_of(&after.fleet, domains, &wanted, &required);
         let Some(host) = slot.and_then(|slot| after.fleet.host(slot)).cloned() else {
             simulation.why_not = why_not(&after, &wanted);
             break;

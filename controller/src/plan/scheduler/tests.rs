@@ -64,6 +64,7 @@ fn spec(template: TemplateId, pool: Option<PoolId>) -> DesktopSpec {
         display_policy: DisplayPolicy::default(),
         trace: None,
         pool,
+        restored: false,
     }
 }
 

@@ -3,6 +3,7 @@
 mod incoming;
 pub mod kind;
 pub(crate) mod media;
+mod messages;
 mod monitors;
 mod outgoing;
 mod records;
@@ -13,6 +14,7 @@ pub use incoming::{
     decode,
 };
 pub use media::{FileMessage, Speech};
+pub use messages::UserMessage;
 pub use monitors::{Monitor, MonitorWindow};
 pub use outgoing::{
     Codec, CursorPicture, PointerMode, Record, SessionState, TileSlot, VideoPicture,

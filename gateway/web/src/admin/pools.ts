@@ -2,6 +2,8 @@
 
 import { type Pool, PoolKind } from "../gen/vidi/v1/pools_pb.js";
 import { ReleasePolicy } from "../gen/vidi/v1/sessions_pb.js";
+import { policyFields, policyWish, type PolicyWish } from "./policy.js";
+import { ruleFields, ruleWish, type RuleWish } from "./schedule.js";
 
 /** What a person chooses of a pool, in the units of the form. */
 export interface PoolWish {
@@ -13,6 +15,14 @@ export interface PoolWish {
   users: readonly string[];
   awayMinutes: number;
   longestHours: number;
+  idleMinutes: number;
+  /** Desktops of pools that one may have open when a click on this one is let in; 0: any number. */
+  each: number;
+  /** By its IANA name; empty: UTC. */
+  timeZone: string;
+  rules: RuleWish[];
+  forecast: boolean;
+  policy: PolicyWish;
   /** Of a dedicated pool. */
   releasePolicy: ReleasePolicy;
 }
@@ -26,6 +36,12 @@ export const POOL_PATHS = [
   "everyone",
   "disconnect_secs",
   "max_session_secs",
+  "idle_secs",
+  "user_sessions_max",
+  "time_zone",
+  "schedule",
+  "forecast",
+  "display_policy",
   "release_policy",
 ] as const;
 
@@ -41,6 +57,12 @@ export const NEW_POOL: PoolWish = {
   users: [],
   awayMinutes: 0,
   longestHours: 0,
+  idleMinutes: 0,
+  each: 0,
+  timeZone: "",
+  rules: [],
+  forecast: false,
+  policy: policyWish(undefined),
   releasePolicy: ReleasePolicy.STOP,
 };
 
@@ -53,6 +75,12 @@ export function wishOf(pool: Pool): PoolWish {
     users: pool.users,
     awayMinutes: pool.disconnectSecs / MINUTE_SECS,
     longestHours: pool.maxSessionSecs / HOUR_SECS,
+    idleMinutes: pool.idleSecs / MINUTE_SECS,
+    each: pool.userSessionsMax,
+    timeZone: pool.timeZone,
+    rules: pool.schedule.map(ruleWish),
+    forecast: pool.forecast,
+    policy: policyWish(pool.displayPolicy),
     releasePolicy: pool.releasePolicy,
   };
 }
@@ -67,6 +95,12 @@ export function fieldsOf(wish: PoolWish, kind: PoolKind) {
     users: wish.everyone ? [] : [...wish.users],
     disconnectSecs: whole(wish.awayMinutes * MINUTE_SECS),
     maxSessionSecs: whole(wish.longestHours * HOUR_SECS),
+    idleSecs: whole(wish.idleMinutes * MINUTE_SECS),
+    userSessionsMax: whole(wish.each),
+    timeZone: wish.timeZone.trim(),
+    schedule: wish.rules.map(ruleFields),
+    forecast: wish.forecast && kind === PoolKind.FLOATING,
+    displayPolicy: policyFields(wish.policy),
     releasePolicy: kind === PoolKind.DEDICATED ? wish.releasePolicy : ReleasePolicy.UNSPECIFIED,
   };
 }

@@ -6,13 +6,17 @@ import { traceparent } from "./trace.js";
 const TIMEOUT_MS = 20_000;
 
 /** The message for people, or undefined when signed in. */
-export async function signIn(user: string, password: string): Promise<MessageKey | undefined> {
+export async function signIn(
+  tenant: string,
+  user: string,
+  password: string,
+): Promise<MessageKey | undefined> {
   let response: Response;
   try {
     response = await fetch("/session", {
       method: "POST",
       headers: { "content-type": "application/json", traceparent: traceparent() },
-      body: JSON.stringify({ tenant: "", user, password }),
+      body: JSON.stringify({ tenant, user, password }),
       signal: timeout(),
     });
   } catch {

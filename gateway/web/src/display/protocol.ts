@@ -329,7 +329,8 @@ function decodeKnown(type: number, view: number, body: Body): GatewayRecord | un
     }
     case SharingType.people:
     case SharingType.requests:
-    case SharingType.recording: {
+    case SharingType.recording:
+    case SharingType.messages: {
       const news = decodeSharing(type, body.bytes(body.left));
       if (news === undefined) {
         throw new ProtocolError("a record of the people at the session is cut short");

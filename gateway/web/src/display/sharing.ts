@@ -1,5 +1,5 @@
-// Who looks at a session, who asks to, and whether it is recorded: records 24 to 26 of
-// docs/display-protocol.md, and 79 to 82, which answer them.
+// Who looks at a session, who asks to, whether it is recorded, and what people tell its user: records 24 to 26
+// and 31 of docs/display-protocol.md, and 79 to 82, which answer them.
 
 import { record } from "./record.js";
 
@@ -34,14 +34,26 @@ export interface Recording {
   readonly problem: string;
 }
 
+/** What somebody tells the session's user. */
+export interface UserMessage {
+  /** Goes up from message to message of a session. */
+  readonly number: number;
+  /** Milliseconds since 1970. */
+  readonly time: number;
+  /** Who sends it; may be empty. */
+  readonly from: string;
+  readonly text: string;
+}
+
 /** A state that replaces the one before of its type. */
 export type SharingNews =
   | { readonly type: "people"; readonly people: readonly Person[] }
   | { readonly type: "requests"; readonly requests: readonly Asking[] }
-  | { readonly type: "recording"; readonly recording: Recording };
+  | { readonly type: "recording"; readonly recording: Recording }
+  | { readonly type: "messages"; readonly messages: readonly UserMessage[] };
 
 /** Types of the records. */
-export const SharingType = { people: 24, requests: 25, recording: 26 } as const;
+export const SharingType = { people: 24, requests: 25, recording: 26, messages: 31 } as const;
 const Say = { answer: 79, rights: 80, control: 81, record: 82 } as const;
 
 /** What a viewer may be given. */
@@ -80,9 +92,34 @@ export function decodeSharing(type: number, body: Uint8Array): SharingNews | und
       const problem = state === 2 ? utf8.decode(body.subarray(2)) : "";
       return { type: "recording", recording: { on: state === 1, mayChange: (bits & 1) !== 0, problem } };
     }
+    case SharingType.messages: {
+      const messages = userMessages(body);
+      return messages && { type: "messages", messages };
+    }
     default:
       return undefined;
   }
+}
+
+/** Entries of `u32`, `u64`, and two texts with their lengths. */
+function userMessages(body: Uint8Array): UserMessage[] | undefined {
+  const data = new DataView(body.buffer, body.byteOffset, body.byteLength);
+  const found: UserMessage[] = [];
+  const textAt = (at: number): readonly [string, number] | undefined => {
+    const end = at + 2 <= body.length ? at + 2 + data.getUint16(at, true) : Number.POSITIVE_INFINITY;
+    return end <= body.length ? [utf8.decode(body.subarray(at + 2, end)), end] : undefined;
+  };
+  for (let at = 0; at < body.length; ) {
+    const from = at + 12 <= body.length ? textAt(at + 12) : undefined;
+    const text = from && textAt(from[1]);
+    if (from === undefined || text === undefined) {
+      return undefined;
+    }
+    const time = Number(data.getBigUint64(at + 4, true));
+    found.push({ number: data.getUint32(at, true), time, from: from[0], text: text[0] });
+    at = text[1];
+  }
+  return found;
 }
 
 /** Both lists have entries of `u32`, three bytes, and a name with its length. */

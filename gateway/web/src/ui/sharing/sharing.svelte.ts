@@ -11,6 +11,7 @@ import {
   type Recording,
   type Rights,
   type SharingNews,
+  type UserMessage,
 } from "../../display/sharing.js";
 
 const KEY = Symbol("sharing");
@@ -21,6 +22,8 @@ export class Sharing {
   people = $state.raw<readonly Person[]>([]);
   requests = $state.raw<readonly Asking[]>([]);
   recording = $state.raw<Recording>(OFF);
+  /** What people tell the session's user and was not put away yet, oldest first. */
+  messages = $state.raw<readonly UserMessage[]>([]);
   /** The session's user is asked whether this person is let in. */
   asks = $state(false);
 
@@ -53,6 +56,9 @@ export class Sharing {
         return;
       case "recording":
         this.recording = news.recording;
+        return;
+      case "messages":
+        this.messages = news.messages.filter(({ number }) => number > this.read);
     }
   }
 
@@ -61,6 +67,20 @@ export class Sharing {
     this.people = [];
     this.requests = [];
     this.recording = OFF;
+  }
+
+  /** The number of the last message that was put away; kept as long as the tab, so that a reload does not show it again. */
+  private get read(): number {
+    return Number(kept(`vidi.read.${this.session}`) ?? 0);
+  }
+
+  /** The oldest message that is shown is put away. */
+  putAway(): void {
+    const [first, ...rest] = this.messages;
+    if (first !== undefined) {
+      keep(`vidi.read.${this.session}`, String(first.number));
+      this.messages = rest;
+    }
   }
 
   answer(request: number, rights: Rights): void {
@@ -77,6 +97,23 @@ export class Sharing {
 
   record(on: boolean): void {
     this.send(encodeRecord(on));
+  }
+}
+
+/** A browser may refuse to keep anything: then a reload shows a message once more. */
+function kept(name: string): string | null {
+  try {
+    return sessionStorage.getItem(name);
+  } catch {
+    return null;
+  }
+}
+
+function keep(name: string, value: string): void {
+  try {
+    sessionStorage.setItem(name, value);
+  } catch {
+    // See above.
   }
 }
 

@@ -11,22 +11,48 @@ use vidi_controller::plan::scheduler::{Wanted, place};
 use vidi_controller::plan::settle::settle;
 use vidi_kit::ids::{DesktopId, PoolId, TemplateId, TenantId};
 
-const TEMPLATES: u64 = 64;
 const HOSTS_PER_RACK: usize = 25;
-/// MiB.
-const HOST_SIZES: [u64; 3] = [128 << 10, 256 << 10, 384 << 10];
-/// MiB.
-const GUEST_SIZES: [u32; 4] = [2 << 10, 4 << 10, 6 << 10, 8 << 10];
-/// Desktops for each host before anything is measured: about seven tenths of the memory.
-const DESKTOPS_PER_HOST: usize = 40;
 const NOW_MS: i64 = 1_000_000;
 const DIGEST: &str = "sha256:00";
+
+/// What a fleet is made of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    templates: u64,
+    /// MiB.
+    host_sizes: &'static [u64],
+    /// MiB.
+    guest_sizes: &'static [u32],
+    /// Before anything is measured.
+    desktops_per_host: usize,
+    /// Every template's desktops are of a pool.
+    pooled: bool,
+}
+
+/// As in the module's first words, about seven tenths full.
+pub(crate) const MIXED: Shape = Shape {
+    templates: 64,
+    host_sizes: &[128 << 10, 256 << 10, 384 << 10],
+    guest_sizes: &[2 << 10, 4 << 10, 6 << 10, 8 << 10],
+    desktops_per_host: 40,
+    pooled: true,
+};
+
+/// Hosts of one size without anything on them, for desktops of one kind: for what is compared with others.
+pub(crate) const PLAIN: Shape = Shape {
+    templates: 1,
+    host_sizes: &[512 << 10],
+    guest_sizes: &[4 << 10],
+    desktops_per_host: 0,
+    pooled: false,
+};
 
 /// See the module.
 pub(crate) struct Simulated {
     pub(crate) world: World,
+    shape: Shape,
     tenant: TenantId,
-    templates: Vec<(TemplateId, PoolId, u32)>,
+    templates: Vec<(TemplateId, Option<PoolId>, u32)>,
     running: Vec<DesktopId>,
     /// Desktops without a host, and the numbers of their templates.
     pub(crate) waiting: Vec<(DesktopId, usize)>,
@@ -34,23 +60,25 @@ pub(crate) struct Simulated {
 }
 
 impl Simulated {
-    pub(crate) fn new(hosts: usize, seed: u64) -> Self {
+    pub(crate) fn new(hosts: usize, seed: u64, shape: Shape) -> Self {
         let tenant: TenantId = parse("default");
         let mut one = Self {
             world: World::default(),
+            shape,
             tenant,
             templates: Vec::new(),
             running: Vec::new(),
             waiting: Vec::new(),
             seed,
         };
-        for number in 0..TEMPLATES {
-            let memory_mib = pick(&GUEST_SIZES, number);
+        for number in 0..shape.templates {
+            let memory_mib = pick(shape.guest_sizes, number);
             let template: TemplateId = parse(&format!("template-{number}"));
             let version = TemplateVersion { manifest: manifest(memory_mib), create_ms: 0 };
             let digest = DIGEST.to_owned();
             one.world.put(Row::Version(one.tenant.clone(), template.clone(), digest, version));
-            one.templates.push((template, parse(&format!("pool-{number}")), memory_mib));
+            let pool = shape.pooled.then(|| parse(&format!("pool-{number}")));
+            one.templates.push((template, pool, memory_mib));
         }
         for number in 0..hosts {
             let host = parse(&format!("host-{number}"));
@@ -58,7 +86,7 @@ impl Simulated {
             one.world.put(Row::Host(host, Host { failure_domain, ..Host::default() }));
         }
         for number in 0..hosts {
-            let memory_total_mib = pick(&HOST_SIZES, one.random());
+            let memory_total_mib = pick(shape.host_sizes, one.random());
             let report = HostReport {
                 memory_total_mib,
                 memory_available_mib: memory_total_mib * 9 / 10,
@@ -78,7 +106,7 @@ impl Simulated {
 
     /// Places what there is before anything is measured, and has it run.
     pub(crate) fn fill(&mut self) {
-        let mut left = self.world.hosts.len() * DESKTOPS_PER_HOST;
+        let mut left = self.world.hosts.len() * self.shape.desktops_per_host;
         while 0 < left {
             let turn = left.min(1_000);
             self.wish(turn);
@@ -93,7 +121,7 @@ impl Simulated {
     /// So many more desktops wait for a host, each of a template at random.
     pub(crate) fn wish(&mut self, count: usize) {
         for _ in 0..count {
-            let number = usize::try_from(self.random() % TEMPLATES).unwrap_or(0);
+            let number = usize::try_from(self.random() % self.shape.templates).unwrap_or(0);
             let Some((template, pool, _)) = self.templates.get(number).cloned() else { continue };
             let id = DesktopId::generate();
             let spec = DesktopSpec {
@@ -111,7 +139,8 @@ impl Simulated {
                 release_policy: ReleasePolicy::Delete,
                 display_policy: DisplayPolicy::default(),
                 trace: None,
-                pool: Some(pool),
+                pool,
+                restored: false,
             };
             self.world.put(Row::Spec(self.tenant.clone(), id, spec));
             self.waiting.push((id, number));
@@ -122,7 +151,7 @@ impl Simulated {
     /// is one.
     pub(crate) fn decide(&self, world: &mut World, number: usize) -> bool {
         let Some((template, pool, memory_mib)) = self.templates.get(number) else { return false };
-        let (tenant, pool, charge_mib) = (&self.tenant, Some(*pool), charged_mib(*memory_mib));
+        let (tenant, pool, charge_mib) = (&self.tenant, *pool, charged_mib(*memory_mib));
         let wanted = Wanted { tenant, template, pool, charge_mib, starts: true };
         let Ok(host) = place(world, &wanted) else { return false };
         world.suppose(Load { host: &host, tenant, template, pool, starting: true }, charge_mib);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Parser;
 use rustix::time::{ClockId, clock_gettime};
 
-use fleet::Simulated;
+use fleet::{MIXED, PLAIN, Simulated};
 
 /// Placements of one turn; then as many others leave, so that the fleet stays as full as it is.
 const TURN: usize = 1_000;
@@ -27,11 +27,14 @@ struct Arguments {
     /// For what happens at random.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Hosts of 512 GiB without anything on them, one template of 4 GiB and no pool.
+    #[arg(long)]
+    plain: bool,
 }
 
 fn main() -> std::io::Result<()> {
-    let Arguments { hosts, decisions, seed } = Arguments::parse();
-    let mut fleet = Simulated::new(hosts, seed);
+    let Arguments { hosts, decisions, seed, plain } = Arguments::parse();
+    let mut fleet = Simulated::new(hosts, seed, if plain { PLAIN } else { MIXED });
     fleet.fill();
     let mut took = Vec::with_capacity(decisions);
     let mut nowhere = 0;

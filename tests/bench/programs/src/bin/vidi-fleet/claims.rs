@@ -89,7 +89,7 @@ pub(crate) async fn fire(common: &Arc<Common>, people: &Arc<People>, volley: Vol
 }
 
 #[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "small counts")]
-fn as_f64(count: usize) -> f64 {
+pub(crate) fn as_f64(count: usize) -> f64 {
     count as f64
 }
 

@@ -7,7 +7,7 @@
 //!  root     ── gRPC over the local socket ───────────────────────▶
 //! ```
 //! Commands on standard input, one a line; each is answered with one line of JSON:
-//! `hosts N`, `users N`, `pool ID SPARE MOST`, `drop ID`, `desktops N`, `claims POOL|- RATE COUNT PID`,
+//! `hosts N`, `users N`, `pool ID SPARE MOST`, `drop ID`, `desktops N [PID]`, `claims POOL|- RATE COUNT PID`,
 //! `restart POOL|- USER`, `committed ID N ETCD PREFIX`. The end of standard input ends it.
 #![expect(clippy::unwrap_used, reason = "a program for measurements: what does not hold ends it")]
 
@@ -31,7 +31,7 @@ use vidi_kit::Tasks;
 use crate::agents::Common;
 use crate::claims::Volley;
 use crate::people::People;
-use crate::say::say;
+use crate::say::{cpu_ms, say};
 
 /// Between two looks at what is waited for.
 const LOOK_PERIOD: Duration = Duration::from_millis(50);
@@ -56,7 +56,7 @@ struct Arguments {
 async fn main() {
     vidi_kit::tls::install_provider();
     let common = Arc::new(Common::new(Arguments::parse(), Tasks::new()));
-    let mut fleet = Fleet { common, people: None, hosts: 0 };
+    let mut fleet = Fleet { common, people: None, hosts: 0, made: 0 };
     say(&json!({ "event": "ready" }));
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     while let Ok(Some(line)) = lines.next_line().await {
@@ -69,6 +69,8 @@ struct Fleet {
     common: Arc<Common>,
     people: Option<Arc<People>>,
     hosts: usize,
+    /// Desktops that were made one by one.
+    made: usize,
 }
 
 impl Fleet {
@@ -82,7 +84,10 @@ impl Fleet {
                 self.make_pool(id, number(spare), most.parse().unwrap()).await
             }
             ["drop", id] => self.drop_pool(id).await,
-            ["desktops", count] => self.make_desktops(number(count)).await,
+            ["desktops", count] => self.make_desktops(number(count), None).await,
+            ["desktops", count, pid] => {
+                self.make_desktops(number(count), Some(pid.parse().unwrap())).await
+            }
             ["claims", from, rate, count, pid] => {
                 let (rate, pid) = (rate.parse().unwrap(), pid.parse().unwrap());
                 let volley = Volley { pool: pool(from), rate, count: number(count), pid };
@@ -154,18 +159,29 @@ impl Fleet {
         json!({ "event": "drop", "seconds": began.elapsed().as_secs_f64() })
     }
 
-    async fn make_desktops(&mut self, count: usize) -> Value {
+    /// Makes desktops and waits until they are ready; says what the controller, if that is named, took of a
+    /// processor until their hosts had heard of the last one.
+    async fn make_desktops(&mut self, count: usize, pid: Option<u32>) -> Value {
         let people = self.people().await;
-        let began = Instant::now();
+        let (began, before) = (Instant::now(), self.common.desktops());
+        let cpu_before = pid.map_or(0.0, cpu_ms);
+        self.made += count;
         people.make_desktops(count).await;
+        while self.common.desktops() < before + count {
+            sleep(LOOK_PERIOD).await;
+        }
         let placed = began.elapsed().as_secs_f64();
+        let cpu = pid.map_or(0.0, cpu_ms) - cpu_before;
         let is_ready =
             |one: &vidi_proto::v1::Desktop| one.status.as_ref().is_some_and(|it| it.ready);
-        while people.desktops().await.iter().filter(|one| is_ready(one)).count() < count {
+        while people.desktops().await.iter().filter(|one| is_ready(one)).count() < self.made {
             sleep(POOL_PERIOD).await;
         }
         let ready = began.elapsed().as_secs_f64();
-        json!({ "event": "desktops", "desktops": count, "made_s": placed, "ready_s": ready })
+        json!({
+            "event": "desktops", "desktops": count, "made_s": placed, "ready_s": ready,
+            "cpu_ms_each": cpu / claims::as_f64(count.max(1)),
+        })
     }
 
     /// The controller was killed and is being started just now.

@@ -104,6 +104,7 @@ impl People {
             template_id: TEMPLATE_ID.to_owned(),
             display_name: "Office".to_owned(),
             manifest: Some(manifest),
+            draft: false,
         };
         let parts = [Part::Header(header), Part::Chunk(DISK.to_vec())];
         let parts = parts.map(|part| UploadTemplateRequest { part: Some(part) });
@@ -206,17 +207,21 @@ impl People {
 
     /// Makes a desktop for each of the users, and has it started.
     pub(crate) async fn make_desktops(&self, count: usize) {
+        let name = |number| format!("{TENANT}/users/{}", user_id(number));
+        // Nobody's where there are not so many users.
+        let user_of = |number| if number < self.count() { name(number) } else { String::new() };
         let room = Arc::new(Semaphore::new(AT_ONCE));
         let made = Arc::new(AtomicUsize::new(0));
         let mut making = Vec::new();
         for number in 0..count {
             let place = Arc::clone(&room).acquire_owned().await.unwrap();
             let (local, made) = (self.local.clone(), Arc::clone(&made));
+            let assigned_user = user_of(number);
             making.push(self.common.tasks.spawn("make", async move {
                 let request = CreateDesktopRequest {
                     parent: TENANT.to_owned(),
                     template: format!("{TENANT}/templates/{TEMPLATE_ID}"),
-                    assigned_user: format!("{TENANT}/users/{}", user_id(number)),
+                    assigned_user,
                     start: true,
                     ..CreateDesktopRequest::default()
                 };
