@@ -76,7 +76,7 @@ pub fn about(change: &Change) -> About {
         Change::Template(change) => of_template(change),
         Change::Rollout(change) => of_rollout(change),
         Change::Batch(batch) => About::of(format_args!("tenants/{}/desktops", batch.tenant))
-            .with(format_args!("{:?} {:?}", batch.kind, batch.filter)),
+            .with(format_args!("{} {}", batch.kind.as_str(), batch.filter)),
         Change::CancelBatch(id) => About::of(format_args!("operations/{id}")),
         Change::Message { tenant, session, .. } => {
             About::of(format_args!("tenants/{tenant}/sessions/{session}"))

@@ -78,12 +78,12 @@ impl AuditEntry {
                 == (&other.address, &other.detail, &other.outcome)
     }
 
-    /// Whether it concerns a tenant: by what it was about, or by who asked.
+    /// Whether it concerns a tenant: by what it was about, or, where that is nobody's, by who asked. What
+    /// people of one tenant do to another, or to hosts, is not the first one's to know.
     pub fn concerns(&self, tenant: &str) -> bool {
-        [&self.target, &self.who].into_iter().any(|name| {
-            let mut parts = name.split('/');
-            parts.next() == Some("tenants") && parts.next() == Some(tenant)
-        })
+        let is_nobodys = self.target.is_empty() || self.target.starts_with("operations/");
+        let mut parts = if is_nobodys { &self.who } else { &self.target }.split('/');
+        parts.next() == Some("tenants") && parts.next() == Some(tenant)
     }
 
     fn write(&self, text: &mut String) {
@@ -220,9 +220,13 @@ mod tests {
     }
 
     #[test]
-    fn it_concerns_the_tenant_of_its_target_and_of_who_asked() {
+    fn it_concerns_the_tenant_of_its_target_and_where_there_is_none_of_who_asked() {
+        for (target, tenant) in [("", "t"), ("operations/1", "t"), ("tenants/tt/users/a", "tt")] {
+            let one = AuditEntry { target: target.to_owned(), ..entry("") };
+            assert_eq!(["t", "tt"].map(|name| one.concerns(name)), [tenant == "t", tenant == "tt"]);
+        }
         let one = AuditEntry { target: "hosts/h".to_owned(), ..entry("") };
-        assert!(one.concerns("t") && !one.concerns("tt") && !one.concerns("hosts"));
+        assert!(!one.concerns("t") && !one.concerns("hosts"), "an operator did it");
         let root = AuditEntry { who: "root".to_owned(), ..entry("") };
         assert!(root.concerns("t") && !root.concerns("pools"));
     }

@@ -101,6 +101,31 @@ pub struct DesktopFilter {
     pub in_use: Option<bool>,
 }
 
+/// What is said, of many desktops how many: for the audit log.
+impl std::fmt::Display for DesktopFilter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { pool, template, template_digest, user, host, desktops, running, in_use } = self;
+        let digest = (!template_digest.is_empty()).then_some(template_digest);
+        let count = (!desktops.is_empty()).then_some(desktops.len());
+        write_word(f, "pool", pool.as_ref())?;
+        write_word(f, "template", template.as_ref())?;
+        write_word(f, "version", digest)?;
+        write_word(f, "user", user.as_ref())?;
+        write_word(f, "host", host.as_ref())?;
+        write_word(f, "desktops", count.as_ref())?;
+        write_word(f, "running", running.as_ref())?;
+        write_word(f, "in_use", in_use.as_ref())
+    }
+}
+
+fn write_word(
+    f: &mut std::fmt::Formatter<'_>,
+    word: &str,
+    value: Option<&impl std::fmt::Display>,
+) -> std::fmt::Result {
+    value.map_or(Ok(()), |value| write!(f, "{word}={value} "))
+}
+
 impl DesktopFilter {
     /// Whether a desktop is meant; none that is being destroyed is.
     pub fn finds(&self, id: DesktopId, desktop: &Desktop) -> bool {

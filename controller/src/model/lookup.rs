@@ -237,6 +237,12 @@ impl World {
             })
     }
 
+    /// Its host is linked and has said what it has: before, nobody knows how a desktop on it is.
+    pub fn is_host_heard(&self, desktop: &Desktop) -> bool {
+        let live = desktop.status.host.as_ref().and_then(|host| self.hosts_live.get(host));
+        live.is_some_and(|live| live.is_linked() && live.report.is_some())
+    }
+
     /// Its host has not been heard for more than the grace time.
     pub fn is_host_silent(&self, desktop: &Desktop) -> bool {
         let live = desktop.status.host.as_ref().and_then(|host| self.hosts_live.get(host));

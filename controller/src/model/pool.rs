@@ -205,7 +205,7 @@ pub enum Standing {
     /// Free, without a host.
     Unplaced,
     /// Free, and it will not be ready: failed, off, older than its template and not even ready, on a host
-    /// that is silent or drained. It goes.
+    /// that is silent or drained. It goes. Of one whose host has just lost its link nothing is known yet.
     Lost,
     /// Somebody has it: by a session, or for good; or nobody knows, since a backup was restored.
     Taken,
@@ -251,6 +251,8 @@ impl Standing {
         Some(match (world.is_ready(desktop, id), outdated) {
             (true, false) => Self::Ready,
             (true, true) => Self::Outdated,
+            // It was ready, perhaps, and is again when the host has said so.
+            (false, true) if status.host.is_some() && !world.is_host_heard(desktop) => Self::Coming,
             (false, true) => Self::Lost,
             (false, false) if status.host.is_none() => Self::Unplaced,
             (false, false) => Self::Coming,

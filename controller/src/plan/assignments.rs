@@ -62,7 +62,7 @@ fn check_pool(
     if desktop.status.host.is_none() {
         return refused(id, "without a host", "wait until it has one, or choose another one");
     }
-    if !pool.is_for(user) {
+    if !world.pool_is_for(tenant, pool_id, pool, user) {
         return refused(
             id,
             "of a pool that is not for this user",

@@ -245,6 +245,14 @@ fn change_power(view: View<'_>, target: DesktopTarget, wanted: Wanted) -> Result
         return Ok(answer);
     }
     let desktop = checked(view.world, &tenant, id, &etag)?;
+    if doubt::may_be_anybodys(&desktop.spec) && !matches!(wanted, Wanted::Gone) {
+        return Err(Refusal::WrongState {
+            kind: "desktop",
+            id: id.to_string(),
+            state: "of a backup, and perhaps of somebody who has got it since".to_owned(),
+            remedy: "look whose it is; its pool has others, and this one can be deleted",
+        });
+    }
     let anew = doubt::decided_anew(desktop);
     let desktop = anew.as_ref().unwrap_or(desktop);
     // What is being destroyed goes off as well.

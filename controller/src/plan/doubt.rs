@@ -23,6 +23,11 @@ const fn is_spare(spec: &DesktopSpec) -> bool {
     spec.pool.is_some() && spec.assigned_user.is_none()
 }
 
+/// Whether it may be somebody's by now whom the backup does not know: nothing makes it everybody's.
+pub(super) const fn may_be_anybodys(spec: &DesktopSpec) -> bool {
+    spec.restored && !spec.deleting && is_spare(spec)
+}
+
 /// The desktop as it is when somebody says what shall be of it; none where nothing was in doubt.
 pub(super) fn decided_anew(desktop: &Desktop) -> Option<Desktop> {
     let mut desktop = desktop.spec.restored.then(|| desktop.clone())?;

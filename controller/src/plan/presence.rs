@@ -83,16 +83,16 @@ pub(super) fn idled(
     world: &World,
     tenant: &TenantId,
     (id, session): (SessionId, &Session),
-    now_ms: i64,
 ) -> Option<EndCause> {
     let secs = world.pool(tenant, session.pool?)?.settings.idle_secs?;
     if session.presence != Presence::Connected || !is_attached(world, id, session) {
         return None;
     }
     let gateway = world.gateways.get(session.gateway.as_ref()?)?;
-    // Who has just come has looked at least.
+    // Who has just come has looked at least. What was touched since the gateway said so is not known.
     let since_ms = gateway.touched_ms.get(&id)?.max(&session.since_ms);
-    (i64::from(secs) * 1_000 <= now_ms.saturating_sub(*since_ms)).then_some(EndCause::Idle(secs))
+    let idle_ms = gateway.heard_ms.saturating_sub(*since_ms);
+    (i64::from(secs) * 1_000 <= idle_ms).then_some(EndCause::Idle(secs))
 }
 
 /// The end of a session that nobody has had since then, where that is too long.

@@ -162,7 +162,7 @@ impl Settling<'_> {
         let away = since_ms.and_then(|since_ms| away(disconnect_ms, since_ms, self.now_ms));
         let cause = away
             .or_else(|| outlived(self.world, self.tenant, known, self.now_ms))
-            .or_else(|| idled(self.world, self.tenant, (session, known), self.now_ms));
+            .or_else(|| idled(self.world, self.tenant, (session, known)));
         let Some(cause) = cause else { return };
         self.put(ended(self.tenant, session, known, cause, self.now_ms));
         if let Some(status) = released(desktop, session) {

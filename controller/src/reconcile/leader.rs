@@ -15,6 +15,7 @@ use super::handle::{Asked, CHANGES_QUEUED_MAX, Handle, Standing};
 use super::load::load;
 use super::look::Look;
 use super::round::Owner;
+use crate::backup;
 use crate::model::{Limits, Refusal, World};
 use crate::ports::{LEADER_ADDRESS_KEY, Leadership, Store, StoreError, get};
 
@@ -182,6 +183,11 @@ impl Leader {
 
     async fn begin(&self) -> Result<(Leadership, Owner), StoreError> {
         let leadership = self.store.lead(&self.own.id).await?;
+        // Nobody restores while somebody leads, so a part is what a restore has left that was cut off.
+        if backup::unfinished(&*self.store).await? {
+            let why = "a restore of the store was not finished: stop all controllers and restore it again";
+            return Err(StoreError::Unavailable(why.to_owned()));
+        }
         let world = load(&*self.store, self.clock.now_ms()).await?;
         let chance = self.own.chance.clone();
         let mut committer =

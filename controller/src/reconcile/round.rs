@@ -37,6 +37,9 @@ const MADE_PER_ROUND_MAX: usize = STEPS_MAX / ROWS_OF_DESKTOP;
 const MADE_PER_ROUND_MIN: usize = 8;
 /// Settlements of one change of many desktops in one round: as many as may go on at a time.
 const BATCH_SETTLEMENTS_MAX: usize = 10;
+/// Commits of one round that only drop what is old in the audit log: 119 blocks each, every 30 s, so more
+/// than a hundred each second go, and there is at most one for each commit that does something.
+const AUDIT_DROPS_MAX: usize = 32;
 /// Settlements of one pool in one pass: with 32 desktops given away in each, more than a round's changes
 /// ask for.
 const POOL_SETTLEMENTS_MAX: usize = 64;
@@ -356,8 +359,12 @@ impl Owner {
         self.flush(draft).await?;
         draft.take(expired(&draft.world, now_ms, STEPS_MAX));
         let mut done = self.flush(draft).await;
-        if done.is_ok() {
-            draft.take(audit::dropped(&draft.world, now_ms, STEPS_MAX));
+        for _ in 0..AUDIT_DROPS_MAX {
+            let dropped = audit::dropped(&draft.world, now_ms, STEPS_MAX);
+            if done.is_err() || dropped.is_empty() {
+                break;
+            }
+            draft.take(dropped);
             done = self.flush(draft).await;
         }
         match done {

@@ -49,6 +49,11 @@ struct Dialled {
     channel: Arc<OnceCell<Channel>>,
 }
 
+/// Calls that need no token: one that goes with them is no reason to pass them on.
+fn is_open_to_strangers(path: &str) -> bool {
+    path == "/vidi.v1.SignInService/SignIn" || path.starts_with("/vidi.v1.EnrollService/")
+}
+
 impl fmt::Debug for Forward {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Forward").finish_non_exhaustive()
@@ -68,6 +73,7 @@ impl Forward {
         let of = match peer.map(|info| &info.peer) {
             _ if request.headers().contains_key(FORWARDED) => None,
             Some(Peer::Daemon { .. }) => None,
+            _ if has_token && is_open_to_strangers(request.uri().path()) => None,
             _ if has_token => Some(OF_PERSON),
             Some(Peer::Local { uid: 0 }) => Some(OF_ROOT),
             Some(Peer::Local { .. } | Peer::Anonymous) | None => None,
@@ -179,7 +185,11 @@ mod tests {
     use super::*;
 
     fn prepared(peer: Option<Peer>, headers: &[(&str, &str)]) -> Option<HeaderMap> {
-        let mut request = http::Request::builder().uri("/vidi.v1.TenantService/ListTenants");
+        prepared_for("/vidi.v1.TenantService/ListTenants", peer, headers)
+    }
+
+    fn prepared_for(path: &str, peer: Option<Peer>, headers: &[(&str, &str)]) -> Option<HeaderMap> {
+        let mut request = http::Request::builder().uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -214,5 +224,15 @@ mod tests {
         assert_eq!(person.get(BROWSER_ADDRESS).unwrap(), "192.0.2.7");
         let root = prepared(Some(Peer::Local { uid: 0 }), &[]).unwrap();
         assert_eq!(root.get(FORWARDED).unwrap(), OF_ROOT);
+    }
+    #[test]
+    fn what_strangers_may_ask_is_not_passed_on_for_a_token_that_nobody_has_judged() {
+        let token = ("authorization", "Bearer x");
+        for path in ["SignInService/SignIn", "EnrollService/Enroll", "EnrollService/Renew"] {
+            let path = format!("/vidi.v1.{path}");
+            assert_eq!(prepared_for(&path, Some(Peer::Anonymous), &[token]), None, "{path}");
+        }
+        let out = "/vidi.v1.SignInService/SignOut";
+        assert!(prepared_for(out, Some(Peer::Anonymous), &[token]).is_some());
     }
 }

@@ -499,6 +499,28 @@ fn a_desktop_that_is_not_ready_in_time_has_failed() {
 }
 
 #[test]
+fn a_link_that_breaks_and_a_new_leader_cost_no_spare() {
+    let mut site = Site::new(settings(PoolKind::Floating, 3, 8));
+    site.turn();
+    let tenant = tenant();
+    let ready = |site: &Site| -> Vec<DesktopId> {
+        site.world.pool_standing(&tenant, pool(), Standing::Ready).collect()
+    };
+    let before = ready(&site);
+    site.now_ms += READY_MS_MAX;
+    for link in [0, 2] {
+        for number in 0..2 {
+            site.live(number, HostLive { link, ..HostLive::default() });
+        }
+        site.settle();
+        assert_eq!((site.count(Standing::Coming), site.count(Standing::Leaving)), (3, 0));
+    }
+    site.turn();
+    assert_eq!(ready(&site), before);
+    assert!(site.pool().failures_ms.is_empty());
+}
+
+#[test]
 fn a_new_version_replaces_spares_as_new_ones_get_ready_and_leaves_users_alone() {
     let mut site = Site::new(settings(PoolKind::Floating, 2, 4));
     site.turn();

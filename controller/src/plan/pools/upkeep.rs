@@ -95,7 +95,9 @@ pub fn shortage(world: &World, tenant: &TenantId, id: PoolId, now_ms: i64) -> u3
 
 /// Desktops that the tenant's quota leaves room for, and what of it leaves no more.
 fn quota_room(world: &World, tenant: &TenantId, pool: &Pool) -> (u64, Option<QuotaKind>) {
-    let tried = pool.trial.as_ref().map(|trial| &trial.digest);
+    // No more are made of one that is over.
+    let tried = pool.trial.as_ref().filter(|trial| trial.phase == TrialPhase::Open);
+    let tried = tried.map(|trial| &trial.digest);
     let versions = world.pool_version(tenant, pool).into_iter().chain(tried);
     let rooms = versions.map(|digest| {
         let version = world.version(tenant, &pool.settings.template, digest);
@@ -199,7 +201,8 @@ impl<'a> Upkeep<'a> {
         steps
     }
 
-    /// Those that have been on their way for too long.
+    /// Those that have been on their way for too long, as their hosts say: a link that has just broken says
+    /// nothing.
     fn late(&self) -> Vec<DesktopId> {
         let tried_ms = self.pool.trial.as_ref().map(|trial| trial.ready_ms);
         let least_ms = tried_ms.unwrap_or(READY_MS_MAX).min(READY_MS_MAX);
@@ -210,7 +213,8 @@ impl<'a> Upkeep<'a> {
             .take_while(|(_, desktop)| is_late(least_ms, desktop.spec.create_ms))
             .filter(|(id, desktop)| {
                 let most_ms = self.ready_ms(*id);
-                is_late(most_ms, desktop.spec.create_ms)
+                self.world.is_host_heard(desktop)
+                    && is_late(most_ms, desktop.spec.create_ms)
                     && is_late(most_ms, desktop.status.power_since_ms)
             })
             .map(|(id, _)| id)

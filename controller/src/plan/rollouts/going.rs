@@ -61,6 +61,13 @@ impl Going<'_> {
         }
     }
 
+    /// Whether there is still the version that its pool had before.
+    pub(super) fn has_former_version(&self) -> bool {
+        self.pool().is_some_and(|pool| {
+            self.world.version(self.tenant, &pool.settings.template, &self.old.from).is_some()
+        })
+    }
+
     pub(super) fn pause(&mut self) -> Vec<Step> {
         let new = self.world.trial_counts(self.tenant, self.old.pool).of_new();
         let pool = self.put_trial(|trial| trial.desktops_max = trial.desktops_max.min(new));

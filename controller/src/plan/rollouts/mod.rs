@@ -154,6 +154,10 @@ fn steer(
                 let remedy = "roll that version out, or publish it";
                 return refused(id, "not the last that was ordered for its pool", remedy);
             }
+            if !going.has_former_version() {
+                let remedy = "upload that version again, or publish another one";
+                return refused(id, "from a version that was deleted since", remedy);
+            }
             going.go_back("rolled back by an operator".to_owned())
         }
         (Course::Pause | Course::Resume | Course::Cancel, _) => {

@@ -303,6 +303,44 @@ fn what_was_ordered_last_counts_a_roll_out_or_a_publication() {
 }
 
 #[test]
+fn a_link_that_breaks_is_no_failure_of_a_version() {
+    let mut site = Site::new(settings(PoolKind::Floating, 4, 10));
+    site.turn();
+    site.upload(NEW);
+    let id = site.roll_out(NEW, plan(1, 25, 0)).unwrap();
+    site.turn();
+    for number in 0..2 {
+        site.live(number, HostLive::default());
+    }
+    site.now_ms += 301_000;
+    site.settle();
+    assert_eq!((site.rollout(id).state, site.rollout(id).failed), (RolloutState::Running, 0));
+    for number in 0..2 {
+        site.report(number, |_| Power::Running);
+    }
+    site.go_on();
+    site.go_on();
+    assert_eq!((site.rollout(id).state, site.rollout(id).failed), (RolloutState::Done, 0));
+}
+
+#[test]
+fn nothing_goes_back_to_a_version_that_was_deleted() {
+    let mut site = Site::new(settings(PoolKind::Floating, 2, 6));
+    site.turn();
+    site.upload(NEW);
+    let id = site.roll_out(NEW, plan(2, 100, 0)).unwrap();
+    site.go_on();
+    site.publish_version(NEW);
+    let (tenant, template) = (tenant(), "micro".parse().unwrap());
+    let delete = TemplateChange::DeleteVersion { tenant, template, digest: OLD.to_owned() };
+    site.ask(Change::Template(delete)).unwrap();
+    let refused = site.steer(id, Course::RollBack).unwrap_err().to_string();
+    assert!(refused.contains("deleted since"), "{refused}");
+    site.go_on();
+    assert_eq!((site.rollout(id).state, site.of(NEW)), (RolloutState::Done, 2));
+}
+
+#[test]
 fn a_desktop_that_belongs_to_a_user_keeps_its_version() {
     let mut site = Site::new(settings(PoolKind::Dedicated, 1, 6));
     site.turn();
