@@ -152,6 +152,15 @@ impl Controller {
         (state.join("ca.pem"), std::fs::read_to_string(state.join("admin-password")).unwrap())
     }
 
+    /// Nothing of what was written is lost, and there is nothing else but the first tenant.
+    async fn has_all(&self, written: &[String]) {
+        let tenants = self.list().await;
+        assert_eq!(tenants.len(), 1 + written.len());
+        for tenant in written {
+            assert!(tenants.contains(&format!("tenants/{tenant}")), "{tenant} is lost");
+        }
+    }
+
     /// Its local socket, which may come a moment after it says how it stands.
     async fn local(&self) -> Channel {
         let until = Instant::now() + WAIT_MAX;
@@ -377,11 +386,7 @@ async fn clients_of_both_go_on_when_the_leader_is_stopped_or_killed() {
     first.wait_until_ready(" 200 ").await;
     eprintln!("a killed controller was followed after {} ms", killed.elapsed().as_millis());
     written.extend(writer.stop().await);
-    let tenants = first.list().await;
-    assert_eq!(tenants.len(), 1 + written.len());
-    for tenant in written {
-        assert!(tenants.contains(&format!("tenants/{tenant}")), "{tenant} is lost");
-    }
+    first.has_all(&written).await;
 }
 
 #[tokio::test]
@@ -490,11 +495,7 @@ async fn controllers_are_replaced_one_after_the_other_and_no_client_sees_an_erro
     for writer in writers {
         written.extend(writer.stop().await);
     }
-    let tenants = first.list().await;
-    assert_eq!(tenants.len(), 1 + written.len());
-    for tenant in written {
-        assert!(tenants.contains(&format!("tenants/{tenant}")), "{tenant} is lost");
-    }
+    first.has_all(&written).await;
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use hyper::body::{Frame, SizeHint};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
@@ -25,6 +25,9 @@ use tracing::debug;
 use vidi_kit::controllers::connect;
 use vidi_kit::tls::{Identity, IdentityReceiver};
 use vidi_kit::transport::{BROWSER_ADDRESS, Peer, PeerInfo, describe};
+
+use super::standby;
+use crate::reconcile::Standing;
 
 /// Says that a controller passes a call on, and of whom.
 pub const FORWARDED: HeaderName = HeaderName::from_static("vidi-forwarded");
@@ -160,10 +163,8 @@ impl hyper::body::Body for Passed {
         match Pin::new(&mut self.body).poll_frame(context) {
             Poll::Ready(Some(Err(_broken))) => {
                 self.ended = true;
-                let refused = super::standby::not_leader(&crate::reconcile::Standing::default());
-                let mut trailers = HeaderMap::new();
-                let told = refused.add_header(&mut trailers);
-                Poll::Ready(Some(told.map(|()| Frame::trailers(trailers))))
+                let refused = standby::not_leader(&Standing::default());
+                Poll::Ready(Some(standby::ending(&refused)))
             }
             polled => polled,
         }
@@ -180,6 +181,7 @@ impl hyper::body::Body for Passed {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
     use vidi_kit::tls::Role;
 
     use super::*;

@@ -231,6 +231,13 @@ impl Until {
     }
 }
 
+/// What ends an answer that is under way, with this refusal.
+pub(super) fn ending(refused: &Status) -> Result<Frame<bytes::Bytes>, Status> {
+    let mut trailers = HeaderMap::new();
+    refused.add_header(&mut trailers)?;
+    Ok(Frame::trailers(trailers))
+}
+
 /// Waits until this controller does not lead any more. One that stops ends its streams itself.
 async fn deposed(mut stands: watch::Receiver<Standing>) -> Status {
     let refused = match stands.wait_for(|standing| !standing.leading).await {
@@ -256,9 +263,7 @@ impl hyper::body::Body for Until {
         }
         if let Poll::Ready(refused) = self.over.as_mut().poll(context) {
             self.ended = true;
-            let mut trailers = HeaderMap::new();
-            let told = refused.add_header(&mut trailers);
-            return Poll::Ready(Some(told.map(|()| Frame::trailers(trailers))));
+            return Poll::Ready(Some(ending(&refused)));
         }
         Pin::new(&mut self.body).poll_frame(context)
     }
